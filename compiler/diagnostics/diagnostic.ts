@@ -1,0 +1,85 @@
+import { type CatalogArgs, catalog, type DiagnosticCode, type Wording } from './catalog.ts';
+
+export type Severity = 'error' | 'warning' | 'info';
+
+/** Where a value came from. */
+export type Source =
+  | { readonly kind: 'environment' }
+  | { readonly kind: 'env-file'; readonly path: string; readonly line?: number }
+  | { readonly kind: 'secret-file'; readonly path: string };
+
+/** One finding, as data; reporters are functions of a list of these. */
+export interface Diagnostic {
+  readonly code: DiagnosticCode;
+  readonly severity: Severity;
+  /** The exact variable, or the file or template that the finding is about. */
+  readonly setting: string;
+  /** `environment`, or the path of the file the value came from; absent where there is no value. */
+  readonly source?: string;
+  readonly line?: number;
+  /** What is wrong, as a sentence without a full stop. */
+  readonly message: string;
+  readonly expected: string;
+  /** The value as given; absent for a sensitive setting or an unknown name. */
+  readonly received?: string;
+  /** What to write instead. */
+  readonly hint: string;
+}
+
+export interface Place {
+  readonly setting: string;
+  readonly source?: Source | undefined;
+  /** Shown to the user: only for a value that is declared not to be sensitive. */
+  readonly received?: string | undefined;
+}
+
+/** Makes a finding out of a code, its place and the arguments that its wording in the catalogue needs. */
+export function diagnostic<C extends DiagnosticCode>(code: C, place: Place, args: CatalogArgs<C>): Diagnostic {
+  const wording = (catalog[code] as (args: CatalogArgs<C>, setting: string) => Wording)(args, place.setting);
+  const { source } = place;
+  const line = source?.kind === 'env-file' ? source.line : undefined;
+  return {
+    code,
+    severity: wording.severity,
+    setting: place.setting,
+    ...(source ? { source: source.kind === 'environment' ? 'environment' : source.path } : {}),
+    ...(line === undefined ? {} : { line }),
+    message: wording.message,
+    expected: wording.expected,
+    ...(place.received === undefined ? {} : { received: printable(place.received) }),
+    hint: wording.hint,
+  };
+}
+
+const RECEIVED_MAX = 120;
+
+/** URLs lose what may be a credential in them; control characters and length are tamed. */
+function printable(value: string): string {
+  const masked = value
+    .replace(/(:\/\/)[^/?#@]*@/g, '$1…@')
+    .replace(/([?&][^=&#\s]*=)[^&#\s]*/g, '$1…')
+    .replace(/(Key|Secret|Password|Token)=[^;\s]+/gi, '$1=…');
+  const escaped = JSON.stringify(masked).slice(1, -1).replace(/\\"/g, '"').replace(/\\\\/g, '\\');
+  return escaped.length > RECEIVED_MAX ? `${escaped.slice(0, RECEIVED_MAX)}…` : escaped;
+}
+
+const RANK: Record<Severity, number> = { error: 0, warning: 1, info: 2 };
+const natural = new Intl.Collator('en', { numeric: true });
+
+/** Errors first, then by variable in natural order: the same list whatever order the findings were made in. */
+export function sortDiagnostics(list: readonly Diagnostic[]): Diagnostic[] {
+  return [...list].sort(
+    (a, b) =>
+      RANK[a.severity] - RANK[b.severity] ||
+      natural.compare(a.setting, b.setting) ||
+      a.code.localeCompare(b.code, 'en') ||
+      a.message.localeCompare(b.message, 'en'),
+  );
+}
+
+export const hasErrors = (list: readonly Diagnostic[]): boolean => list.some((each) => each.severity === 'error');
+
+/** Under --strict every warning is an error. */
+export function strict(list: readonly Diagnostic[]): Diagnostic[] {
+  return list.map((each) => (each.severity === 'warning' ? { ...each, severity: 'error' } : each));
+}

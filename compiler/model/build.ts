@@ -1,0 +1,280 @@
+import type { BackendValues, ClientValues } from '../settings/declarations/index.ts';
+import type { Settings } from '../settings/parse.ts';
+import { backendAuthMode, backendName, retryStatuses } from '../settings/rules.ts';
+import type { Secret } from '../settings/secret.ts';
+import type {
+  ApimRecords, Authentication, Backend, Client, Cors, Failover, GatewayModel, Limits, Redis, RemoteWrite, Telemetry,
+} from './model.ts';
+
+/**
+ * Decides what the gateway is. Takes settings without an error in them: what the rules guarantee is asserted here,
+ * and breaking that is a defect of this program, not of its input.
+ */
+export function buildModel(settings: Settings): GatewayModel {
+  const { values } = settings;
+  return {
+    backends: settings.backends.map((each) => backend(each, settings)),
+    clients: clients(settings),
+    authentication: authentication(settings),
+    balancing: {
+      algorithm: values.LB_ALG,
+      ...(values.LB_ALG === 'chash' ? { hash: compact({ on: values.LB_HASH_ON, key: values.LB_HASH_KEY }) } : {}),
+    },
+    failover: failover(settings),
+    ...(values.APISIX_ACTIVE_HEALTH_CHECKS
+      ? {
+          healthChecks: compact({
+            scheme: values.APISIX_ACTIVE_HEALTH_CHECK_SCHEME,
+            path: values.APISIX_ACTIVE_HEALTH_CHECK_PATH,
+            timeout: values.APISIX_ACTIVE_HEALTH_CHECK_TIMEOUT,
+            verifyCertificate: values.APISIX_ACTIVE_HEALTH_CHECK_VERIFY_CERT,
+            healthyInterval: values.APISIX_ACTIVE_HEALTH_CHECK_HEALTHY_INTERVAL,
+            unhealthyInterval: values.APISIX_ACTIVE_HEALTH_CHECK_UNHEALTHY_INTERVAL,
+          }),
+        }
+      : {}),
+    affinity: {
+      ttl: values.RESPONSES_AFFINITY_TTL_SECONDS,
+      ...(values.RESPONSES_AFFINITY_REDIS_HOST === undefined
+        ? {}
+        : { redis: { ...redis(settings, 'RESPONSES_AFFINITY_REDIS'), timeout: values.RESPONSES_AFFINITY_REDIS_TIMEOUT_MS } }),
+    },
+    limits: limits(settings),
+    ...(values.ENABLE_CORS ? { cors: cors(settings) } : {}),
+    ...(values.ENABLE_IP_RESTRICTION
+      ? {
+          ipRestriction: values.IP_WHITELIST
+            ? { kind: 'allow' as const, ranges: values.IP_WHITELIST }
+            : { kind: 'deny' as const, ranges: required(values.IP_BLACKLIST) },
+        }
+      : {}),
+    hardenResponses: values.ENABLE_RESPONSE_REWRITE,
+    telemetry: telemetry(settings),
+    server: {
+      logLevel: values.APISIX_LOG_LEVEL,
+      workers: values.GATEWAY_WORKERS,
+      maxBodySize: values.GATEWAY_MAX_BODY_SIZE,
+      trustedProxies: values.GATEWAY_TRUSTED_PROXIES ?? [],
+      backendHeader: values.GATEWAY_BACKEND_HEADER,
+      e2eTestMode: values.GATEWAY_E2E_TEST_MODE,
+      secrets: values.GATEWAY_SECRETS,
+    },
+  };
+}
+
+function required<T>(value: T | undefined): T {
+  if (value === undefined) throw new Error('the model was built from settings that have errors');
+  return value;
+}
+
+/** The object without its undefined properties, which exact optional properties do not allow. */
+type Compact<T> = { [K in keyof T as undefined extends T[K] ? never : K]: T[K] } & {
+  [K in keyof T as undefined extends T[K] ? K : never]?: Exclude<T[K], undefined>;
+};
+function compact<T extends object>(object: T): Compact<T> {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as Compact<T>;
+}
+
+function backend(each: BackendValues, settings: Settings): Backend {
+  const { values } = settings;
+  const credential =
+    backendAuthMode(each, settings) === 'entra'
+      ? compact({
+          kind: 'entra' as const,
+          resource: each.TOKEN_RESOURCE ?? values.AZURE_OPENAI_TOKEN_RESOURCE,
+          clientId: each.MSI_CLIENT_ID ?? values.AZURE_OPENAI_MSI_CLIENT_ID ?? identityClientId(settings),
+        })
+      : { kind: 'api-key' as const, key: required(each.KEY) };
+  return compact({
+    name: backendName(each),
+    origin: required(each.ENDPOINT).origin,
+    priority: each.PRIORITY,
+    weight: each.WEIGHT,
+    credential,
+    deployments: each.DEPLOYMENTS,
+    region: each.REGION,
+  });
+}
+
+/** The user-assigned identity where nothing more exact is set; its older names count after it. */
+const identityClientId = ({ values }: Settings): string | undefined =>
+  values.AZURE_CLIENT_ID ?? values.IDENTITY_CLIENT_ID ?? values.MSI_CLIENT_ID;
+
+function clients({ values, clients: indexed }: Settings): Client[] {
+  const single = values.GATEWAY_CLIENT_KEY;
+  if (single) return [{ name: 'gateway-client', key: single, lane: 'high' }];
+  return indexed.map((each: ClientValues) =>
+    compact({
+      name: required(each.NAME),
+      key: required(each.KEY),
+      secondaryKey: each.KEY_SECONDARY,
+      lane: each.PRIORITY,
+      models: each.MODELS,
+      tokensPerMinute: each.TOKENS_PER_MINUTE,
+      tokensPerDay: each.TOKENS_PER_DAY,
+      requestsPerMinute: each.REQUESTS_PER_MINUTE,
+    }),
+  );
+}
+
+function authentication({ values }: Settings): Authentication {
+  if (!values.ENABLE_OIDC) return { required: values.GATEWAY_REQUIRE_AUTH };
+  return {
+    required: values.GATEWAY_REQUIRE_AUTH,
+    oidc: {
+      clientId: required(values.OIDC_CLIENT_ID),
+      clientSecret: required(values.OIDC_CLIENT_SECRET),
+      discoveryUrl: required(values.OIDC_DISCOVERY_URL),
+      redirectUri: required(values.OIDC_REDIRECT_URI),
+    },
+  };
+}
+
+function failover(settings: Settings): Failover {
+  const { values } = settings;
+  return compact({
+    retryStatuses: retryStatuses(settings),
+    maxAttempts: values.AI_PROXY_MAX_ATTEMPTS,
+    deadline: values.AI_PROXY_DEADLINE,
+    cooldown: { default: Math.min(values.AI_PROXY_COOLDOWN, values.AI_PROXY_COOLDOWN_MAX), max: values.AI_PROXY_COOLDOWN_MAX },
+    timeouts: {
+      connect: values.AI_PROXY_CONNECT_TIMEOUT,
+      send: values.AI_PROXY_SEND_TIMEOUT,
+      read: values.AI_PROXY_READ_TIMEOUT,
+    },
+    streamHold: values.AI_PROXY_STREAM_HOLD,
+  });
+}
+
+function redis({ values }: Settings, prefix: 'RESPONSES_AFFINITY_REDIS' | 'AI_RATE_LIMIT_REDIS'): Redis {
+  return compact({
+    host: required(values[`${prefix}_HOST`]),
+    port: values[`${prefix}_PORT`],
+    username: values[`${prefix}_USERNAME`],
+    password: values[`${prefix}_PASSWORD`],
+    database: values[`${prefix}_DATABASE`],
+    tls: values[`${prefix}_TLS`],
+  });
+}
+
+function limits(settings: Settings): Limits {
+  const { values, sources } = settings;
+  const high = sources.has('AI_RATE_LIMIT_HIGH_LIMIT') ? values.AI_RATE_LIMIT_HIGH_LIMIT : values.AI_RATE_LIMIT_LIMIT;
+  return compact({
+    lanes: values.ENABLE_AI_RATE_LIMIT
+      ? {
+          high: high ?? values.AI_RATE_LIMIT_HIGH_LIMIT,
+          low: values.AI_RATE_LIMIT_LOW_LIMIT,
+          window: values.AI_RATE_LIMIT_WINDOW_SECONDS,
+          scope: values.AI_RATE_LIMIT_SCOPE,
+        }
+      : undefined,
+    // A strategy that was left behind when the lanes were turned off must not change what clients' budgets count.
+    strategy: values.ENABLE_AI_RATE_LIMIT || values.AI_RATE_LIMIT_STRATEGY !== 'req' ? values.AI_RATE_LIMIT_STRATEGY : 'total_tokens',
+    rejection: { status: values.AI_RATE_LIMIT_REJECT_CODE, message: values.AI_RATE_LIMIT_REJECT_MESSAGE },
+    requestRate: values.ENABLE_RATE_LIMIT
+      ? { perSecond: required(values.RATE_LIMIT_RATE), burst: values.RATE_LIMIT_BURST }
+      : undefined,
+    requestQuota: values.ENABLE_QUOTA
+      ? { count: required(values.QUOTA_COUNT), window: required(values.QUOTA_TIME_WINDOW) }
+      : undefined,
+    requestKey: values.RATE_LIMIT_KEY ?? (values.GATEWAY_REQUIRE_AUTH ? 'client' : 'ip'),
+    redis: values.AI_RATE_LIMIT_POLICY === 'redis' ? redis(settings, 'AI_RATE_LIMIT_REDIS') : undefined,
+  });
+}
+
+/** What the OpenAI SDKs and the gateway's clients send; browsers take no `*` for these together with credentials. */
+const SDK_HEADERS = [
+  'Authorization', 'Content-Type', 'Accept', 'api-key', 'ocp-apim-subscription-key', 'x-priority', 'X-Request-ID', 'OpenAI-Beta',
+  'x-stainless-arch', 'x-stainless-lang', 'x-stainless-os', 'x-stainless-package-version', 'x-stainless-retry-count',
+  'x-stainless-runtime', 'x-stainless-runtime-version', 'x-stainless-timeout', 'x-stainless-helper-method', 'x-ms-client-request-id',
+] as const;
+
+function cors({ values }: Settings): Cors {
+  return compact({
+    origins: required(values.CORS_ALLOW_ORIGINS),
+    methods: values.CORS_ALLOW_METHODS,
+    requestHeaders: values.CORS_ALLOW_HEADERS ?? (values.CORS_ALLOW_CREDENTIALS ? SDK_HEADERS : ['*']),
+    exposedHeaders: values.CORS_EXPOSE_HEADERS,
+    maxAge: values.CORS_MAX_AGE,
+    credentials: values.CORS_ALLOW_CREDENTIALS,
+  });
+}
+
+const SAMPLE_RATES = { prod: 0.1, test: 0.5, dev: 1 } as const;
+
+function telemetry(settings: Settings): Telemetry {
+  const { values } = settings;
+  const mode = values.GATEWAY_LOG_MODE;
+  return compact({
+    mode,
+    serviceName: values.OTEL_SERVICE_NAME,
+    resource: { version: values.SERVICE_VERSION, environment: values.ENVIRONMENT, cloudPlatform: values.CLOUD_PLATFORM },
+    clusterName: values.CLUSTER_NAME,
+    logSummaries: values.AI_PROXY_LOG_SUMMARIES,
+    traces:
+      values.OTEL_COLLECTOR_ENDPOINT === undefined
+        ? undefined
+        : { collector: values.OTEL_COLLECTOR_ENDPOINT, sampleRate: values.OTEL_SAMPLE_RATE ?? SAMPLE_RATES[mode] },
+    accessLogPath: values.APISIX_LOGS_PATH,
+    metrics: {
+      path: values.APISIX_METRICS_PATH,
+      target: values.APISIX_GATEWAY_ENDPOINT,
+      scrapeInterval: values.PROMETHEUS_SCRAPE_INTERVAL,
+      scrapeTimeout: values.PROMETHEUS_SCRAPE_TIMEOUT,
+      prices: values.MODEL_PRICES ?? [],
+    },
+    collector: compact({
+      logLevel: values.OTEL_LOG_LEVEL,
+      batch: { timeout: values.OTEL_BATCH_TIMEOUT, size: values.OTEL_BATCH_SIZE },
+      memory: { limit: values.OTEL_MEMORY_LIMIT_MIB, spike: values.OTEL_MEMORY_SPIKE_MIB },
+      debug: values.ENABLE_DEBUG_EXPORTER ?? mode === 'dev',
+      applicationInsights: values.APPLICATIONINSIGHTS_CONNECTION_STRING,
+      remoteWrite: values.AZURE_MONITOR_WORKSPACE_ENDPOINT === undefined ? undefined : remoteWrite(settings),
+    }),
+    apimRecords: values.APIM_GATEWAY_LOGS_INGEST_URI === undefined ? undefined : apimRecords(settings),
+  });
+}
+
+function remoteWrite(settings: Settings): RemoteWrite {
+  const { values } = settings;
+  return compact({
+    endpoint: required(values.AZURE_MONITOR_WORKSPACE_ENDPOINT).replace(/\/+$/, ''),
+    identityClientId: identityClientId(settings),
+    orgId: values.PROMETHEUS_REMOTE_WRITE_ORG_ID,
+    timeout: values.PROMETHEUS_REMOTE_WRITE_TIMEOUT,
+    queue: {
+      enabled: values.PROMETHEUS_REMOTE_WRITE_QUEUE_ENABLED,
+      size: values.PROMETHEUS_REMOTE_WRITE_QUEUE_SIZE,
+      consumers: values.PROMETHEUS_REMOTE_WRITE_QUEUE_CONSUMERS,
+    },
+    retry: {
+      enabled: values.PROMETHEUS_REMOTE_WRITE_RETRY_ENABLED,
+      initial: values.PROMETHEUS_REMOTE_WRITE_RETRY_INITIAL,
+      max: values.PROMETHEUS_REMOTE_WRITE_RETRY_MAX,
+      maxElapsed: values.PROMETHEUS_REMOTE_WRITE_RETRY_MAX_ELAPSED,
+    },
+  });
+}
+
+function apimRecords(settings: Settings): ApimRecords {
+  const { values } = settings;
+  return compact({
+    ingestUri: required(values.APIM_GATEWAY_LOGS_INGEST_URI),
+    stream: values.APIM_GATEWAY_LOGS_STREAM,
+    includeRequestBody: values.APIM_GATEWAY_LOGS_INCLUDE_REQ_BODY,
+    batch: {
+      maxSize: values.APIM_GATEWAY_LOGS_BATCH_MAX_SIZE,
+      flushInterval: values.APIM_GATEWAY_LOGS_BATCH_FLUSH_INTERVAL,
+      maxRetry: values.APIM_GATEWAY_LOGS_BATCH_MAX_RETRY,
+    },
+    timeout: values.APIM_GATEWAY_LOGS_TIMEOUT_MS,
+    gatewayId: values.APIM_GATEWAY_ID,
+    productId: values.GATEWAY_PRODUCT_ID,
+    identity: compact({
+      clientId: values.APIM_GATEWAY_LOGS_MSI_CLIENT_ID ?? identityClientId(settings),
+      endpoint: values.APIM_GATEWAY_LOGS_MSI_ENDPOINT,
+      secret: values.APIM_GATEWAY_LOGS_MSI_SECRET as Secret | undefined,
+    }),
+  });
+}

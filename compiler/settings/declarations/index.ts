@@ -1,0 +1,52 @@
+import type { Declaration, SettingValues } from '../declaration.ts';
+import { backendDefaults, backendFields } from './backends.ts';
+import { balancingSettings } from './balancing.ts';
+import { clientFields } from './clients.ts';
+import { gatewaySettings } from './gateway.ts';
+import { guardrailSettings } from './guardrails.ts';
+import { compatibilitySettings, identitySettings, telemetrySettings } from './telemetry.ts';
+
+export { backendFields, clientFields };
+
+/** Every setting that is not one of an indexed group, by name. */
+export const plainSettings = {
+  ...backendDefaults,
+  ...gatewaySettings,
+  ...balancingSettings,
+  ...guardrailSettings,
+  ...telemetrySettings,
+  ...identitySettings,
+  ...compatibilitySettings,
+} as const;
+
+/** The indexed groups: `PREFIX` + field + `_` + index. */
+export const indexedGroups = {
+  backends: { prefix: 'AZURE_OPENAI_', fields: backendFields },
+  clients: { prefix: 'GATEWAY_CLIENT_', fields: clientFields },
+} as const;
+export type GroupName = keyof typeof indexedGroups;
+
+export type PlainName = keyof typeof plainSettings;
+export type PlainValues = SettingValues<typeof plainSettings>;
+export type BackendValues = SettingValues<typeof backendFields> & { readonly index: number };
+export type ClientValues = SettingValues<typeof clientFields> & { readonly index: number };
+
+export interface ListedSetting {
+  /** As in the reference: `LB_ALG`, `AZURE_OPENAI_WEIGHT_N`. */
+  readonly name: string;
+  readonly declaration: Declaration;
+}
+
+/** All settings in the order of the reference. */
+export function listSettings(): ListedSetting[] {
+  const listed: ListedSetting[] = [];
+  for (const { prefix, fields } of Object.values(indexedGroups)) {
+    for (const [field, declaration] of Object.entries(fields)) {
+      listed.push({ name: `${prefix}${field}_N`, declaration: declaration as Declaration });
+    }
+  }
+  for (const [name, declaration] of Object.entries(plainSettings)) {
+    listed.push({ name, declaration: declaration as Declaration });
+  }
+  return listed;
+}

@@ -1,0 +1,110 @@
+/** Which setting a variable's name means, and what a name that means none was probably meant to be. */
+import { distance } from 'fastest-levenshtein';
+import type { Declaration } from './declaration.ts';
+import { type GroupName, indexedGroups, listSettings, type PlainName, plainSettings } from './declarations/index.ts';
+
+export const MAX_INDEX = 9999;
+
+export type KnownName =
+  | { readonly kind: 'plain'; readonly name: PlainName; readonly declaration: Declaration }
+  | {
+      readonly kind: 'indexed';
+      readonly group: GroupName;
+      readonly field: string;
+      readonly index: number;
+      readonly name: string;
+      readonly declaration: Declaration;
+    };
+
+export type NameVerdict =
+  | { readonly is: 'setting'; readonly known: KnownName }
+  /** `NAME_FILE` of a sensitive setting. */
+  | { readonly is: 'secret-file'; readonly known: KnownName }
+  | { readonly is: 'wrong-case'; readonly declared: string }
+  | { readonly is: 'wrong-index'; readonly canonical?: string }
+  | { readonly is: 'unknown'; readonly nearest?: string }
+  | { readonly is: 'foreign' };
+
+/** Names that begin like ours are reported when they are not declared. */
+const OUR_PREFIXES =
+  /^(?:AZURE_OPENAI_|GATEWAY_|AI_PROXY_|AI_RATE_LIMIT_|RATE_LIMIT_|QUOTA_|LB_|CORS_|IP_WHITE|IP_BLACK|OIDC_|RESPONSES_AFFINITY_|APIM_GATEWAY_|PROMETHEUS_|ENABLE_|APISIX_ACTIVE_)/;
+
+/** Names that others own although they begin like ours: SDKs, the platform, Prometheus and OpenTelemetry themselves. */
+const FOREIGN = new Set([
+  'AZURE_OPENAI_API_KEY', 'AZURE_OPENAI_AD_TOKEN', 'AZURE_OPENAI_API_VERSION', 'AZURE_OPENAI_ENDPOINT', 'AZURE_OPENAI_DEPLOYMENT',
+  'AZURE_OPENAI_DEPLOYMENT_NAME', 'AZURE_OPENAI_CHAT_DEPLOYMENT_NAME', 'AZURE_OPENAI_EMBEDDING_DEPLOYMENT_NAME',
+  'ENABLE_ORYX_BUILD', 'GATEWAY_INTERFACE', 'PROMETHEUS_MULTIPROC_DIR',
+]); // biome-ignore format: a list of names
+
+const KNOWN_FIELDS = Object.entries(indexedGroups).map(([group, { prefix, fields }]) => ({
+  group: group as GroupName,
+  prefix,
+  fields: fields as Readonly<Record<string, Declaration>>,
+}));
+
+/** `FIELD` and `N` of an indexed name, with N as written: `1`, `01`, `+1`. */
+const INDEXED = /^([A-Z][A-Z_]*[A-Z])_([+-]?\d+)$/;
+
+function findExact(name: string): KnownName | { readonly canonical: string | undefined } | undefined {
+  if (Object.hasOwn(plainSettings, name)) {
+    return { kind: 'plain', name: name as PlainName, declaration: plainSettings[name as PlainName] as Declaration };
+  }
+  for (const { group, prefix, fields } of KNOWN_FIELDS) {
+    if (!name.startsWith(prefix)) continue;
+    const [, field = '', digits = ''] = INDEXED.exec(name.slice(prefix.length)) ?? [];
+    if (!Object.hasOwn(fields, field)) continue;
+    const index = Number(digits);
+    const inRange = index >= 0 && index <= MAX_INDEX;
+    if (!inRange || String(index) !== digits) {
+      return { canonical: inRange ? `${prefix}${field}_${Math.abs(index)}` : undefined };
+    }
+    return { kind: 'indexed', group, field, index, name, declaration: fields[field] as Declaration };
+  }
+  return undefined;
+}
+
+/** Says what a variable's name means. Cheap for names that are not ours: most of an environment is not. */
+export function resolveName(name: string): NameVerdict {
+  const exact = findExact(name);
+  if (exact) {
+    if ('kind' in exact) return { is: 'setting', known: exact };
+    return exact.canonical === undefined ? { is: 'wrong-index' } : { is: 'wrong-index', canonical: exact.canonical };
+  }
+  if (name.endsWith('_FILE')) {
+    const base = findExact(name.slice(0, -'_FILE'.length));
+    if (base && 'kind' in base && base.declaration.sensitive) return { is: 'secret-file', known: base };
+  }
+  const upper = name.toUpperCase();
+  if (upper !== name) {
+    const inUpperCase = findExact(upper);
+    return inUpperCase && 'kind' in inUpperCase ? { is: 'wrong-case', declared: upper } : { is: 'foreign' };
+  }
+  if (!OUR_PREFIXES.test(name) || FOREIGN.has(name)) return { is: 'foreign' };
+  const nearest = nearestName(name);
+  return nearest === undefined ? { is: 'unknown' } : { is: 'unknown', nearest };
+}
+
+/** The declared name that a name was probably meant to be, with the index that was written. */
+export function nearestName(name: string): string | undefined {
+  const [, stem = name, index = ''] = /^(.*?)_?(\d+)$/.exec(name) ?? [];
+  const candidates = listSettings().map((listed) =>
+    listed.name.endsWith('_N') ? listed.name.slice(0, -1) + (index || '0') : listed.name,
+  );
+  return nearestOf(index ? [`${stem}_${index}`, name] : [name], candidates);
+}
+
+/** The candidate within a third of a name's length in edits, the closest first. */
+export function nearestOf(spellings: readonly string[], candidates: readonly string[]): string | undefined {
+  let best: string | undefined;
+  let bestDistance = Number.POSITIVE_INFINITY;
+  for (const candidate of candidates) {
+    for (const spelling of spellings) {
+      const edits = distance(spelling, candidate);
+      if (edits < bestDistance && edits <= Math.max(2, Math.min(4, candidate.length / 5))) {
+        best = candidate;
+        bestDistance = edits;
+      }
+    }
+  }
+  return best;
+}

@@ -1,0 +1,289 @@
+/**
+ * The value types that settings are declared with. Each is a zod schema from the trimmed, non-empty text of a
+ * variable to its value, and the words for "what was expected". Text is never coerced: what does not match is an issue.
+ */
+import { isIP } from 'node:net';
+import * as z from 'zod/mini';
+
+export interface ValueType<T> {
+  readonly schema: z.ZodMiniType<T, string>;
+  /** Completes the sentence "expected …". */
+  readonly expected: string;
+}
+
+/** The type of the value that a ValueType parses to. */
+export type ValueOf<V> = V extends ValueType<infer T> ? T : never;
+
+type Issue = { readonly issue: string };
+
+/** A type whose parser answers with a value, or with an issue that says more than "expected …" can. */
+function custom<T>(
+  expected: string,
+  parse: (text: string) => T | Issue,
+  input: z.ZodMiniType<string, string> = z.string(),
+): ValueType<T> {
+  return {
+    expected,
+    schema: z.pipe(
+      input,
+      z.transform((text: string, context): T => {
+        const result = parse(text);
+        if (isIssue(result)) {
+          context.issues.push({ code: 'custom', message: result.issue, input: text });
+          return z.NEVER;
+        }
+        return result;
+      }),
+    ),
+  };
+}
+
+function isIssue(value: unknown): value is Issue {
+  return typeof value === 'object' && value !== null && 'issue' in value;
+}
+
+const matching = (pattern: RegExp) => z.string().check(z.regex(pattern));
+
+export function text(expected: string, pattern?: RegExp): ValueType<string> {
+  return { expected, schema: pattern ? matching(pattern) : z.string() };
+}
+
+export function boolean(): ValueType<boolean> {
+  const expected = 'true, false, 1, 0, yes, no, on or off';
+  return custom(
+    expected,
+    (value) => /^(?:true|1|yes|on)$/i.test(value),
+    matching(/^(?:[tT][rR][uU][eE]|[fF][aA][lL][sS][eE]|1|0|[yY][eE][sS]|[nN][oO]|[oO][nN]|[oO][fF][fF])$/),
+  );
+}
+
+/** A decimal integer within a range; no sign but a minus, no leading zero, no fraction, no exponent. */
+export function integer(min: number, max = Number.MAX_SAFE_INTEGER): ValueType<number> {
+  const expected =
+    max === Number.MAX_SAFE_INTEGER ? `a whole number, ${min} or more` : `a whole number from ${min} to ${max}`;
+  return custom<number>(
+    expected,
+    (value) => {
+      const number = Number(value);
+      return number >= min && number <= max ? number : { issue: 'out of range' };
+    },
+    matching(/^(?:0|-?[1-9]\d*)$/),
+  );
+}
+
+/** A decimal number; `exclusiveMin` is not itself allowed. */
+export function number(range: { min?: number; exclusiveMin?: number; max?: number }): ValueType<number> {
+  const { min = Number.NEGATIVE_INFINITY, exclusiveMin = Number.NEGATIVE_INFINITY, max = 1e12 } = range;
+  const lower = range.exclusiveMin === undefined ? `${min} or more` : `more than ${exclusiveMin}`;
+  return custom<number>(
+    `a decimal number, ${lower}${range.max === undefined ? '' : `, at most ${max}`}`,
+    (value) => {
+      const parsed = Number(value);
+      return parsed >= min && parsed > exclusiveMin && parsed <= max ? parsed : { issue: 'out of range' };
+    },
+    // Twelve decimals are more than any rate or price needs, and keep the number free of exponents when written.
+    matching(/^(?:0|[1-9]\d{0,11})(?:\.\d{1,12})?$/),
+  );
+}
+
+const DURATION_UNITS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const;
+
+/** A duration in milliseconds: whole seconds without a unit, or a whole number of ms, s, m or h. */
+export function duration(range: { min?: number; max?: number } = {}): ValueType<number> {
+  const { min = 1, max = 24 * 3_600_000 } = range;
+  const zero = min === 0 ? ', or 0' : '';
+  return custom<number>(
+    `a duration such as 30 (seconds), 500ms, 30s, 5m or 1h${zero}, at most ${formatDuration(max)}`,
+    (value) => {
+      const [, digits = '', unit = 's'] = /^(\d+)(ms|s|m|h)?$/.exec(value) ?? [];
+      const milliseconds = Number(digits) * DURATION_UNITS[unit as keyof typeof DURATION_UNITS];
+      return milliseconds >= min && milliseconds <= max ? milliseconds : { issue: 'out of range' };
+    },
+    matching(/^(?:0|[1-9]\d{0,9})(?:ms|s|m|h)?$/),
+  );
+}
+
+/** The shortest of `500ms`, `30s`, `5m`, `1h` for a number of milliseconds; both Go and this program read it. */
+export function formatDuration(milliseconds: number): string {
+  if (milliseconds === 0) return '0s';
+  for (const unit of ['h', 'm', 's'] as const) {
+    if (milliseconds % DURATION_UNITS[unit] === 0) return `${milliseconds / DURATION_UNITS[unit]}${unit}`;
+  }
+  return `${milliseconds}ms`;
+}
+
+/** A size in bytes: `512k`, `100m`, `1g`, or plain bytes. */
+export function size(min: number, max: number): ValueType<number> {
+  const units = { '': 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 } as const;
+  return custom<number>(
+    `a size such as 512k, 100m or 1g, from ${min} to ${max} bytes`,
+    (value) => {
+      const unit = /[kmg]$/i.exec(value)?.[0].toLowerCase() ?? '';
+      const bytes = Number.parseInt(value, 10) * units[unit as keyof typeof units];
+      return bytes >= min && bytes <= max ? bytes : { issue: 'out of range' };
+    },
+    matching(/^[1-9]\d{0,14}[kmgKMG]?$/),
+  );
+}
+
+/** One of a fixed set of words, in any case; `aliases` maps other spellings to one of them. */
+export function oneOf<const T extends string>(
+  values: readonly T[],
+  aliases: Readonly<Record<string, T>> = {},
+): ValueType<T> {
+  const expected = values.length === 2 ? values.join(' or ') : `one of ${values.join(', ')}`;
+  return custom<T>(
+    expected,
+    (value) => {
+      const lower = value.toLowerCase();
+      return values.find((candidate) => candidate.toLowerCase() === lower) ?? aliases[lower] ?? { issue: 'unknown value' };
+    },
+    z.string(),
+  );
+}
+
+/** A comma-separated list; items are trimmed, and empty or repeated ones are issues. */
+export function list<T>(item: ValueType<T>, identity: (value: T) => string = String): ValueType<readonly T[]> {
+  return custom<readonly T[]>(`a comma-separated list, each item ${item.expected}`, (value) => {
+    const items: T[] = [];
+    const seen = new Set<string>();
+    for (const part of value.split(',').map((each) => each.trim())) {
+      if (part === '') return { issue: 'an item of the list is empty' };
+      const parsed = item.schema.safeParse(part);
+      if (!parsed.success) return { issue: `${JSON.stringify(part)} is not ${item.expected}` };
+      const key = identity(parsed.data);
+      if (seen.has(key)) return { issue: `${JSON.stringify(part)} stands in the list twice` };
+      seen.add(key);
+      items.push(parsed.data);
+    }
+    return items;
+  });
+}
+
+/** An IP address or a CIDR range, v4 or v6. */
+export function cidr(): ValueType<string> {
+  return custom<string>('an IP address or CIDR range such as 10.0.0.0/8', (value) => {
+    const [address = '', prefix, ...rest] = value.split('/');
+    const version = isIP(address);
+    if (version === 0 || rest.length > 0 || address.includes('%')) return { issue: 'not an IP address' };
+    if (prefix === undefined) return value;
+    const bits = /^(?:0|[1-9]\d{0,2})$/.test(prefix) ? Number(prefix) : Number.NaN;
+    return bits <= (version === 4 ? 32 : 128) ? value : { issue: 'the prefix length is out of range' };
+  });
+}
+
+/** An absolute http(s) URL without credentials or fragment, kept as written. */
+export function url(options: { httpsOnly?: boolean; query?: boolean } = {}): ValueType<string> {
+  const scheme = options.httpsOnly ? 'https' : 'http or https';
+  const query = options.query ? '' : ', query';
+  return custom<string>(`a full ${scheme} URL without credentials${query} or fragment`, (value) => {
+    const parsed = parseHttpUrl(value);
+    if (!parsed) return { issue: 'not a full URL' };
+    if (options.httpsOnly && parsed.protocol !== 'https:') return { issue: 'not https' };
+    if (parsed.username || parsed.password || parsed.hash) return { issue: 'credentials or a fragment in the URL' };
+    if (!options.query && value.includes('?')) return { issue: 'a query in the URL' };
+    return value;
+  });
+}
+
+/** WHATWG parsing repairs too much (spaces, backslashes, a missing slash); this takes only what was meant as a URL. */
+export function parseHttpUrl(value: string): URL | undefined {
+  if (!/^https?:\/\/[^/?#]/i.test(value) || /[\s\\<>"`{}|^]/.test(value)) return undefined;
+  return URL.canParse(value) ? new URL(value) : undefined;
+}
+
+/** `host:port`, the host a name, an IPv4 address or a bracketed IPv6 address. */
+export function hostPort(): ValueType<string> {
+  return custom<string>(
+    'host:port, such as 127.0.0.1:4318',
+    (value) => (Number(value.slice(value.lastIndexOf(':') + 1)) <= 65535 ? value : { issue: 'the port is out of range' }),
+    matching(/^(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]):[1-9]\d{0,4}$/),
+  );
+}
+
+export function host(): ValueType<string> {
+  return text(
+    'a host name or IP address',
+    /^(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]+)$/,
+  );
+}
+
+/** An absolute path of characters that neither nginx nor a shell reads as anything else. */
+export function absolutePath(): ValueType<string> {
+  return text('an absolute path of letters, digits and . _ - /', /^(?:\/[A-Za-z0-9._-]+)+$/);
+}
+
+/** Printable ASCII, 1 to 512 characters: what fits into one HTTP header value. */
+export function apiKey(): ValueType<string> {
+  return text('1 to 512 printable ASCII characters', /^[\x20-\x7e]{1,512}$/);
+}
+
+export interface Endpoint {
+  /** Scheme, host and port, as in `https://name.openai.azure.com`. */
+  readonly origin: string;
+  /** What was written behind the origin and is not used, without the query's values. */
+  readonly dropped?: string;
+  readonly insecure: boolean;
+}
+
+const ENDPOINT_PATHS = /^\/?$|^\/openai\/?$|^\/openai\/v1\/?$|^\/openai\/deployments\/[^/]+(?:\/[^?#]*)?$/;
+
+/** An Azure OpenAI endpoint in any shape that the portal, the SDKs and the older samples show. */
+export function endpoint(): ValueType<Endpoint> {
+  return custom<Endpoint>(
+    'the URL of an Azure OpenAI resource, such as https://name.openai.azure.com (also with /openai, /openai/v1 or a deployment path)',
+    (value) => {
+      const parsed = parseHttpUrl(value);
+      if (!parsed) return { issue: 'not a full URL with scheme and host' };
+      if (parsed.username || parsed.password) return { issue: 'the URL holds a user name or password' };
+      if (value.includes('#')) return { issue: 'the URL holds a fragment' };
+      if ([...parsed.searchParams.keys()].some((name) => name !== 'api-version')) {
+        return { issue: 'the URL holds a query other than api-version' };
+      }
+      if (!ENDPOINT_PATHS.test(parsed.pathname)) return { issue: 'the path is not one of an Azure OpenAI resource' };
+      const path = parsed.pathname.replace(/^\/$/, '');
+      const dropped = `${path}${parsed.search ? '?api-version=…' : ''}`;
+      return { origin: parsed.origin, insecure: parsed.protocol === 'http:', ...(dropped ? { dropped } : {}) };
+    },
+  );
+}
+
+export interface DeploymentName {
+  /** The name that clients use. */
+  readonly name: string;
+  /** The name on the backend. */
+  readonly backendName: string;
+}
+
+/** `name` or `name=backend-name`. */
+export function deployment(): ValueType<DeploymentName> {
+  return custom(
+    'name or name=backend-name',
+    (value) => {
+      const [name = '', backendName = name] = value.split('=');
+      return { name, backendName };
+    },
+    matching(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?:=[A-Za-z0-9][A-Za-z0-9._-]{0,99})?$/),
+  );
+}
+
+export interface ModelPrice {
+  readonly model: string;
+  /** USD per million tokens. */
+  readonly prompt: number;
+  readonly completion: number;
+}
+
+/** `model=prompt/completion`, in USD per million tokens. */
+export function modelPrice(): ValueType<ModelPrice> {
+  const amount = /(?:0|[1-9]\d{0,5})(?:\.\d{1,6})?/.source;
+  return custom(
+    'model=prompt/completion in USD per million tokens, such as gpt-4o=2.50/10',
+    (value) => {
+      const [model = '', prices = ''] = value.split('=');
+      const [prompt, completion] = prices.split('/').map(Number);
+      return { model, prompt: prompt ?? 0, completion: completion ?? 0 };
+    },
+    matching(new RegExp(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}=${amount}/${amount}$`)),
+  );
+}
