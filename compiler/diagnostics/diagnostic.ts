@@ -5,7 +5,7 @@ export type Severity = 'error' | 'warning' | 'info';
 /** Where a value came from. */
 export type Source =
   | { readonly kind: 'environment' }
-  | { readonly kind: 'env-file'; readonly path: string; readonly line?: number }
+  | { readonly kind: 'file'; readonly path: string; readonly line?: number }
   | { readonly kind: 'secret-file'; readonly path: string };
 
 /** One finding, as data; reporters are functions of a list of these. */
@@ -35,13 +35,15 @@ export interface Place {
 
 /** Makes a finding out of a code, its place and the arguments that its wording in the catalogue needs. */
 export function diagnostic<C extends DiagnosticCode>(code: C, place: Place, args: CatalogArgs<C>): Diagnostic {
-  const wording = (catalog[code] as (args: CatalogArgs<C>, setting: string) => Wording)(args, place.setting);
+  // A variable's name may hold anything but = and NUL, terminal escapes included.
+  const setting = /^[\x20-\x7e]+$/.test(place.setting) ? place.setting : printable(place.setting);
+  const wording = (catalog[code] as (args: CatalogArgs<C>, setting: string) => Wording)(args, setting);
   const { source } = place;
-  const line = source?.kind === 'env-file' ? source.line : undefined;
+  const line = source?.kind === 'file' ? source.line : undefined;
   return {
     code,
     severity: wording.severity,
-    setting: place.setting,
+    setting,
     ...(source ? { source: source.kind === 'environment' ? 'environment' : source.path } : {}),
     ...(line === undefined ? {} : { line }),
     message: wording.message,

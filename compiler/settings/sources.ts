@@ -99,13 +99,13 @@ function readEnvFile(path: string, variables: Map<string, RawValue>, diagnostics
     if (name !== undefined && Object.hasOwn(parsed, name)) {
       lines.set(name, { line: index + 1, rest });
     } else if (!multiLine && !/^\s*(?:#.*)?$/.test(line.replace(/^\uFEFF/, ''))) {
-      const source: Source = { kind: 'env-file', path, line: index + 1 };
+      const source: Source = { kind: 'file', path, line: index + 1 };
       diagnostics.push(diagnostic('ENV_FILE_LINE_IGNORED', { setting: path, source }, { line: index + 1 }));
     }
   }
   for (const [name, value] of Object.entries(parsed)) {
     const at = lines.get(name);
-    const source: Source = { kind: 'env-file', path, ...(at ? { line: at.line } : {}) };
+    const source: Source = { kind: 'file', path, ...(at ? { line: at.line } : {}) };
     variables.set(name, { value, source });
     if (at && wasCut(at.rest, value) && resolveName(name).is === 'setting') {
       diagnostics.push(diagnostic('ENV_FILE_VALUE_CUT', { setting: name, source }, {}));

@@ -82,7 +82,7 @@ export const telemetrySettings = {
     description: 'Client id of the user-assigned managed identity, where nothing more exact is set.',
     defaultText: 'none (the system-assigned identity)',
     example: '00000000-0000-0000-0000-000000000000',
-    output: `${COLLECTOR}: extensions.azure_auth; apisix.yaml: services[].plugins.azure-openai-proxy.backends[].identity`,
+    output: `${COLLECTOR}: extensions.azureauth; apisix.yaml: services[].plugins.azure-openai-proxy.backends[].identity`,
   }),
   PROMETHEUS_REMOTE_WRITE_ORG_ID: setting(text('1 to 256 printable ASCII characters', /^[\x21-\x7e]{1,256}$/), {
     section,
@@ -223,7 +223,7 @@ export const telemetrySettings = {
     description: 'JSON access log that the collector tails; on a volume that both share.',
     defaultText: 'none',
     example: '/var/log/genai-gateway/access.json',
-    output: `apisix.yaml: plugin_metadata[file-logger].path; ${COLLECTOR}: receivers.file_log`,
+    output: `apisix.yaml: plugin_metadata[file-logger].path; ${COLLECTOR}: receivers.filelog`,
     changed: 'writes and tails that file in every mode; unset, neither happens',
   }),
   MODEL_PRICES: setting(

@@ -1,0 +1,169 @@
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { check } from './commands/check.ts';
+import { SHELLS, type Shell } from './commands/completion.ts';
+import { PREVIEWS, type Preview, preview } from './commands/preview.ts';
+import { render } from './commands/render.ts';
+import { type CommonOptions, EXIT, type Terminal } from './commands/terminal.ts';
+import { REPORT_FORMATS } from './diagnostics/report.ts';
+
+const SCENARIO_NAMES = ['minimal', 'multi-region', 'observability', 'priority-lanes', 'ptu-spillover'];
+
+/** The program. Every action ends by telling `exit` its code; nothing in here ends the process. */
+export function createProgram(terminal: Terminal, exit: (code: number) => void): Command {
+  const program = new Command('genai-gateway')
+    .description('Compiles environment settings into an Azure OpenAI gateway on Apache APISIX.')
+    .version(PACKAGE_VERSION)
+    .exitOverride()
+    .configureOutput({ writeOut: (text) => terminal.out(text), writeErr: (text) => terminal.err(text) })
+    .showHelpAfterError('Run genai-gateway --help for the commands and options there are.')
+    .addHelpText(
+      'after',
+      `
+Exit codes: 0 good, 1 the settings are not, 3 the files could not be written, 64 wrong usage.
+
+Examples:
+  genai-gateway init --scenario ptu-spillover --out .env   start from an example
+  genai-gateway check --env-file .env                      find everything that is wrong
+  genai-gateway render --env-file .env --out rendered      write the three files`,
+    );
+
+  const command = (name: string, description: string, examples: string) =>
+    program.command(name).description(description).addHelpText('after', `\nExamples:\n${examples}`);
+
+  const formats = (formats: readonly string[]) =>
+    new Option('--format <format>', 'how diagnostics are printed').choices(formats);
+  const withOutput = (each: Command, formatChoices: readonly string[] = REPORT_FORMATS) =>
+    each
+      .addOption(formats(formatChoices))
+      .option('--no-color', 'no colours, as with NO_COLOR set')
+      .option('--quiet', 'errors only');
+  const withSettings = (each: Command) =>
+    withOutput(
+      each
+        .option('--env-file <file>', 'read variables from a file; repeatable, later files win', collect)
+        .option('--strict', 'warnings are errors'),
+    );
+  const withTemplates = (each: Command) =>
+    each.option('--templates <dir>', 'use the .hbs files there in place of those of the same name', notEmpty);
+
+  withTemplates(
+    withSettings(
+      command(
+        'render',
+        'Validate the settings, then write config.yaml, apisix.yaml and otel-collector.yaml.',
+        `  genai-gateway render --out rendered
+  genai-gateway render --env-file base.env --env-file prod.env --out rendered --strict`,
+      ).requiredOption('--out <dir>', 'folder to write to; made when missing', notEmpty),
+    ),
+  ).action(async (options: CommonOptions & { out: string }) => exit(await render(options, terminal)));
+
+  withTemplates(
+    withSettings(
+      command(
+        'check',
+        'Validate only; the findings go to stdout.',
+        `  genai-gateway check --env-file .env
+  genai-gateway check --env-file .env --strict --format github
+  genai-gateway check --env-file .env --format sarif > findings.sarif`,
+      ),
+    ),
+  ).action(async (options: CommonOptions) => exit(await check(options, terminal)));
+
+  withTemplates(
+    withSettings(
+      command(
+        'preview',
+        'Print what would be written, secrets as references or redacted.',
+        `  genai-gateway preview --env-file .env
+  genai-gateway preview collector --env-file .env
+  genai-gateway preview model --env-file .env | jq .backends`,
+      ).addArgument(new Argument('[what]', 'a document, or a stage before it').choices(PREVIEWS).default('apisix')),
+    ),
+  ).action(async (what: Preview, options: CommonOptions) => exit(await preview(what, options, terminal)));
+
+  withOutput(
+    command(
+      'explain',
+      'Tell about one setting: meaning, type, default, where its value came from, what it becomes.',
+      `  genai-gateway explain AZURE_OPENAI_WEIGHT_0 --env-file .env
+  genai-gateway explain LB_ALG`,
+    )
+      .argument('<name>', 'a setting, with or without index')
+      .option('--env-file <file>', 'read variables from a file; repeatable, later files win', collect),
+    ['text', 'json'],
+  ).action(async (name: string, options: CommonOptions) => {
+    const { explain } = await import('./commands/explain.ts');
+    exit(explain(name, options, terminal));
+  });
+
+  withOutput(
+    command(
+      'init',
+      'Print a commented env file for a scenario, or write it to a new file.',
+      `  genai-gateway init --scenario multi-region
+  genai-gateway init --scenario ptu-spillover --out .env`,
+    )
+      .addOption(new Option('--scenario <name>', 'which example').choices(SCENARIO_NAMES).default('minimal'))
+      .option('--out <file>', 'write to this file, which must not exist', notEmpty),
+  ).action(async (options: CommonOptions & { scenario: string; out?: string }) => {
+    const { init } = await import('./commands/init.ts');
+    exit(init(options.scenario, options, terminal));
+  });
+
+  command('schema', 'Print the JSON Schema of the settings.', '  genai-gateway schema > settings.schema.json').action(async () => {
+    const { settingsJsonSchema } = await import('./settings/json-schema.ts');
+    terminal.out(`${JSON.stringify(settingsJsonSchema(), null, 2)}\n`);
+    exit(EXIT.ok);
+  });
+
+  command(
+    'docs',
+    'Print the reference of all settings as Markdown, or as an env file.',
+    `  genai-gateway docs > settings.md
+  genai-gateway docs env-example > .env.example`,
+  )
+    .addArgument(new Argument('[page]', 'which page').choices(['reference', 'env-example']).default('reference'))
+    .action(async (page: string) => {
+      const { envExample, settingsReference } = await import('./settings/reference.ts');
+      terminal.out(page === 'reference' ? settingsReference() : envExample());
+      exit(EXIT.ok);
+    });
+
+  command(
+    'completion',
+    'Print a completion script for a shell.',
+    `  source <(genai-gateway completion bash)
+  genai-gateway completion fish | source`,
+  )
+    .addArgument(new Argument('<shell>', 'which shell').choices(SHELLS))
+    .action(async (shell: Shell) => {
+      const { completionScript } = await import('./commands/completion.ts');
+      terminal.out(completionScript(shell, program));
+      exit(EXIT.ok);
+    });
+
+  return program;
+}
+
+const collect = (value: string, all: readonly string[] = []) => [...all, notEmpty(value)];
+
+function notEmpty(value: string): string {
+  if (value === '') throw new InvalidArgumentError('It is empty.');
+  return value;
+}
+
+/** Runs the program on arguments without `node` and the script's path; the exit code. */
+export async function run(args: readonly string[], terminal: Terminal): Promise<number> {
+  let code: number = EXIT.usage;
+  const program = createProgram(terminal, (given) => {
+    code = given;
+  });
+  try {
+    await program.parseAsync(args, { from: 'user' });
+    return code;
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    // Help that was asked for is no error; help that commander shows because nothing was asked for is.
+    return error.code === 'commander.helpDisplayed' || error.code === 'commander.version' ? EXIT.ok : EXIT.usage;
+  }
+}

@@ -1,0 +1,58 @@
+import { compile, type CompileResult } from '../compile.ts';
+import { REPORT_FORMATS, type ReportFormat, report } from '../diagnostics/report.ts';
+
+/** Exit codes; the same in every command. */
+export const EXIT = { ok: 0, diagnostics: 1, unwritable: 3, usage: 64 } as const;
+
+/** What a command sees of the world. Data goes to `out`, diagnostics to `err`. */
+export interface Terminal {
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly colorOut: boolean;
+  readonly colorErr: boolean;
+  out(text: string): void;
+  err(text: string): void;
+}
+
+/** Options that every command reading settings has. */
+export interface CommonOptions {
+  readonly envFile?: readonly string[];
+  readonly strict?: boolean;
+  readonly format?: ReportFormat;
+  readonly color?: boolean;
+  readonly quiet?: boolean;
+  readonly templates?: string;
+}
+
+/** `--format`, else GATEWAY_LOG_FORMAT where it is usable, else text. */
+export function formatOf(options: CommonOptions, environment: Terminal['environment']): ReportFormat {
+  const wanted = environment.GATEWAY_LOG_FORMAT?.trim().toLowerCase();
+  return options.format ?? REPORT_FORMATS.find((each) => each === wanted && (each === 'text' || each === 'json')) ?? 'text';
+}
+
+/** Compiles what the options name and prints the diagnostics. */
+export async function compileAndReport(
+  options: CommonOptions,
+  terminal: Terminal,
+  { redact = false, to = 'err' }: { redact?: boolean; to?: 'out' | 'err' } = {},
+): Promise<CompileResult> {
+  const result = await compile({
+    environment: terminal.environment,
+    envFiles: options.envFile ?? [],
+    templates: options.templates,
+    strict: options.strict ?? false,
+    redact,
+  });
+  printReport(result.diagnostics, options, terminal, to);
+  return result;
+}
+
+export function printReport(
+  diagnostics: CompileResult['diagnostics'],
+  options: CommonOptions,
+  terminal: Terminal,
+  to: 'out' | 'err' = 'err',
+): void {
+  const format = formatOf(options, terminal.environment);
+  const color = (options.color ?? true) && (to === 'out' ? terminal.colorOut : terminal.colorErr);
+  terminal[to](report(diagnostics, { format, color, quiet: options.quiet ?? false }));
+}

@@ -1,0 +1,80 @@
+/** The whole pipeline, from variables to checked documents. Everything but reading the sources is pure. */
+import { type Diagnostic, diagnostic, hasErrors, sortDiagnostics, strict as asStrict } from './diagnostics/diagnostic.ts';
+import { type Documents, emitDocuments } from './emit/emit.ts';
+import type { TemplateSources } from './emit/overrides.ts';
+import { type TemplateOverrides, TemplateError } from './emit/templates.ts';
+import { buildModel } from './model/build.ts';
+import type { GatewayModel } from './model/model.ts';
+import { checkDocuments } from './output/check.ts';
+import { readTemplateFiles } from './output/template-files.ts';
+import { parseSettings, type Settings } from './settings/parse.ts';
+import { checkRules } from './settings/rules.ts';
+import { readSources } from './settings/sources.ts';
+
+export interface CompileInput {
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Paths, later ones win; the environment wins over all. */
+  readonly envFiles: readonly string[];
+  /** Folder of the user's own templates. */
+  readonly templates?: string | undefined;
+  /** Warnings are errors. */
+  readonly strict?: boolean;
+  /** Inline secrets are shown as `[redacted]`. */
+  readonly redact?: boolean;
+}
+
+export interface CompileResult {
+  /** Sorted; with an error among them there are no documents. */
+  readonly diagnostics: readonly Diagnostic[];
+  readonly settings: Settings;
+  readonly model?: GatewayModel;
+  readonly documents?: Documents;
+}
+
+/** Never throws on any input; what is wrong is in the diagnostics. */
+export async function compile(input: CompileInput): Promise<CompileResult> {
+  const raw = readSources(input.environment, input.envFiles);
+  const { settings, diagnostics } = parseSettings(raw);
+  const found = [...diagnostics, ...checkRules(settings, (name) => raw.variables.has(name))];
+  const finish = (result: Omit<CompileResult, 'diagnostics' | 'settings'> = {}): CompileResult => {
+    const sorted = sortDiagnostics(input.strict ? asStrict(found) : found);
+    return hasErrors(sorted) ? { diagnostics: sorted, settings } : { diagnostics: sorted, settings, ...result };
+  };
+  const overrides = await loadOverrides(input.templates, found);
+  if (hasErrors(found)) return finish();
+  const model = buildModel(settings);
+  const documents = emit(model, overrides, input.redact ?? false, found);
+  if (!documents) return finish();
+  found.push(...checkDocuments(documents, [...overrides.templates.keys()]));
+  return finish({ model, documents });
+}
+
+interface LoadedOverrides {
+  readonly templates: TemplateOverrides;
+  readonly sources: TemplateSources;
+}
+
+async function loadOverrides(folder: string | undefined, found: Diagnostic[]): Promise<LoadedOverrides> {
+  if (folder === undefined) return { templates: new Map(), sources: new Map() };
+  const read = readTemplateFiles(folder);
+  if ('reason' in read) {
+    found.push(diagnostic('TEMPLATES_UNREADABLE', { setting: folder }, { reason: read.reason }));
+    return { templates: new Map(), sources: new Map() };
+  }
+  const { compileOverrides } = await import('./emit/overrides.ts');
+  const { overrides, diagnostics } = await compileOverrides(read.sources);
+  found.push(...diagnostics);
+  return { templates: overrides, sources: read.sources };
+}
+
+function emit(model: GatewayModel, overrides: LoadedOverrides, redact: boolean, found: Diagnostic[]): Documents | undefined {
+  try {
+    return emitDocuments(model, { overrides: overrides.templates, redact });
+  } catch (error) {
+    if (!(error instanceof TemplateError)) throw error;
+    const path = overrides.sources.get(error.template)?.path;
+    const source = path === undefined ? undefined : { kind: 'file' as const, path, ...(error.line === undefined ? {} : { line: error.line }) };
+    found.push(diagnostic('TEMPLATE_BROKEN', { setting: error.template, source }, { reason: error.message }));
+    return undefined;
+  }
+}

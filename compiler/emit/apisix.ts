@@ -1,0 +1,215 @@
+/** What the templates of apisix.yaml and config.yaml read beside the model itself. */
+import type { Backend, GatewayModel, Limits } from '../model/model.ts';
+
+interface LimitRule {
+  readonly key: string;
+  readonly count: number | string;
+  readonly time_window: number | string;
+  readonly header_prefix: string;
+}
+
+/**
+ * Variables that azure-openai-proxy registers; each is nil where it does not apply, and the limiter then skips its
+ * rule. One variable a rule: the limiter skips a rule only when none of its variables resolves.
+ */
+const VARIABLE = {
+  client: 'genai_client',
+  highLane: 'genai_lane_high',
+  lowLane: 'genai_lane_low',
+  highLaneOfClient: 'genai_lane_high_client',
+  lowLaneOfClient: 'genai_lane_low_client',
+  clientDay: 'genai_client_day',
+  clientDayTokens: 'genai_client_day_tokens',
+  clientMinute: 'genai_client_minute',
+  clientMinuteTokens: 'genai_client_minute_tokens',
+  clientRequests: 'genai_client_requests',
+  clientRequestsLimit: 'genai_client_requests_limit',
+} as const;
+
+const SECONDS_PER_DAY = 86_400;
+const SECONDS_PER_MINUTE = 60;
+
+/** The limiter answers 500 to a request that no rule fits; `${scheme}` resolves for every request. */
+const CATCH_ALL: LimitRule = { key: 'any#${scheme}', count: 1_000_000_000_000, time_window: SECONDS_PER_MINUTE, header_prefix: 'any' };
+
+const variable = (name: string) => `\${${name}}`;
+
+/** Longest window first, because charging stops at the first rule that rejects; the catch-all last. */
+function inOrder(rules: LimitRule[]): LimitRule[] {
+  return [...rules.sort((a, b) => Number(b.time_window) - Number(a.time_window)), CATCH_ALL];
+}
+
+function tokenRules({ limits, clients }: GatewayModel): LimitRule[] | undefined {
+  const rules: LimitRule[] = [];
+  if (clients.some((each) => each.tokensPerDay !== undefined)) {
+    rules.push({
+      key: variable(VARIABLE.clientDay),
+      count: variable(VARIABLE.clientDayTokens),
+      time_window: SECONDS_PER_DAY,
+      header_prefix: 'client-day',
+    });
+  }
+  if (limits.lanes) {
+    const { scope, window } = limits.lanes;
+    const [high, low] =
+      scope === 'client' ? [VARIABLE.highLaneOfClient, VARIABLE.lowLaneOfClient] : [VARIABLE.highLane, VARIABLE.lowLane];
+    rules.push({ key: variable(high), count: limits.lanes.high, time_window: window, header_prefix: 'high' });
+    rules.push({ key: variable(low), count: limits.lanes.low, time_window: window, header_prefix: 'low' });
+  }
+  if (clients.some((each) => each.tokensPerMinute !== undefined)) {
+    rules.push({
+      key: variable(VARIABLE.clientMinute),
+      count: variable(VARIABLE.clientMinuteTokens),
+      time_window: SECONDS_PER_MINUTE,
+      header_prefix: 'client-minute',
+    });
+  }
+  return rules.length > 0 ? inOrder(rules) : undefined;
+}
+
+const requestKey = (limits: Limits) => (limits.requestKey === 'client' ? VARIABLE.client : 'remote_addr');
+
+function countRules({ limits, clients }: GatewayModel): LimitRule[] | undefined {
+  const rules: LimitRule[] = [];
+  if (limits.requestQuota) {
+    const { count, window } = limits.requestQuota;
+    // A prefix of its own keeps the quota's counter apart from that of another rule with the same variable.
+    rules.push({ key: `quota#${variable(requestKey(limits))}`, count, time_window: window, header_prefix: 'quota' });
+  }
+  if (clients.some((each) => each.requestsPerMinute !== undefined)) {
+    rules.push({
+      key: variable(VARIABLE.clientRequests),
+      count: variable(VARIABLE.clientRequestsLimit),
+      time_window: SECONDS_PER_MINUTE,
+      header_prefix: 'client-requests',
+    });
+  }
+  return rules.length > 0 ? inOrder(rules) : undefined;
+}
+
+/** What azure-openai-proxy must know of a backend beyond its instance; undefined where that is nothing. */
+function backendDetails({ name, region, deployments, credential }: Backend): object | undefined {
+  const details = {
+    ...(region === undefined ? {} : { region }),
+    ...(deployments ? { deployments: Object.fromEntries(deployments.map((each) => [each.name, each.backendName])) } : {}),
+    ...(credential.kind === 'entra'
+      ? {
+          identity: {
+            resource: credential.resource,
+            ...(credential.clientId === undefined ? {} : { client_id: credential.clientId }),
+          },
+        }
+      : {}),
+  };
+  return Object.keys(details).length > 0 ? { name, ...details } : undefined;
+}
+
+/** The words ai-proxy-multi has for a set of statuses; azure-openai-proxy has the set itself. */
+function fallbackStrategy(statuses: readonly number[]): string[] {
+  return [
+    ...(statuses.some((each) => each < 500) ? ['http_429'] : []),
+    ...(statuses.some((each) => each >= 500) ? ['http_5xx'] : []),
+  ];
+}
+
+/** Path prefixes of the APIM toolkit's scenarios. */
+const SCENARIO_PREFIXES = [
+  '/retry-with-payg',
+  '/retry-with-payg-v2',
+  '/round-robin-simple',
+  '/round-robin-simple-v2',
+  '/round-robin-weighted',
+  '/round-robin-weighted-v2',
+  '/latency-routing',
+  '/prioritization-simple',
+  '/usage-tracking',
+] as const;
+
+/** Fields of the access log. No query string and no credential header: clients put keys in both. */
+const LOG_FIELDS = {
+  time: '$time_iso8601',
+  request_id: '$apisix_request_id',
+  method: '$request_method',
+  path: '$uri',
+  status: '$status',
+  duration_s: '$request_time',
+  client_ip: '$remote_addr',
+  bytes_in: '$request_length',
+  bytes_out: '$bytes_sent',
+  upstream: '$upstream_addr',
+  upstream_status: '$upstream_status',
+  request_type: '$request_type',
+  model: '$llm_model',
+  requested_model: '$request_llm_model',
+  time_to_first_token_ms: '$llm_time_to_first_token',
+  prompt_tokens: '$llm_prompt_tokens',
+  completion_tokens: '$llm_completion_tokens',
+} as const;
+
+const DETAILED_LOG_FIELDS = {
+  host: '$host',
+  protocol: '$server_protocol',
+  user_agent: '$http_user_agent',
+  upstream_time_ms: '$apisix_upstream_response_time',
+} as const;
+
+/** Fields that only Lua knows; nginx's own log cannot name them. */
+const LUA_LOG_FIELDS = { client: '$consumer_name', route: '$route_name', service: '$service_name' } as const;
+
+function logFields(model: GatewayModel): Record<string, string> {
+  return model.telemetry.mode === 'prod' ? LOG_FIELDS : { ...LOG_FIELDS, ...DETAILED_LOG_FIELDS };
+}
+
+export function apisixView(model: GatewayModel): object {
+  const { limits, failover } = model;
+  return {
+    ...model,
+    limits: { ...limits, tokenRules: tokenRules(model), countRules: countRules(model), requestRateKey: requestKey(limits) },
+    backendDetails: nonEmpty(model.backends.map(backendDetails).filter((each) => each !== undefined)),
+    fallbackStrategy: fallbackStrategy(failover.retryStatuses),
+    maxRetries: failover.maxAttempts === undefined ? undefined : { count: failover.maxAttempts - 1 },
+    scenarioPrefixes: SCENARIO_PREFIXES,
+    accessLogFields: { ...logFields(model), ...LUA_LOG_FIELDS },
+  };
+}
+
+const nonEmpty = <T>(list: readonly T[]): readonly T[] | undefined => (list.length > 0 ? list : undefined);
+
+/** Up to ten minutes: reasoning models take their time. In milliseconds. */
+const LATENCY_BUCKETS = [10, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000, 600_000];
+
+export function configView(model: GatewayModel): object {
+  const { telemetry, limits } = model;
+  const used: readonly [plugin: string, used: unknown][] = [
+    ['request-id', true],
+    ['prometheus', true],
+    ['azure-openai-auth', true],
+    ['azure-openai-proxy', true],
+    ['ai-proxy-multi', true],
+    ['ai-rate-limiting', tokenRules(model)],
+    ['limit-req', limits.requestRate],
+    ['limit-count', countRules(model)],
+    ['cors', model.cors],
+    ['ip-restriction', model.ipRestriction],
+    ['openid-connect', model.authentication.oidc],
+    ['response-rewrite', model.hardenResponses],
+    ['opentelemetry', telemetry.traces],
+    ['file-logger', telemetry.accessLogPath],
+    ['apim-gateway-logger', telemetry.apimRecords],
+  ];
+  return {
+    ...model,
+    plugins: used.filter(([, isUsed]) => isUsed).map(([plugin]) => plugin),
+    tracing: telemetry.traces !== undefined,
+    workers: model.server.workers === 'auto' ? 'auto' : Number(model.server.workers),
+    latencyBuckets: LATENCY_BUCKETS,
+    accessLogFormat: accessLogFormat(model),
+  };
+}
+
+/** nginx writes the variables into the text with JSON escaping, so the text is JSON around them. */
+function accessLogFormat(model: GatewayModel): string {
+  return `{${Object.entries(logFields(model))
+    .map(([name, value]) => `"${name}":"${value}"`)
+    .join(',')}}`;
+}

@@ -1,0 +1,46 @@
+/** The one way a value reaches a document: as JSON that every YAML 1.1 reader takes for exactly that value. */
+import { Secret } from '../settings/secret.ts';
+
+/** What a document does to texts and secrets before they are quoted. */
+export interface Encoding {
+  /** Escapes what the reader of the document would expand. */
+  text(value: string): string;
+  /** The reference or value that stands for a secret; the result is not escaped again. */
+  secret(secret: Secret): string;
+}
+
+/**
+ * Writes a value as YAML 1.1-safe JSON on one line: every string quoted, line separators and control characters
+ * escaped, characters outside the BMP as they are, numbers without exponents. Throws a TypeError on anything that a
+ * document cannot hold: undefined, null, functions, numbers that are not finite.
+ */
+export function toJson(value: unknown, encoding: Encoding): string {
+  if (typeof value === 'string') return quote(encoding.text(value));
+  if (typeof value === 'boolean') return String(value);
+  if (typeof value === 'number') return plainNumber(value);
+  if (value instanceof Secret) return quote(encoding.secret(value));
+  if (Array.isArray(value)) return `[${value.map((each) => toJson(each, encoding)).join(', ')}]`;
+  if (typeof value === 'object' && value !== null) {
+    const entries = Object.entries(value).map(([key, each]) => `${quote(encoding.text(key))}: ${toJson(each, encoding)}`);
+    return `{${entries.join(', ')}}`;
+  }
+  throw new TypeError(`there is no value here${value === undefined ? '' : `, but ${String(value)}`}`);
+}
+
+/** YAML 1.1 reads these as line breaks, or not at all, where JSON leaves them as they are. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: these are the characters to escape
+const UNSAFE = /[\u007f-\u009f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]/gu;
+
+function quote(text: string): string {
+  return JSON.stringify(text.toWellFormed()).replace(
+    UNSAFE,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}
+
+/** YAML 1.1 readers disagree on exponents without a dot, so there are none. */
+function plainNumber(value: number): string {
+  if (!Number.isFinite(value)) throw new TypeError(`there is no number here, but ${value}`);
+  const text = String(value);
+  return text.includes('e') ? value.toFixed(18).replace(/\.?0+$/, '') : text;
+}

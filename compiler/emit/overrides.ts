@@ -1,0 +1,69 @@
+/** Templates that a user brings: checked, compiled, and put in the place of ours. Pure; loads the Handlebars compiler. */
+import type { TemplateDelegate } from 'handlebars';
+import { type Diagnostic, diagnostic } from '../diagnostics/diagnostic.ts';
+import { nearestOf } from '../settings/names.ts';
+import { type TemplateOverrides, TEMPLATE_HELPERS, templateNames } from './templates.ts';
+
+/** Text of each file by template name, as in templates/ without `.hbs`; `path` is for diagnostics. */
+export type TemplateSources = ReadonlyMap<string, { readonly path: string; readonly text: string }>;
+
+export async function compileOverrides(
+  sources: TemplateSources,
+): Promise<{ overrides: TemplateOverrides; diagnostics: Diagnostic[] }> {
+  const { default: Handlebars } = await import('handlebars');
+  const overrides = new Map<string, TemplateDelegate>();
+  const diagnostics: Diagnostic[] = [];
+  for (const [name, { path, text }] of sources) {
+    const at = (line?: number) => ({
+      setting: name,
+      source: { kind: 'file' as const, path, ...(line === undefined ? {} : { line }) },
+    });
+    if (!templateNames.includes(name)) {
+      diagnostics.push(diagnostic('TEMPLATE_UNKNOWN', at(), { nearest: nearestOf([name], templateNames) }));
+      continue;
+    }
+    try {
+      const ast = Handlebars.parse(text);
+      const raw = rawValues(ast, text);
+      for (const { expression, line } of raw) diagnostics.push(diagnostic('TEMPLATE_RAW_VALUE', at(line), { expression }));
+      // Compiling is lazy; precompiling reports unknown helpers now.
+      Handlebars.precompile(ast, COMPILE_OPTIONS);
+      overrides.set(name, Handlebars.compile(ast, COMPILE_OPTIONS));
+    } catch (error) {
+      const { message, lineNumber } = error as Error & { lineNumber?: number };
+      const line = lineNumber ?? Number(/line (\d+)/.exec(message)?.[1] ?? Number.NaN);
+      const reason = message.split('\n').filter((each) => !/^[-\s]*\^|^\.\.\./.test(each)).join(' ');
+      diagnostics.push(diagnostic('TEMPLATE_BROKEN', at(Number.isNaN(line) ? undefined : line), { reason }));
+    }
+  }
+  return { overrides, diagnostics };
+}
+
+const COMPILE_OPTIONS: CompileOptions = {
+  noEscape: true,
+  knownHelpers: Object.fromEntries(TEMPLATE_HELPERS.map((name) => [name, true])),
+  knownHelpersOnly: true,
+};
+
+/** Where a template writes a value other than through the json helper: what could break a document or inject into it. */
+export function rawValues(program: hbs.AST.Program, text: string): { expression: string; line: number }[] {
+  const found: { expression: string; line: number }[] = [];
+  const lines = text.split('\n');
+  const visit = (each: hbs.AST.Program | undefined): void => {
+    for (const statement of each?.body ?? []) {
+      if (statement.type === 'MustacheStatement') {
+        const { path, loc } = statement as hbs.AST.MustacheStatement;
+        if ((path as hbs.AST.PathExpression).original === 'json') continue;
+        found.push({ expression: lines[loc.start.line - 1]?.slice(loc.start.column, loc.start.line === loc.end.line ? loc.end.column : undefined) ?? '', line: loc.start.line });
+      } else if (statement.type === 'BlockStatement') {
+        const block = statement as hbs.AST.BlockStatement;
+        visit(block.program);
+        visit(block.inverse);
+      } else if (statement.type === 'PartialBlockStatement') {
+        visit((statement as hbs.AST.PartialBlockStatement).program);
+      }
+    }
+  };
+  visit(program);
+  return found;
+}
