@@ -1,5 +1,8 @@
-/** Builds dist/genai-gateway.cjs: one file, templates and validators precompiled into it. */
-import { readdirSync, readFileSync } from 'node:fs';
+/** Builds dist/: the bundle, one file with templates and validators precompiled into it, and what starts it fast. */
+import { execFileSync } from 'node:child_process';
+import { chmodSync, copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Ajv from 'ajv';
 import standaloneCode from 'ajv/dist/standalone/index.js';
@@ -39,8 +42,8 @@ function validatorsModule() {
   return standaloneCode(ajv, { apisix: 'apisix', config: 'config', collector: 'collector' });
 }
 
-/** Modules that exist only as text made here; used by esbuild below and by vitest. */
-export const virtualModules = {
+/** Modules that exist only as text made here. */
+const virtualModules = {
   'virtual:templates': templatesModule,
   'virtual:validators': validatorsModule,
 };
@@ -70,13 +73,39 @@ export function bundle(options) {
   });
 }
 
+/** A virtual module by itself, as the text of an ES module: for vitest. */
+export async function bundleVirtualModule(name) {
+  const { outputFiles } = await bundle({
+    stdin: { contents: `export * from '${name}'; import * as all from '${name}'; export default all.default;`, resolveDir: root },
+    format: 'esm',
+    write: false,
+    logLevel: 'error',
+  });
+  return outputFiles[0].text;
+}
+
+/** Runs a render as a user would and keeps the code that V8 compiled for it. */
+function writeCodeCache(launcher) {
+  const folder = mkdtempSync(join(tmpdir(), 'genai-gateway-build-'));
+  try {
+    const args = [launcher, 'render', '--env-file', `${root}examples/minimal.env`, '--out', folder];
+    execFileSync(process.execPath, args, { env: { GENAI_GATEWAY_BUILD: 'code-cache' }, stdio: ['ignore', 'ignore', 'inherit'] });
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const dist = `${root}dist/`;
+  rmSync(dist, { recursive: true, force: true });
   await bundle({
     entryPoints: [`${root}compiler/main.ts`],
-    outfile: `${root}dist/genai-gateway.cjs`,
+    outfile: `${dist}bundle.cjs`,
     format: 'cjs',
     minify: true,
     legalComments: 'none',
-    banner: { js: '#!/usr/bin/env node' },
   });
+  copyFileSync(`${root}compiler/launcher.cjs`, `${dist}genai-gateway.cjs`);
+  chmodSync(`${dist}genai-gateway.cjs`, 0o755);
+  writeCodeCache(`${dist}genai-gateway.cjs`);
 }

@@ -28,19 +28,19 @@ export const catalog = {
   BLANK_SECRET: (_: object, name) =>
     error('the secret is set but empty', 'a value, or no variable at all', `give ${name} its value, or unset it; an empty key is never a key`),
   SECRET_SURROUNDED_BY_SPACE: (_: object, name) =>
-    error('the secret has white space at its ends, and APISIX would read it with them', 'a value without white space at its ends', `set ${name} again without the white space (often a final line break of the file it came from)`),
+    error('the secret has white space at its ends, which APISIX would read as part of it', 'a value without white space at its ends', `set ${name} again without the white space (often a final line break of the file it came from)`),
   REFERENCE_IN_VALUE: (_: object, name) =>
     error('the value starts with $env:// or $secret://', 'the value itself', `write the value into ${name}; references are written by genai-gateway only`),
   TEMPLATE_IN_VALUE: (_: object, name) =>
     error('the value holds ${{, which APISIX would replace', 'a value without ${{', `change ${name} so that it holds no \${{`),
-  UNKNOWN_SETTING: (a: { nearest?: string | undefined; note?: string }, name) =>
+  UNKNOWN_SETTING: (a: { nearest?: string | undefined; note?: string | undefined }, name) =>
     warning(`${name} is not a setting${a.note ? `: ${a.note}` : ''}`, 'a declared name', a.nearest ? `did you mean ${a.nearest}?` : `unset ${name}, or see the settings reference for its name`),
   WRONG_CASE: (a: { declared: string }, name) =>
     warning(`${name} is ignored: names are upper case`, a.declared, `rename ${name} to ${a.declared}`),
   NON_CANONICAL_INDEX: (a: { canonical?: string | undefined }, name) =>
     error('the index is not a plain number from 0 to 9999', a.canonical ?? 'an index from 0 to 9999', a.canonical ? `rename ${name} to ${a.canonical}` : `number ${name} from 0 to 9999`),
   REPLACED_SETTING: (a: { replacedBy: string }, name) =>
-    warning(`${name} is accepted for compatibility`, a.replacedBy, `use ${a.replacedBy} instead`),
+    warning(`${name} is accepted for compatibility`, a.replacedBy, a.replacedBy.startsWith('nothing') ? `remove ${name}` : `use ${a.replacedBy} instead`),
   REPLACED_VALUE: (a: { value: string; replacedBy: string }, name) =>
     warning(`the value ${a.value} is accepted for compatibility`, a.replacedBy, `write ${name}=${a.replacedBy}`),
   CHANGED_MEANING: (a: { changed: string }, name) =>
@@ -61,8 +61,8 @@ export const catalog = {
     error('the env file holds a NUL byte', 'a text file in UTF-8', `save ${name} as UTF-8 text; UTF-16 files hold NUL bytes`),
   ENV_FILE_LINE_IGNORED: (a: { line: number }, name) =>
     warning(`line ${a.line} is neither NAME=value nor a comment`, 'NAME=value', `correct or remove line ${a.line} of ${name}`),
-  ENV_FILE_VALUE_CUT: (_: object, name) =>
-    error('the value is cut at a # or a second quote', "a value with # or quotes in it stands in 'single quotes'", `write ${name}='…' with the whole value in single quotes, or put a space before a # that starts a comment`),
+  ENV_FILE_VALUE_AMBIGUOUS: (_: object, name) =>
+    error('env file readers do not agree on a # or quote in this value', "a value with # or quotes in it stands in 'single quotes'", `write ${name}='…' with the whole value in single quotes, or put a space before a # that starts a comment`),
   SECRET_FILE_UNREADABLE: (a: { path: string; reason: string }, name) =>
     error(`the secret file ${a.path} cannot be read: ${a.reason}`, 'a readable file of at most 64 KiB', `correct the path in ${name}`),
   SECRET_GIVEN_TWICE: (a: { file: string }, name) =>

@@ -22,7 +22,7 @@ export type NameVerdict =
   | { readonly is: 'secret-file'; readonly known: KnownName }
   | { readonly is: 'wrong-case'; readonly declared: string }
   | { readonly is: 'wrong-index'; readonly canonical?: string }
-  | { readonly is: 'unknown'; readonly nearest?: string }
+  | { readonly is: 'unknown'; readonly nearest?: string; readonly note?: string }
   | { readonly is: 'foreign' };
 
 /** Names that begin like ours are reported when they are not declared. */
@@ -72,7 +72,10 @@ export function resolveName(name: string): NameVerdict {
   }
   if (name.endsWith('_FILE')) {
     const base = findExact(name.slice(0, -'_FILE'.length));
-    if (base && 'kind' in base && base.declaration.sensitive) return { is: 'secret-file', known: base };
+    if (base && 'kind' in base) {
+      if (base.declaration.sensitive) return { is: 'secret-file', known: base };
+      return { is: 'unknown', nearest: base.name, note: 'only secrets can be given as a file' };
+    }
   }
   const upper = name.toUpperCase();
   if (upper !== name) {

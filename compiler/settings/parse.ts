@@ -37,13 +37,13 @@ interface Given extends RawValue {
 
 export function parseSettings(raw: RawSettings): ParseResult {
   const diagnostics: Diagnostic[] = [...raw.diagnostics];
-  const given = collect(raw, diagnostics);
+  const sources = new Map<string, Source>();
+  const given = collect(raw, sources, diagnostics);
   const mode = given.get('GATEWAY_SECRETS');
   const inline = mode !== undefined && mode.value.trim().toLowerCase() === 'inline';
 
   const plain: Record<string, unknown> = {};
   const indexed: Record<GroupName, Map<number, Record<string, unknown>>> = { backends: new Map(), clients: new Map() };
-  const sources = new Map<string, Source>();
   for (const [name, each] of given) {
     const value = parseValue(name, each, inline, diagnostics);
     if (value === EMPTY) continue;
@@ -81,8 +81,8 @@ function withDefaults<T>(declarations: Readonly<Record<string, unknown>>, given:
   return Object.freeze(values) as T;
 }
 
-/** The variables that are settings, by setting; what is said about the others' names. */
-function collect(raw: RawSettings, diagnostics: Diagnostic[]): Map<string, Given> {
+/** The variables that are settings, by setting. Reports on the names of the others. */
+function collect(raw: RawSettings, sources: Map<string, Source>, diagnostics: Diagnostic[]): Map<string, Given> {
   const given = new Map<string, Given>();
   for (const [variable, { value, source }] of raw.variables) {
     const verdict = resolveName(variable);
@@ -96,10 +96,11 @@ function collect(raw: RawSettings, diagnostics: Diagnostic[]): Map<string, Given
         given.set(variable, { value, source, variable, known: verdict.known });
         break;
       case 'secret-file': {
-        const content = raw.secretFiles.get(verdict.known.name);
-        if (content && !raw.variables.get(verdict.known.name)?.value.trim()) {
-          given.set(verdict.known.name, { ...content, variable, known: verdict.known });
-        }
+        const { name } = verdict.known;
+        const content = raw.secretFiles.get(name);
+        if (content && !raw.variables.get(name)?.value.trim()) given.set(name, { ...content, variable, known: verdict.known });
+        // A file that cannot be read was reported; that its setting is missing would be said on top of that.
+        else if (!content && value.trim() !== '') sources.set(name, source);
         break;
       }
       case 'wrong-case':
@@ -109,7 +110,7 @@ function collect(raw: RawSettings, diagnostics: Diagnostic[]): Map<string, Given
         diagnostics.push(diagnostic('NON_CANONICAL_INDEX', place, { canonical: verdict.canonical }));
         break;
       case 'unknown':
-        diagnostics.push(diagnostic('UNKNOWN_SETTING', place, { nearest: verdict.nearest }));
+        diagnostics.push(diagnostic('UNKNOWN_SETTING', place, { nearest: verdict.nearest, note: verdict.note }));
         break;
       case 'foreign':
         break;

@@ -107,21 +107,20 @@ function readEnvFile(path: string, variables: Map<string, RawValue>, diagnostics
     const at = lines.get(name);
     const source: Source = { kind: 'file', path, ...(at ? { line: at.line } : {}) };
     variables.set(name, { value, source });
-    if (at && wasCut(at.rest, value) && resolveName(name).is === 'setting') {
-      diagnostics.push(diagnostic('ENV_FILE_VALUE_CUT', { setting: name, source }, {}));
+    if (at && isAmbiguous(at.rest) && resolveName(name).is === 'setting') {
+      diagnostics.push(diagnostic('ENV_FILE_VALUE_AMBIGUOUS', { setting: name, source }, {}));
     }
   }
 }
 
 /**
- * Whether dotenv took less of a line than its author meant. dotenv ends a bare value at any `#`, where Docker and
- * shells want white space before it, and a quoted one at the next quote: half a key would be used without a word.
+ * Whether readers of env files disagree on an assignment: dotenv ends a bare value at any `#`, where Docker and shells
+ * want white space before it, and keeps the backslash of an escaped quote. Half a key would be used without a word.
  */
-function wasCut(rest: string, value: string): boolean {
+function isAmbiguous(rest: string): boolean {
   const written = rest.trim();
   const quote = /^['"`]/.exec(written)?.[0];
   if (quote === undefined) return /[^\s]#/.test(written.replace(/\s#.*$/, ''));
   const end = written.indexOf(quote, 1);
-  const after = end === -1 ? '' : written.slice(end + 1);
-  return after !== '' && !/^\s*(?:#.*)?$/.test(after) && !value.startsWith(quote);
+  return end !== -1 && !/^\s*(?:#.*)?$/.test(written.slice(end + 1));
 }

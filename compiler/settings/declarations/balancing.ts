@@ -4,7 +4,7 @@ import { absolutePath, apiKey, boolean, duration, host, integer, list, oneOf, te
 const section = 'Balancing and failover';
 const POOL = 'apisix.yaml: services[].plugins.ai-proxy-multi';
 const PROXY = 'apisix.yaml: services[].plugins.azure-openai-proxy';
-const NO_EFFECT = 'had no effect in the accelerator; it acts now';
+const NO_EFFECT = 'it acts now; there it had no effect';
 const AFFINITY_CHANGED = 'Redis is optional now: without it affinity works from memory and by asking the backends';
 
 export const FALLBACK_STRATEGIES = ['http_429', 'http_5xx'] as const;

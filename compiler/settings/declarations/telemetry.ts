@@ -32,7 +32,7 @@ export const telemetrySettings = {
     defaultText: '0.1 in prod, 0.5 in test, 1 in dev',
     example: '0.1',
     output: 'apisix.yaml: services[].plugins.opentelemetry.sampler',
-    changed: 'had no effect in the accelerator; it acts now',
+    changed: 'it acts now; there it had no effect',
   }),
   SERVICE_VERSION: setting(label, {
     section,
@@ -404,7 +404,7 @@ export const compatibilitySettings = {
     defaultText: 'none',
     example: 'openai-chat',
     output: 'none',
-    replacedBy: 'nothing: the gateway derives it from each request',
+    replacedBy: 'nothing (the gateway derives it from each request)',
   }),
   APIM_GATEWAY_OPERATION_NAME: setting(anyText, {
     section: compatibility,
@@ -412,7 +412,7 @@ export const compatibilitySettings = {
     defaultText: 'none',
     example: 'chat_completions',
     output: 'none',
-    replacedBy: 'nothing: the gateway derives it from each request',
+    replacedBy: 'nothing (the gateway derives it from each request)',
   }),
   GATEWAY_SHARED_DIR: setting(anyText, {
     section: compatibility,

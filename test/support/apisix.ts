@@ -1,0 +1,280 @@
+/** Starts the real APISIX with rendered files, and asks it what it made of them. */
+import { execFileSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { GenericContainer, type StartedTestContainer, Wait } from 'testcontainers';
+import { parse } from 'yaml';
+import type { Documents } from '../../compiler/emit/emit.ts';
+
+export const APISIX_IMAGE = 'apache/apisix:3.18.0-debian';
+export const PORTS = { proxy: 9080, metrics: 9091, status: 7085, control: 9090, admin: 9180 } as const;
+
+const CONF = '/usr/local/apisix/conf';
+const LUA_IN_CONTAINER = '/opt/genai-gateway/lua-plugins';
+const LUA_STAND_INS = fileURLToPath(new URL('lua-plugins', import.meta.url));
+const START_TIMEOUT_MS = 60_000;
+
+// Ryuk is a second image to pull, and every container here is stopped by the test that started it.
+process.env.TESTCONTAINERS_RYUK_DISABLED ??= 'true';
+
+export type Availability =
+  | { readonly available: true }
+  | { readonly available: false; readonly reason: string };
+
+/** Whether containers can be started here; no image is pulled for tests. */
+export function gatewayTestsAvailable(): Availability {
+  const docker = (...args: string[]): string =>
+    execFileSync('docker', args, { encoding: 'utf8', stdio: 'pipe' });
+  try {
+    docker('version', '--format', '{{.Server.Version}}');
+  } catch (error) {
+    const missing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
+    return { available: false, reason: missing ? 'there is no docker command' : 'no Docker daemon answers' };
+  }
+  try {
+    docker('image', 'inspect', '--format', '{{.Id}}', APISIX_IMAGE);
+  } catch {
+    return { available: false, reason: `the image ${APISIX_IMAGE} is not here: docker pull ${APISIX_IMAGE}` };
+  }
+  return { available: true };
+}
+
+/** As above for `describe.skipIf`; says on stderr why tests are skipped. */
+export function cannotRunGatewayTests(tests: string): boolean {
+  const state = gatewayTestsAvailable();
+  if (!state.available) process.stderr.write(`\nSKIPPED ${tests}: ${state.reason}\n`);
+  return !state.available;
+}
+
+export interface ApisixOptions {
+  readonly documents: Documents;
+  /** The whole environment of the container, beside what the image itself needs. */
+  readonly environment: Readonly<Record<string, string>>;
+  /** Folder with the Lua plugins; without it the stand-ins of this folder. */
+  readonly luaPlugins?: string;
+  /** Folders that a deployment would mount, for APISIX to write to. */
+  readonly writableFolders?: readonly string[];
+}
+
+export interface Apisix {
+  /** A request from the host to one of the published ports. */
+  request(port: number, path: string, init?: RequestInit): Promise<Response>;
+  /** What the control API answers to GET. */
+  control(path: string): Promise<unknown>;
+  /** Addresses with a listening TCP socket, `127.0.0.1:9090`, in order. */
+  listening(): Promise<string[]>;
+  /** The address that requests from the host come from. */
+  hostAddress(): Promise<string>;
+  /** Everything APISIX wrote since its start: its access log and its error log. */
+  log(): Promise<string>;
+  stop(): Promise<void>;
+}
+
+/** Starts APISIX on rendered files as they are; answers when every worker has its configuration. */
+export async function startApisix(options: ApisixOptions): Promise<Apisix> {
+  const { documents, environment, luaPlugins = LUA_STAND_INS, writableFolders = [] } = options;
+  return start({
+    // The collector's file is nothing to APISIX, and must not disturb it.
+    files: documents,
+    environment,
+    luaPlugins,
+    writableFolders,
+    publish: [PORTS.proxy, PORTS.metrics, PORTS.status],
+    readyPath: '/status/ready',
+  });
+}
+
+export interface ValidationFinding {
+  readonly resource_type: string;
+  readonly resource_id?: string;
+  readonly error: string;
+}
+
+export interface Validator {
+  /** What APISIX's own validation has against an apisix.yaml. Takes up to 1.5 MiB. */
+  validate(apisixYaml: string): Promise<readonly ValidationFinding[]>;
+  stop(): Promise<void>;
+}
+
+/** A throw-away APISIX with an Admin API, which the gateway itself never has, for its validation of whole files. */
+export async function startValidator(
+  plugins: readonly string[],
+  luaPlugins = LUA_STAND_INS,
+): Promise<Validator> {
+  const key = randomUUID();
+  const config = {
+    deployment: {
+      role: 'traditional',
+      role_traditional: { config_provider: 'yaml' },
+      admin: { admin_key: [{ name: 'admin', key, role: 'admin' }], allow_admin: ['0.0.0.0/0'] },
+    },
+    apisix: {
+      node_listen: [PORTS.proxy],
+      enable_admin: true,
+      status: { ip: '0.0.0.0', port: PORTS.status },
+      extra_lua_path: `${LUA_IN_CONTAINER}/?.lua`,
+    },
+    plugins,
+    stream_plugins: [],
+    nginx_config: { worker_processes: 1 },
+  };
+  const apisix = await start({
+    files: { 'config.yaml': JSON.stringify(config) },
+    environment: {},
+    luaPlugins,
+    writableFolders: [],
+    publish: [PORTS.admin, PORTS.status],
+    // Never ready: that takes a configuration, and this one is only asked for its opinion.
+    readyPath: '/status',
+  });
+  return {
+    stop: apisix.stop,
+    validate: async (apisixYaml) => {
+      const answer = await apisix.request(PORTS.admin, '/apisix/admin/configs/validate', {
+        method: 'POST',
+        headers: { 'X-API-KEY': key, 'Content-Type': 'application/json' },
+        body: JSON.stringify(parseAsApisix(apisixYaml)),
+      });
+      if (answer.status === 200) return [];
+      const { error_msg, errors } = (await answer.json()) as {
+        error_msg?: string;
+        errors?: ValidationFinding[];
+      };
+      return errors ?? [{ resource_type: 'document', error: error_msg ?? `status ${answer.status}` }];
+    },
+  };
+}
+
+/** Parses as APISIX's YAML 1.1 reader does. */
+export function parseAsApisix(yaml: string): unknown {
+  return parse(yaml, { version: '1.1' });
+}
+
+interface StartOptions {
+  readonly files: Readonly<Record<string, string>>;
+  readonly environment: Readonly<Record<string, string>>;
+  readonly luaPlugins: string;
+  readonly writableFolders: readonly string[];
+  readonly publish: readonly number[];
+  /** On the status port. */
+  readonly readyPath: string;
+}
+
+async function start(options: StartOptions): Promise<Apisix> {
+  const { files, environment, luaPlugins, writableFolders, publish, readyPath } = options;
+  const log = { text: '', changed: 0 };
+  const container = new IsolatedContainer(APISIX_IMAGE)
+    .withEnvironment({ ...environment, APISIX_STAND_ALONE: 'true' })
+    .withExposedPorts(...publish)
+    .withCopyContentToContainer(
+      Object.entries(files).map(([name, content]) => ({ content, target: `${CONF}/${name}`, mode: 0o644 })),
+    )
+    .withCopyDirectoriesToContainer([{ source: luaPlugins, target: LUA_IN_CONTAINER, mode: 0o755 }])
+    .withTmpFs(Object.fromEntries(writableFolders.map((folder) => [folder, 'mode=1777'])))
+    .withLogConsumer((stream) => {
+      stream.on('data', (chunk: Buffer | string) => {
+        log.text += chunk.toString();
+        log.changed = Date.now();
+      });
+    })
+    .withStartupTimeout(START_TIMEOUT_MS)
+    .withWaitStrategy(
+      Wait.forHttp(readyPath, PORTS.status, { abortOnContainerExit: true })
+        .forStatusCode(200)
+        .withReadTimeout(200),
+    );
+  let started: StartedTestContainer;
+  try {
+    started = await container.start();
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Error(`APISIX did not get ready: ${reason}\nThe end of its log:\n${log.text.slice(-4000)}`, {
+      cause: error,
+    });
+  }
+  const run = async (script: string, ...args: string[]): Promise<string> => {
+    const { stdout, stderr, exitCode } = await started.exec(['bash', '-c', script, 'bash', ...args]);
+    if (exitCode !== 0) throw new Error(`in the container: ${stderr || `exit ${exitCode}`}`);
+    return stdout;
+  };
+  return {
+    request: (port, path, init) => fetch(`http://127.0.0.1:${started.getMappedPort(port)}${path}`, init),
+    control: async (path) => JSON.parse(await get(run, PORTS.control, path)),
+    listening: async () => listeningSockets(await run('cat /proc/net/tcp /proc/net/tcp6')),
+    hostAddress: async () => defaultGateway(await run('cat /proc/net/route')),
+    log: async () => {
+      // nginx holds lines of its access log back; it hands them out when told to open its logs again.
+      await run('kill -USR1 1');
+      // Log lines arrive on their own way; when nothing more comes for a while all are here.
+      const before = Date.now();
+      while (
+        Date.now() - Math.max(before, log.changed) < LOG_QUIET_MS &&
+        Date.now() - before < LOG_PATIENCE_MS
+      ) {
+        await sleep(50);
+      }
+      return log.text;
+    },
+    stop: async () => {
+      await started.stop({ timeout: 0 });
+    },
+  };
+}
+
+const LOG_QUIET_MS = 400;
+const LOG_PATIENCE_MS = 5_000;
+
+/** Publishes on loopback only, where testcontainers publishes on every interface, and finds no host by its name. */
+class IsolatedContainer extends GenericContainer {
+  protected override async beforeContainerCreated(): Promise<void> {
+    this.hostConfig.Dns = ['127.0.0.1'];
+    const bindings = Object.entries(this.hostConfig.PortBindings ?? {}) as [string, { HostPort: string }[]][];
+    this.hostConfig.PortBindings = Object.fromEntries(
+      bindings.map(([port, list]) => [port, list.map((each) => ({ ...each, HostIp: '127.0.0.1' }))]),
+    );
+  }
+}
+
+/**
+ * GET from inside the container, where the control API listens on loopback only. The image has no HTTP client, but
+ * bash opens sockets; HTTP/1.0 keeps the answer free of chunks, base64 keeps characters whole on their way out.
+ */
+async function get(run: (script: string, ...args: string[]) => Promise<string>, port: number, path: string) {
+  const script = [
+    'exec 3<>"/dev/tcp/127.0.0.1/$1"',
+    `printf 'GET %s HTTP/1.0\\r\\nHost: 127.0.0.1\\r\\n\\r\\n' "$2" >&3`,
+    'base64 -w0 <&3',
+  ].join(' && ');
+  const answer = Buffer.from(await run(script, String(port), path), 'base64').toString('utf8');
+  const end = answer.indexOf('\r\n\r\n');
+  const status = answer.slice(0, answer.indexOf('\r\n'));
+  if (!/^HTTP\/1\.\d 200 /.test(status)) throw new Error(`GET :${port}${path} in the container: ${status}`);
+  return answer.slice(end + 4);
+}
+
+/** The kernel writes addresses as hexadecimal words of the machine's byte order, and 0A for a listening socket. */
+function listeningSockets(table: string): string[] {
+  const sockets = table
+    .split('\n')
+    .map((line) => /^\s*\d+: ([0-9A-F]+):([0-9A-F]{4}) \S+ 0A /.exec(line))
+    .filter((match) => match !== null)
+    .map(([, address = '', port = '']) => ({ host: hostOf(address), port: Number.parseInt(port, 16) }));
+  const unique = new Map(sockets.map((each) => [`${each.host}:${each.port}`, each.port]));
+  return [...unique]
+    .sort(([a, portA], [b, portB]) => portA - portB || a.localeCompare(b))
+    .map(([socket]) => socket);
+}
+
+function hostOf(hexadecimal: string): string {
+  if (hexadecimal.length === 8) return dotted(hexadecimal);
+  return /^0+$/.test(hexadecimal) ? '[::]' : `[${hexadecimal}]`;
+}
+
+const dotted = (word: string): string => [...Buffer.from(word, 'hex')].reverse().join('.');
+
+function defaultGateway(table: string): string {
+  const [, word] = /^\S+\t00000000\t([0-9A-F]{8})\t/m.exec(table) ?? [];
+  if (word === undefined) throw new Error('the container has no default route');
+  return dotted(word);
+}

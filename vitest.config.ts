@@ -1,0 +1,25 @@
+import { readFileSync } from 'node:fs';
+import { defineConfig, type Plugin } from 'vitest/config';
+import { bundleVirtualModule } from './compiler/build.mjs';
+
+/** What esbuild puts into the bundle, for tests that import the TypeScript itself. */
+const bundled: Plugin = {
+  name: 'bundled-modules',
+  enforce: 'pre',
+  resolveId: (id) => (id.startsWith('virtual:') ? `\0${id}` : undefined),
+  load: (id) => {
+    if (id.startsWith('\0virtual:')) return bundleVirtualModule(id.slice(1));
+    return id.endsWith('.env') ? `export default ${JSON.stringify(readFileSync(id, 'utf8'))}` : undefined;
+  },
+};
+
+export default defineConfig({
+  plugins: [bundled],
+  define: { PACKAGE_VERSION: JSON.stringify(JSON.parse(readFileSync('package.json', 'utf8')).version) },
+  test: {
+    include: ['test/**/*.test.ts'],
+    globalSetup: ['test/support/build-once.ts'],
+    testTimeout: 30_000,
+    hookTimeout: 120_000,
+  },
+});
