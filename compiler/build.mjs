@@ -37,7 +37,13 @@ function templatesModule() {
 function validatorsModule() {
   const schema = (name) => JSON.parse(readFileSync(`${root}schemas/${name}.schema.json`, 'utf8'));
   const schemas = { apisix: schema('apisix'), config: schema('config'), collector: schema('otel-collector') };
-  const ajv = new Ajv({ allErrors: true, strict: true, allowUnionTypes: true, code: { source: true, esm: true, optimize: 2 } });
+  const ajv = new Ajv({
+    allErrors: true,
+    strict: true,
+    allowUnionTypes: true,
+    inlineRefs: false,
+    code: { source: true, esm: true, optimize: 2 },
+  });
   for (const [name, each] of Object.entries(schemas)) ajv.addSchema(each, name);
   return standaloneCode(ajv, { apisix: 'apisix', config: 'config', collector: 'collector' });
 }
@@ -66,8 +72,12 @@ export function bundle(options) {
     platform: 'node',
     target: 'node20.19',
     plugins: [virtual],
+    charset: 'ascii',
+    alias: { 'node:child_process': `${root}compiler/no-child-process.cjs` },
     loader: { '.env': 'text' },
-    define: { PACKAGE_VERSION: JSON.stringify(JSON.parse(readFileSync(`${root}package.json`, 'utf8')).version) },
+    define: {
+      PACKAGE_VERSION: JSON.stringify(JSON.parse(readFileSync(`${root}package.json`, 'utf8')).version),
+    },
     logLevel: 'warning',
     ...options,
   });
@@ -76,7 +86,10 @@ export function bundle(options) {
 /** A virtual module by itself, as the text of an ES module: for vitest. */
 export async function bundleVirtualModule(name) {
   const { outputFiles } = await bundle({
-    stdin: { contents: `export * from '${name}'; import * as all from '${name}'; export default all.default;`, resolveDir: root },
+    stdin: {
+      contents: `export * from '${name}'; import * as all from '${name}'; export default all.default;`,
+      resolveDir: root,
+    },
     format: 'esm',
     write: false,
     logLevel: 'error',
@@ -89,7 +102,10 @@ function writeCodeCache(launcher) {
   const folder = mkdtempSync(join(tmpdir(), 'genai-gateway-build-'));
   try {
     const args = [launcher, 'render', '--env-file', `${root}examples/minimal.env`, '--out', folder];
-    execFileSync(process.execPath, args, { env: { GENAI_GATEWAY_BUILD: 'code-cache' }, stdio: ['ignore', 'ignore', 'inherit'] });
+    execFileSync(process.execPath, args, {
+      env: { GENAI_GATEWAY_BUILD: 'code-cache' },
+      stdio: ['ignore', 'ignore', 'inherit'],
+    });
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -104,6 +120,9 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     format: 'cjs',
     minify: true,
     legalComments: 'none',
+    // The function that Node makes of a module: the launcher calls it without making another copy of the text.
+    banner: { js: '(function (exports, require, module, __filename, __dirname) {' },
+    footer: { js: '})' },
   });
   copyFileSync(`${root}compiler/launcher.cjs`, `${dist}genai-gateway.cjs`);
   chmodSync(`${dist}genai-gateway.cjs`, 0o755);

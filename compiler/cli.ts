@@ -4,7 +4,7 @@ import { SHELLS, type Shell } from './commands/completion.ts';
 import { PREVIEWS, type Preview, preview } from './commands/preview.ts';
 import { render } from './commands/render.ts';
 import { type CommonOptions, EXIT, type Terminal } from './commands/terminal.ts';
-import { REPORT_FORMATS } from './diagnostics/report.ts';
+import { REPORT_FORMATS } from './diagnostics/formats.ts';
 
 const SCENARIO_NAMES = ['minimal', 'multi-region', 'observability', 'priority-lanes', 'ptu-spillover'];
 
@@ -77,7 +77,9 @@ Examples:
         `  genai-gateway preview --env-file .env
   genai-gateway preview collector --env-file .env
   genai-gateway preview model --env-file .env | jq .backends`,
-      ).addArgument(new Argument('[what]', 'a document, or a stage before it').choices(PREVIEWS).default('apisix')),
+      ).addArgument(
+        new Argument('[what]', 'a document, or a stage before it').choices(PREVIEWS).default('apisix'),
+      ),
     ),
   ).action(async (what: Preview, options: CommonOptions) => exit(await preview(what, options, terminal)));
 
@@ -107,10 +109,14 @@ Examples:
       .option('--out <file>', 'write to this file, which must not exist', notEmpty),
   ).action(async (options: CommonOptions & { scenario: string; out?: string }) => {
     const { init } = await import('./commands/init.ts');
-    exit(init(options.scenario, options, terminal));
+    exit(await init(options.scenario, options, terminal));
   });
 
-  command('schema', 'Print the JSON Schema of the settings.', '  genai-gateway schema > settings.schema.json').action(async () => {
+  command(
+    'schema',
+    'Print the JSON Schema of the settings.',
+    '  genai-gateway schema > settings.schema.json',
+  ).action(async () => {
     const { settingsJsonSchema } = await import('./settings/json-schema.ts');
     terminal.out(`${JSON.stringify(settingsJsonSchema(), null, 2)}\n`);
     exit(EXIT.ok);
@@ -122,7 +128,9 @@ Examples:
     `  genai-gateway docs > settings.md
   genai-gateway docs env-example > .env.example`,
   )
-    .addArgument(new Argument('[page]', 'which page').choices(['reference', 'env-example']).default('reference'))
+    .addArgument(
+      new Argument('[page]', 'which page').choices(['reference', 'env-example']).default('reference'),
+    )
     .action(async (page: string) => {
       const { envExample, settingsReference } = await import('./settings/reference.ts');
       terminal.out(page === 'reference' ? settingsReference() : envExample());
@@ -164,6 +172,8 @@ export async function run(args: readonly string[], terminal: Terminal): Promise<
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     // Help that was asked for is no error; help that commander shows because nothing was asked for is.
-    return error.code === 'commander.helpDisplayed' || error.code === 'commander.version' ? EXIT.ok : EXIT.usage;
+    return error.code === 'commander.helpDisplayed' || error.code === 'commander.version'
+      ? EXIT.ok
+      : EXIT.usage;
   }
 }

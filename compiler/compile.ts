@@ -1,8 +1,14 @@
 /** The whole pipeline, from variables to checked documents. Everything but reading the sources is pure. */
-import { type Diagnostic, diagnostic, hasErrors, sortDiagnostics, strict as asStrict } from './diagnostics/diagnostic.ts';
+import {
+  strict as asStrict,
+  type Diagnostic,
+  diagnostic,
+  hasErrors,
+  sortDiagnostics,
+} from './diagnostics/diagnostic.ts';
 import { type Documents, emitDocuments } from './emit/emit.ts';
 import type { TemplateSources } from './emit/overrides.ts';
-import { type TemplateOverrides, TemplateError } from './emit/templates.ts';
+import { TemplateError, type TemplateOverrides } from './emit/templates.ts';
 import { buildModel } from './model/build.ts';
 import type { GatewayModel } from './model/model.ts';
 import { checkDocuments } from './output/check.ts';
@@ -38,14 +44,16 @@ export async function compile(input: CompileInput): Promise<CompileResult> {
   const found = [...diagnostics, ...checkRules(settings, (name) => raw.variables.has(name))];
   const finish = (result: Omit<CompileResult, 'diagnostics' | 'settings'> = {}): CompileResult => {
     const sorted = sortDiagnostics(input.strict ? asStrict(found) : found);
-    return hasErrors(sorted) ? { diagnostics: sorted, settings } : { diagnostics: sorted, settings, ...result };
+    return hasErrors(sorted)
+      ? { diagnostics: sorted, settings }
+      : { diagnostics: sorted, settings, ...result };
   };
   const overrides = await loadOverrides(input.templates, found);
   if (hasErrors(found)) return finish();
   const model = buildModel(settings);
   const documents = emit(model, overrides, input.redact ?? false, found);
   if (!documents) return finish();
-  found.push(...checkDocuments(documents, [...overrides.templates.keys()]));
+  found.push(...(await checkDocuments(documents, [...overrides.templates.keys()])));
   return finish({ model, documents });
 }
 
@@ -67,13 +75,21 @@ async function loadOverrides(folder: string | undefined, found: Diagnostic[]): P
   return { templates: overrides, sources: read.sources };
 }
 
-function emit(model: GatewayModel, overrides: LoadedOverrides, redact: boolean, found: Diagnostic[]): Documents | undefined {
+function emit(
+  model: GatewayModel,
+  overrides: LoadedOverrides,
+  redact: boolean,
+  found: Diagnostic[],
+): Documents | undefined {
   try {
     return emitDocuments(model, { overrides: overrides.templates, redact });
   } catch (error) {
     if (!(error instanceof TemplateError)) throw error;
     const path = overrides.sources.get(error.template)?.path;
-    const source = path === undefined ? undefined : { kind: 'file' as const, path, ...(error.line === undefined ? {} : { line: error.line }) };
+    const source =
+      path === undefined
+        ? undefined
+        : { kind: 'file' as const, path, ...(error.line === undefined ? {} : { line: error.line }) };
     found.push(diagnostic('TEMPLATE_BROKEN', { setting: error.template, source }, { reason: error.message }));
     return undefined;
   }

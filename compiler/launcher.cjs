@@ -1,11 +1,10 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --
 /**
  * Starts the bundle with the code that V8 compiled for it when it was built, which saves a third of a start.
- * V8 itself refuses the cache of another bundle or another Node; the bundle then starts without it, as it also does
- * when it is run alone.
+ * V8 itself refuses the cache of another bundle or another Node; the bundle then starts without it.
  */
 const { readFileSync, writeFileSync } = require('node:fs');
-const { createRequire, wrap } = require('node:module');
+const { createRequire } = require('node:module');
 const { dirname, join } = require('node:path');
 const { Script } = require('node:vm');
 
@@ -20,9 +19,12 @@ function readCache() {
   }
 }
 
-const script = new Script(wrap(readFileSync(filename, 'utf8')), { filename, cachedData: readCache() });
+// The bundle is ASCII, which is read faster as latin1.
+const script = new Script(readFileSync(filename, 'latin1'), { filename, cachedData: readCache() });
 const bundle = { exports: {} };
-script.runInThisContext().call(bundle.exports, bundle.exports, createRequire(filename), bundle, filename, dirname(filename));
+script
+  .runInThisContext()
+  .call(bundle.exports, bundle.exports, createRequire(filename), bundle, filename, dirname(filename));
 
 // Set by the build alone, after a run that has used what a render uses.
 if (process.env.GENAI_GATEWAY_BUILD === 'code-cache') {

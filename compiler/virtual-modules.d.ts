@@ -9,6 +9,7 @@ declare module 'virtual:templates' {
 /** Made by build.mjs from schemas/. */
 declare module 'virtual:validators' {
   import type { ErrorObject } from 'ajv';
+
   interface Validator {
     (document: unknown): boolean;
     errors?: ErrorObject[] | null;

@@ -40,7 +40,9 @@ export function explain(name: string, options: CommonOptions, terminal: Terminal
     return EXIT.ok;
   }
   const { name: title, description, ...rest } = explanation;
-  const lines = Object.entries(rest).map(([key, value]) => `  ${key.padEnd(10)} ${Array.isArray(value) ? value.join('\n             ') : value}\n`);
+  const lines = Object.entries(rest).map(
+    ([key, value]) => `  ${key.padEnd(10)} ${Array.isArray(value) ? value.join('\n             ') : value}\n`,
+  );
   terminal.out(`${title}\n  ${description}\n\n${lines.join('')}`);
   return EXIT.ok;
 }
@@ -49,7 +51,11 @@ interface Found {
   /** With the index that was asked for, 0 where none was. */
   readonly variable: string;
   readonly declaration: Declaration;
-  readonly indexed?: { readonly group: 'backends' | 'clients'; readonly field: string; readonly index: number };
+  readonly indexed?: {
+    readonly group: 'backends' | 'clients';
+    readonly field: string;
+    readonly index: number;
+  };
 }
 
 /** Takes `LB_ALG`, `AZURE_OPENAI_WEIGHT_3`, `AZURE_OPENAI_WEIGHT_N`, `AZURE_OPENAI_WEIGHT` and `NAME_FILE`, in any case. */

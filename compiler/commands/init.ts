@@ -18,14 +18,22 @@ export const SCENARIOS: Readonly<Record<string, string>> = {
 };
 
 /** Prints a commented env file, or writes it where nothing is yet: only the owner may read it, for keys will be in it. */
-export function init(scenario: string, options: CommonOptions & { readonly out?: string }, terminal: Terminal): number {
+export async function init(
+  scenario: string,
+  options: CommonOptions & { readonly out?: string },
+  terminal: Terminal,
+): Promise<number> {
   const text = SCENARIOS[scenario] ?? '';
   if (options.out === undefined) {
     terminal.out(text);
     return EXIT.ok;
   }
-  const refuse = (reason: string) => {
-    printReport([diagnostic('OUTPUT_UNWRITABLE', { setting: options.out ?? '' }, { reason })], options, terminal);
+  const refuse = async (reason: string) => {
+    await printReport(
+      [diagnostic('OUTPUT_UNWRITABLE', { setting: options.out ?? '' }, { reason })],
+      options,
+      terminal,
+    );
     return EXIT.unwritable;
   };
   if (existsSync(options.out)) return refuse('it exists already');

@@ -2,26 +2,44 @@ import { join } from 'node:path';
 import { diagnostic } from '../diagnostics/diagnostic.ts';
 import { DOCUMENT_NAMES, referencedVariables } from '../emit/emit.ts';
 import { writeDocuments } from '../output/write.ts';
-import { type CommonOptions, compileAndReport, EXIT, formatOf, printReport, type Terminal } from './terminal.ts';
+import {
+  type CommonOptions,
+  compileAndReport,
+  EXIT,
+  formatOf,
+  printReport,
+  type Terminal,
+} from './terminal.ts';
 
 /** Everyone may read references; inline secrets only owner and group. */
 const MODES = { reference: 0o644, inline: 0o640 } as const;
 
-export async function render(options: CommonOptions & { readonly out: string }, terminal: Terminal): Promise<number> {
+export async function render(
+  options: CommonOptions & { readonly out: string },
+  terminal: Terminal,
+): Promise<number> {
   const { model, documents } = await compileAndReport(options, terminal);
   if (!model || !documents) return EXIT.diagnostics;
   const written = writeDocuments(options.out, documents, MODES[model.server.secrets]);
   if (!written.ok) {
-    printReport([diagnostic('OUTPUT_UNWRITABLE', { setting: written.path }, { reason: written.reason })], options, terminal);
+    await printReport(
+      [diagnostic('OUTPUT_UNWRITABLE', { setting: written.path }, { reason: written.reason })],
+      options,
+      terminal,
+    );
     return EXIT.unwritable;
   }
   const needed = referencedVariables(documents);
   if (formatOf(options, terminal.environment) === 'json') {
-    terminal.out(`${JSON.stringify({ folder: options.out, files: written.outcomes, variables: needed }, null, 2)}\n`);
+    terminal.out(
+      `${JSON.stringify({ folder: options.out, files: written.outcomes, variables: needed }, null, 2)}\n`,
+    );
   } else if (!options.quiet) {
-    for (const name of DOCUMENT_NAMES) terminal.out(`${join(options.out, name)}  ${written.outcomes[name]}\n`);
+    for (const name of DOCUMENT_NAMES)
+      terminal.out(`${join(options.out, name)}  ${written.outcomes[name]}\n`);
     if (needed.apisix.length > 0) terminal.out(`APISIX's process must have: ${summary(needed.apisix)}\n`);
-    if (needed.collector.length > 0) terminal.out(`The collector's process must have: ${summary(needed.collector)}\n`);
+    if (needed.collector.length > 0)
+      terminal.out(`The collector's process must have: ${summary(needed.collector)}\n`);
   }
   return EXIT.ok;
 }
@@ -29,4 +47,6 @@ export async function render(options: CommonOptions & { readonly out: string }, 
 const SHOWN = 20;
 
 const summary = (names: readonly string[]) =>
-  names.length > SHOWN ? `${names.slice(0, SHOWN).join(' ')} and ${names.length - SHOWN} more (--format json lists all)` : names.join(' ');
+  names.length > SHOWN
+    ? `${names.slice(0, SHOWN).join(' ')} and ${names.length - SHOWN} more (--format json lists all)`
+    : names.join(' ');

@@ -1,5 +1,5 @@
-import { compile, type CompileResult } from '../compile.ts';
-import { REPORT_FORMATS, type ReportFormat, report } from '../diagnostics/report.ts';
+import { type CompileResult, compile } from '../compile.ts';
+import { REPORT_FORMATS, type ReportFormat } from '../diagnostics/formats.ts';
 
 /** Exit codes; the same in every command. */
 export const EXIT = { ok: 0, diagnostics: 1, unwritable: 3, usage: 64 } as const;
@@ -7,8 +7,7 @@ export const EXIT = { ok: 0, diagnostics: 1, unwritable: 3, usage: 64 } as const
 /** What a command sees of the world. Data goes to `out`, diagnostics to `err`. */
 export interface Terminal {
   readonly environment: Readonly<Record<string, string | undefined>>;
-  readonly colorOut: boolean;
-  readonly colorErr: boolean;
+  wantsColor(stream: 'out' | 'err'): boolean;
   out(text: string): void;
   err(text: string): void;
 }
@@ -26,7 +25,11 @@ export interface CommonOptions {
 /** `--format`, else GATEWAY_LOG_FORMAT where it is usable, else text. */
 export function formatOf(options: CommonOptions, environment: Terminal['environment']): ReportFormat {
   const wanted = environment.GATEWAY_LOG_FORMAT?.trim().toLowerCase();
-  return options.format ?? REPORT_FORMATS.find((each) => each === wanted && (each === 'text' || each === 'json')) ?? 'text';
+  return (
+    options.format ??
+    REPORT_FORMATS.find((each) => each === wanted && (each === 'text' || each === 'json')) ??
+    'text'
+  );
 }
 
 /** Compiles what the options name and prints the diagnostics. */
@@ -42,17 +45,20 @@ export async function compileAndReport(
     strict: options.strict ?? false,
     redact,
   });
-  printReport(result.diagnostics, options, terminal, to);
+  await printReport(result.diagnostics, options, terminal, to);
   return result;
 }
 
-export function printReport(
+/** Loads the reporters only where there is something to say. */
+export async function printReport(
   diagnostics: CompileResult['diagnostics'],
   options: CommonOptions,
   terminal: Terminal,
   to: 'out' | 'err' = 'err',
-): void {
+): Promise<void> {
   const format = formatOf(options, terminal.environment);
-  const color = (options.color ?? true) && (to === 'out' ? terminal.colorOut : terminal.colorErr);
+  if (diagnostics.length === 0 && (format === 'text' || format === 'github')) return;
+  const { report } = await import('../diagnostics/report.ts');
+  const color = format === 'text' && (options.color ?? true) && terminal.wantsColor(to);
   terminal[to](report(diagnostics, { format, color, quiet: options.quiet ?? false }));
 }

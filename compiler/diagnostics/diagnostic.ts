@@ -34,7 +34,11 @@ export interface Place {
 }
 
 /** Makes a finding out of a code, its place and the arguments that its wording in the catalogue needs. */
-export function diagnostic<C extends DiagnosticCode>(code: C, place: Place, args: CatalogArgs<C>): Diagnostic {
+export function diagnostic<C extends DiagnosticCode>(
+  code: C,
+  place: Place,
+  args: CatalogArgs<C>,
+): Diagnostic {
   // A variable's name may hold anything but = and NUL, terminal escapes included.
   const setting = /^[\x20-\x7e]+$/.test(place.setting) ? place.setting : printable(place.setting);
   const wording = (catalog[code] as (args: CatalogArgs<C>, setting: string) => Wording)(args, setting);
@@ -90,7 +94,8 @@ export function sortDiagnostics(list: readonly Diagnostic[]): Diagnostic[] {
   );
 }
 
-export const hasErrors = (list: readonly Diagnostic[]): boolean => list.some((each) => each.severity === 'error');
+export const hasErrors = (list: readonly Diagnostic[]): boolean =>
+  list.some((each) => each.severity === 'error');
 
 /** Under --strict every warning is an error. */
 export function strict(list: readonly Diagnostic[]): Diagnostic[] {

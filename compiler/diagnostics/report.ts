@@ -1,9 +1,7 @@
 /** Diagnostics as text, JSON, SARIF or GitHub annotations: pure functions of the list. */
 import { createColors } from 'picocolors';
 import type { Diagnostic, Severity } from './diagnostic.ts';
-
-export const REPORT_FORMATS = ['text', 'json', 'sarif', 'github'] as const;
-export type ReportFormat = (typeof REPORT_FORMATS)[number];
+import type { ReportFormat } from './formats.ts';
 
 export interface ReportOptions {
   readonly format: ReportFormat;
@@ -51,14 +49,16 @@ function textReport(diagnostics: readonly Diagnostic[], color: boolean): string 
   return `${blocks.join('')}${summary.join(', ')}\n`;
 }
 
-const plural = (number: number, severity: Severity) => `${number} ${severity}${number === 1 || severity === 'info' ? '' : 's'}`;
+const plural = (number: number, severity: Severity) =>
+  `${number} ${severity}${number === 1 || severity === 'info' ? '' : 's'}`;
 
 const location = ({ source, line }: Diagnostic) => (line === undefined ? `${source}` : `${source}:${line}`);
 
 /** Workflow commands: one line each, with the characters escaped that the runner reads. */
 function githubAnnotation(each: Diagnostic): string {
   const property = (value: string) => data(value).replaceAll(':', '%3A').replaceAll(',', '%2C');
-  const data = (value: string) => value.replaceAll('%', '%25').replaceAll('\r', '%0D').replaceAll('\n', '%0A');
+  const data = (value: string) =>
+    value.replaceAll('%', '%25').replaceAll('\r', '%0D').replaceAll('\n', '%0A');
   const command = each.severity === 'info' ? 'notice' : each.severity;
   const properties = [
     ...(isFile(each) ? [`file=${property(each.source)}`] : []),

@@ -30,7 +30,12 @@ const SECONDS_PER_DAY = 86_400;
 const SECONDS_PER_MINUTE = 60;
 
 /** The limiter answers 500 to a request that no rule fits; `${scheme}` resolves for every request. */
-const CATCH_ALL: LimitRule = { key: 'any#${scheme}', count: 1_000_000_000_000, time_window: SECONDS_PER_MINUTE, header_prefix: 'any' };
+const CATCH_ALL: LimitRule = {
+  key: 'any#${scheme}',
+  count: 1_000_000_000_000,
+  time_window: SECONDS_PER_MINUTE,
+  header_prefix: 'any',
+};
 
 const variable = (name: string) => `\${${name}}`;
 
@@ -52,7 +57,9 @@ function tokenRules({ limits, clients }: GatewayModel): LimitRule[] | undefined 
   if (limits.lanes) {
     const { scope, window } = limits.lanes;
     const [high, low] =
-      scope === 'client' ? [VARIABLE.highLaneOfClient, VARIABLE.lowLaneOfClient] : [VARIABLE.highLane, VARIABLE.lowLane];
+      scope === 'client'
+        ? [VARIABLE.highLaneOfClient, VARIABLE.lowLaneOfClient]
+        : [VARIABLE.highLane, VARIABLE.lowLane];
     rules.push({ key: variable(high), count: limits.lanes.high, time_window: window, header_prefix: 'high' });
     rules.push({ key: variable(low), count: limits.lanes.low, time_window: window, header_prefix: 'low' });
   }
@@ -74,7 +81,12 @@ function countRules({ limits, clients }: GatewayModel): LimitRule[] | undefined 
   if (limits.requestQuota) {
     const { count, window } = limits.requestQuota;
     // A prefix of its own keeps the quota's counter apart from that of another rule with the same variable.
-    rules.push({ key: `quota#${variable(requestKey(limits))}`, count, time_window: window, header_prefix: 'quota' });
+    rules.push({
+      key: `quota#${variable(requestKey(limits))}`,
+      count,
+      time_window: window,
+      header_prefix: 'quota',
+    });
   }
   if (clients.some((each) => each.requestsPerMinute !== undefined)) {
     rules.push({
@@ -91,7 +103,9 @@ function countRules({ limits, clients }: GatewayModel): LimitRule[] | undefined 
 function backendDetails({ name, region, deployments, credential }: Backend): object | undefined {
   const details = {
     ...(region === undefined ? {} : { region }),
-    ...(deployments ? { deployments: Object.fromEntries(deployments.map((each) => [each.name, each.backendName])) } : {}),
+    ...(deployments
+      ? { deployments: Object.fromEntries(deployments.map((each) => [each.name, each.backendName])) }
+      : {}),
     ...(credential.kind === 'entra'
       ? {
           identity: {
@@ -164,7 +178,12 @@ export function apisixView(model: GatewayModel): object {
   const { limits, failover } = model;
   return {
     ...model,
-    limits: { ...limits, tokenRules: tokenRules(model), countRules: countRules(model), requestRateKey: requestKey(limits) },
+    limits: {
+      ...limits,
+      tokenRules: tokenRules(model),
+      countRules: countRules(model),
+      requestRateKey: requestKey(limits),
+    },
     backendDetails: nonEmpty(model.backends.map(backendDetails).filter((each) => each !== undefined)),
     fallbackStrategy: fallbackStrategy(failover.retryStatuses),
     maxRetries: failover.maxAttempts === undefined ? undefined : { count: failover.maxAttempts - 1 },
@@ -176,7 +195,9 @@ export function apisixView(model: GatewayModel): object {
 const nonEmpty = <T>(list: readonly T[]): readonly T[] | undefined => (list.length > 0 ? list : undefined);
 
 /** Up to ten minutes: reasoning models take their time. In milliseconds. */
-const LATENCY_BUCKETS = [10, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000, 600_000];
+const LATENCY_BUCKETS = [
+  10, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000, 600_000,
+];
 
 export function configView(model: GatewayModel): object {
   const { telemetry, limits } = model;

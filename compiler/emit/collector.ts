@@ -14,10 +14,23 @@ export function collectorView(model: GatewayModel): object {
   const insights = collector.applicationInsights !== undefined && 'azuremonitor';
   const remoteWrite = collector.remoteWrite !== undefined && 'prometheusremotewrite/azure';
   const debug = collector.debug && 'debug';
-  const costs = metrics.prices.flatMap(({ model: name, prompt, completion }) => [
-    { model: name, component: 'prompt', metric: 'apisix_llm_prompt_tokens', usdPerToken: prompt / TOKENS_PER_PRICE },
-    { model: name, component: 'completion', metric: 'apisix_llm_completion_tokens', usdPerToken: completion / TOKENS_PER_PRICE },
-  ]);
+  const costs = metrics.prices
+    .flatMap(({ model: name, prompt, completion }) => [
+      {
+        model: name,
+        component: 'prompt',
+        metric: 'apisix_llm_prompt_tokens',
+        usdPerToken: prompt / TOKENS_PER_PRICE,
+      },
+      {
+        model: name,
+        component: 'completion',
+        metric: 'apisix_llm_completion_tokens',
+        usdPerToken: completion / TOKENS_PER_PRICE,
+      },
+    ])
+    // The collector refuses to scale by nothing.
+    .filter(({ usdPerToken }) => usdPerToken > 0);
   const traces = exporters(insights, debug);
   const metricExporters = exporters(remoteWrite, debug);
   const costsUsed = metricExporters !== undefined && costs.length > 0;

@@ -17,8 +17,12 @@ export interface EmitOptions {
 }
 
 /** @throws TemplateError when a template names a value that is not there. */
-export function emitDocuments(model: GatewayModel, { overrides, redact = false }: EmitOptions = {}): Documents {
-  const render = (name: DocumentName, view: object, encoding: Encoding) => renderTemplate(name, view, encoding, overrides);
+export function emitDocuments(
+  model: GatewayModel,
+  { overrides, redact = false }: EmitOptions = {},
+): Documents {
+  const render = (name: DocumentName, view: object, encoding: Encoding) =>
+    renderTemplate(name, view, encoding, overrides);
   const inline = model.server.secrets === 'inline';
   const written = (secret: Secret) => (redact ? '[redacted]' : secret.reveal());
   const apisix: Encoding = {
@@ -41,7 +45,9 @@ const escapeDollars = (value: string) => value.replaceAll('$', '$$$$');
 
 /** The variables that APISIX's and the collector's own processes must have, in the order of the documents. */
 export function referencedVariables(documents: Documents): { apisix: string[]; collector: string[] } {
-  const unique = (text: string, pattern: RegExp) => [...new Set([...text.matchAll(pattern)].map(([, name = '']) => name))];
+  const unique = (text: string, pattern: RegExp) => [
+    ...new Set([...text.matchAll(pattern)].map(([, name = '']) => name)),
+  ];
   return {
     apisix: unique(documents['apisix.yaml'], /"\$env:\/\/([A-Z0-9_]+)"/g),
     collector: unique(documents['otel-collector.yaml'], /"\$\{env:([A-Z0-9_]+)\}"/g),

@@ -21,14 +21,15 @@ export function toJson(value: unknown, encoding: Encoding): string {
   if (value instanceof Secret) return quote(encoding.secret(value));
   if (Array.isArray(value)) return `[${value.map((each) => toJson(each, encoding)).join(', ')}]`;
   if (typeof value === 'object' && value !== null) {
-    const entries = Object.entries(value).map(([key, each]) => `${quote(encoding.text(key))}: ${toJson(each, encoding)}`);
+    const entries = Object.entries(value).map(
+      ([key, each]) => `${quote(encoding.text(key))}: ${toJson(each, encoding)}`,
+    );
     return `{${entries.join(', ')}}`;
   }
   throw new TypeError(`there is no value here${value === undefined ? '' : `, but ${String(value)}`}`);
 }
 
 /** YAML 1.1 reads these as line breaks, or not at all, where JSON leaves them as they are. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are the characters to escape
 const UNSAFE = /[\u007f-\u009f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]/gu;
 
 function quote(text: string): string {

@@ -2,7 +2,7 @@
 import type { TemplateDelegate } from 'handlebars';
 import { type Diagnostic, diagnostic } from '../diagnostics/diagnostic.ts';
 import { nearestOf } from '../settings/names.ts';
-import { type TemplateOverrides, TEMPLATE_HELPERS, templateNames } from './templates.ts';
+import { TEMPLATE_HELPERS, type TemplateOverrides, templateNames } from './templates.ts';
 
 /** Text of each file by template name, as in templates/ without `.hbs`; `path` is for diagnostics. */
 export type TemplateSources = ReadonlyMap<string, { readonly path: string; readonly text: string }>;
@@ -25,14 +25,18 @@ export async function compileOverrides(
     try {
       const ast = Handlebars.parse(text);
       const raw = rawValues(ast, text);
-      for (const { expression, line } of raw) diagnostics.push(diagnostic('TEMPLATE_RAW_VALUE', at(line), { expression }));
+      for (const { expression, line } of raw)
+        diagnostics.push(diagnostic('TEMPLATE_RAW_VALUE', at(line), { expression }));
       // Compiling is lazy; precompiling reports unknown helpers now.
       Handlebars.precompile(ast, COMPILE_OPTIONS);
       overrides.set(name, Handlebars.compile(ast, COMPILE_OPTIONS));
     } catch (error) {
       const { message, lineNumber } = error as Error & { lineNumber?: number };
       const line = lineNumber ?? Number(/line (\d+)/.exec(message)?.[1] ?? Number.NaN);
-      const reason = message.split('\n').filter((each) => !/^[-\s]*\^|^\.\.\./.test(each)).join(' ');
+      const reason = message
+        .split('\n')
+        .filter((each) => !/^[-\s]*\^|^\.\.\./.test(each))
+        .join(' ');
       diagnostics.push(diagnostic('TEMPLATE_BROKEN', at(Number.isNaN(line) ? undefined : line), { reason }));
     }
   }
@@ -54,7 +58,14 @@ export function rawValues(program: hbs.AST.Program, text: string): { expression:
       if (statement.type === 'MustacheStatement') {
         const { path, loc } = statement as hbs.AST.MustacheStatement;
         if ((path as hbs.AST.PathExpression).original === 'json') continue;
-        found.push({ expression: lines[loc.start.line - 1]?.slice(loc.start.column, loc.start.line === loc.end.line ? loc.end.column : undefined) ?? '', line: loc.start.line });
+        found.push({
+          expression:
+            lines[loc.start.line - 1]?.slice(
+              loc.start.column,
+              loc.start.line === loc.end.line ? loc.end.column : undefined,
+            ) ?? '',
+          line: loc.start.line,
+        });
       } else if (statement.type === 'BlockStatement') {
         const block = statement as hbs.AST.BlockStatement;
         visit(block.program);

@@ -1,8 +1,9 @@
 /** Renders the precompiled templates, and those a user put in their place. */
-import type { RuntimeOptions, TemplateDelegate } from 'handlebars';
-import type FullHandlebars from 'handlebars';
-import runtime from 'handlebars/runtime.js';
+
 import precompiled, { helpers as templateHelpers } from 'virtual:templates';
+import type FullHandlebars from 'handlebars';
+import type { RuntimeOptions, TemplateDelegate } from 'handlebars';
+import runtime from 'handlebars/runtime.js';
 import { formatDuration } from '../settings/types.ts';
 import { type Encoding, toJson } from './json.ts';
 
@@ -34,44 +35,64 @@ export class TemplateError extends Error {
 
 interface HelperOptions {
   readonly loc?: { readonly start: { readonly line: number } };
+  readonly data: { readonly encoding: Encoding };
 }
+
+const environment = Handlebars.create();
+environment.registerHelper({
+  json: (value: unknown, { loc, data }: HelperOptions) => {
+    try {
+      return toJson(value, data.encoding);
+    } catch (error) {
+      throw new TemplateError('', (error as Error).message, loc?.start.line);
+    }
+  },
+  join: (list: readonly string[]) => list.join(','),
+  concat: (...parts: unknown[]) => parts.slice(0, -1).join(''),
+  is: (a: unknown, b: unknown) => a === b,
+  duration: (milliseconds: number) => formatDuration(milliseconds),
+});
+
+/** The same template, whose failures say which it was. */
+function named(name: string, template: TemplateDelegate): TemplateDelegate {
+  const wrapped: TemplateDelegate = (context, options) => {
+    try {
+      return template(context, options);
+    } catch (error) {
+      if (error instanceof TemplateError && error.template !== '') throw error;
+      const line =
+        error instanceof TemplateError ? error.line : (error as { lineNumber?: number }).lineNumber;
+      throw new TemplateError(name, error instanceof Error ? error.message : String(error), line);
+    }
+  };
+  // Handlebars finds what it needs of a partial as properties of the function.
+  return Object.assign(wrapped, template);
+}
+
+const ours: Readonly<Record<string, TemplateDelegate>> = Object.fromEntries(
+  Object.entries(precompiled).map(([name, specification]) => [
+    name,
+    named(name, environment.template(specification as TemplateSpecification)),
+  ]),
+);
 
 /**
  * A document as text. Pure: the same view, encoding and overrides give the same bytes.
  * @throws TemplateError where a template names a value that is not there.
  */
-export function renderTemplate(name: string, view: object, encoding: Encoding, overrides?: TemplateOverrides): string {
-  const environment = Handlebars.create();
-  environment.registerHelper({
-    json: (value: unknown, { loc }: HelperOptions) => {
-      try {
-        return toJson(value, encoding);
-      } catch (error) {
-        throw new TemplateError('', (error as Error).message, loc?.start.line);
-      }
-    },
-    join: (list: readonly string[]) => list.join(','),
-    concat: (...parts: unknown[]) => parts.slice(0, -1).join(''),
-    is: (a: unknown, b: unknown) => a === b,
-    duration: (milliseconds: number) => formatDuration(milliseconds),
-  });
-  const templates = new Map<string, TemplateDelegate>();
-  for (const each of templateNames) {
-    const template = overrides?.get(each) ?? environment.template(precompiled[each] as TemplateSpecification);
-    const named = Object.assign((context: unknown, options?: RuntimeOptions) => {
-      try {
-        return template(context, options);
-      } catch (error) {
-        if (error instanceof TemplateError && error.template !== '') throw error;
-        const line = error instanceof TemplateError ? error.line : (error as { lineNumber?: number }).lineNumber;
-        throw new TemplateError(each, error instanceof Error ? error.message : String(error), line);
-      }
-    }, template);
-    templates.set(each, named);
-    environment.registerPartial(each, named);
-  }
-  const template = templates.get(name);
+export function renderTemplate(
+  name: string,
+  view: object,
+  encoding: Encoding,
+  overrides: TemplateOverrides = new Map(),
+): string {
+  const theirs = [...overrides].map(([each, template]) => [each, named(each, template)] as const);
+  const partials = theirs.length > 0 ? { ...ours, ...Object.fromEntries(theirs) } : ours;
+  const template = partials[name];
   if (!template) throw new Error(`no template ${name}`);
-  // Overrides were compiled elsewhere and know no helpers or partials of their own.
-  return template(view, { helpers: environment.helpers, partials: environment.partials } as RuntimeOptions);
+  return template(view, {
+    helpers: environment.helpers as RuntimeOptions['helpers'],
+    partials,
+    data: { encoding },
+  } as RuntimeOptions);
 }

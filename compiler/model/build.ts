@@ -3,7 +3,17 @@ import type { Settings } from '../settings/parse.ts';
 import { backendAuthMode, backendName, retryStatuses } from '../settings/rules.ts';
 import type { Secret } from '../settings/secret.ts';
 import type {
-  ApimRecords, Authentication, Backend, Client, Cors, Failover, GatewayModel, Limits, Redis, RemoteWrite, Telemetry,
+  ApimRecords,
+  Authentication,
+  Backend,
+  Client,
+  Cors,
+  Failover,
+  GatewayModel,
+  Limits,
+  Redis,
+  RemoteWrite,
+  Telemetry,
 } from './model.ts';
 
 /**
@@ -18,7 +28,9 @@ export function buildModel(settings: Settings): GatewayModel {
     authentication: authentication(settings),
     balancing: {
       algorithm: values.LB_ALG,
-      ...(values.LB_ALG === 'chash' ? { hash: compact({ on: values.LB_HASH_ON, key: values.LB_HASH_KEY }) } : {}),
+      ...(values.LB_ALG === 'chash'
+        ? { hash: compact({ on: values.LB_HASH_ON, key: values.LB_HASH_KEY }) }
+        : {}),
     },
     failover: failover(settings),
     ...(values.APISIX_ACTIVE_HEALTH_CHECKS
@@ -37,7 +49,12 @@ export function buildModel(settings: Settings): GatewayModel {
       ttl: values.RESPONSES_AFFINITY_TTL_SECONDS,
       ...(values.RESPONSES_AFFINITY_REDIS_HOST === undefined
         ? {}
-        : { redis: { ...redis(settings, 'RESPONSES_AFFINITY_REDIS'), timeout: values.RESPONSES_AFFINITY_REDIS_TIMEOUT_MS } }),
+        : {
+            redis: {
+              ...redis(settings, 'RESPONSES_AFFINITY_REDIS'),
+              timeout: values.RESPONSES_AFFINITY_REDIS_TIMEOUT_MS,
+            },
+          }),
     },
     limits: limits(settings),
     ...(values.ENABLE_CORS ? { cors: cors(settings) } : {}),
@@ -136,7 +153,10 @@ function failover(settings: Settings): Failover {
     retryStatuses: retryStatuses(settings),
     maxAttempts: values.AI_PROXY_MAX_ATTEMPTS,
     deadline: values.AI_PROXY_DEADLINE,
-    cooldown: { default: Math.min(values.AI_PROXY_COOLDOWN, values.AI_PROXY_COOLDOWN_MAX), max: values.AI_PROXY_COOLDOWN_MAX },
+    cooldown: {
+      default: Math.min(values.AI_PROXY_COOLDOWN, values.AI_PROXY_COOLDOWN_MAX),
+      max: values.AI_PROXY_COOLDOWN_MAX,
+    },
     timeouts: {
       connect: values.AI_PROXY_CONNECT_TIMEOUT,
       send: values.AI_PROXY_SEND_TIMEOUT,
@@ -159,7 +179,9 @@ function redis({ values }: Settings, prefix: 'RESPONSES_AFFINITY_REDIS' | 'AI_RA
 
 function limits(settings: Settings): Limits {
   const { values, sources } = settings;
-  const high = sources.has('AI_RATE_LIMIT_HIGH_LIMIT') ? values.AI_RATE_LIMIT_HIGH_LIMIT : values.AI_RATE_LIMIT_LIMIT;
+  const high = sources.has('AI_RATE_LIMIT_HIGH_LIMIT')
+    ? values.AI_RATE_LIMIT_HIGH_LIMIT
+    : values.AI_RATE_LIMIT_LIMIT;
   return compact({
     lanes: values.ENABLE_AI_RATE_LIMIT
       ? {
@@ -170,7 +192,10 @@ function limits(settings: Settings): Limits {
         }
       : undefined,
     // A strategy that was left behind when the lanes were turned off must not change what clients' budgets count.
-    strategy: values.ENABLE_AI_RATE_LIMIT || values.AI_RATE_LIMIT_STRATEGY !== 'req' ? values.AI_RATE_LIMIT_STRATEGY : 'total_tokens',
+    strategy:
+      values.ENABLE_AI_RATE_LIMIT || values.AI_RATE_LIMIT_STRATEGY !== 'req'
+        ? values.AI_RATE_LIMIT_STRATEGY
+        : 'total_tokens',
     rejection: { status: values.AI_RATE_LIMIT_REJECT_CODE, message: values.AI_RATE_LIMIT_REJECT_MESSAGE },
     requestRate: values.ENABLE_RATE_LIMIT
       ? { perSecond: required(values.RATE_LIMIT_RATE), burst: values.RATE_LIMIT_BURST }
@@ -185,9 +210,24 @@ function limits(settings: Settings): Limits {
 
 /** What the OpenAI SDKs and the gateway's clients send; browsers take no `*` for these together with credentials. */
 const SDK_HEADERS = [
-  'Authorization', 'Content-Type', 'Accept', 'api-key', 'ocp-apim-subscription-key', 'x-priority', 'X-Request-ID', 'OpenAI-Beta',
-  'x-stainless-arch', 'x-stainless-lang', 'x-stainless-os', 'x-stainless-package-version', 'x-stainless-retry-count',
-  'x-stainless-runtime', 'x-stainless-runtime-version', 'x-stainless-timeout', 'x-stainless-helper-method', 'x-ms-client-request-id',
+  'Authorization',
+  'Content-Type',
+  'Accept',
+  'api-key',
+  'ocp-apim-subscription-key',
+  'x-priority',
+  'X-Request-ID',
+  'OpenAI-Beta',
+  'x-stainless-arch',
+  'x-stainless-lang',
+  'x-stainless-os',
+  'x-stainless-package-version',
+  'x-stainless-retry-count',
+  'x-stainless-runtime',
+  'x-stainless-runtime-version',
+  'x-stainless-timeout',
+  'x-stainless-helper-method',
+  'x-ms-client-request-id',
 ] as const;
 
 function cors({ values }: Settings): Cors {
@@ -209,13 +249,20 @@ function telemetry(settings: Settings): Telemetry {
   return compact({
     mode,
     serviceName: values.OTEL_SERVICE_NAME,
-    resource: { version: values.SERVICE_VERSION, environment: values.ENVIRONMENT, cloudPlatform: values.CLOUD_PLATFORM },
+    resource: {
+      version: values.SERVICE_VERSION,
+      environment: values.ENVIRONMENT,
+      cloudPlatform: values.CLOUD_PLATFORM,
+    },
     clusterName: values.CLUSTER_NAME,
     logSummaries: values.AI_PROXY_LOG_SUMMARIES,
     traces:
       values.OTEL_COLLECTOR_ENDPOINT === undefined
         ? undefined
-        : { collector: values.OTEL_COLLECTOR_ENDPOINT, sampleRate: values.OTEL_SAMPLE_RATE ?? SAMPLE_RATES[mode] },
+        : {
+            collector: values.OTEL_COLLECTOR_ENDPOINT,
+            sampleRate: values.OTEL_SAMPLE_RATE ?? SAMPLE_RATES[mode],
+          },
     accessLogPath: values.APISIX_LOGS_PATH,
     metrics: {
       path: values.APISIX_METRICS_PATH,

@@ -61,7 +61,10 @@ export interface Authentication {
 
 export interface Balancing {
   readonly algorithm: 'roundrobin' | 'chash' | 'latency';
-  readonly hash?: { readonly on: 'consumer' | 'header' | 'cookie' | 'vars' | 'vars_combinations'; readonly key?: string };
+  readonly hash?: {
+    readonly on: 'consumer' | 'header' | 'cookie' | 'vars' | 'vars_combinations';
+    readonly key?: string;
+  };
 }
 
 export interface Failover {
@@ -133,7 +136,11 @@ export interface Cors {
 export interface Telemetry {
   readonly mode: 'prod' | 'test' | 'dev';
   readonly serviceName: string;
-  readonly resource: { readonly version: string; readonly environment: string; readonly cloudPlatform: string };
+  readonly resource: {
+    readonly version: string;
+    readonly environment: string;
+    readonly cloudPlatform: string;
+  };
   readonly clusterName: string;
   readonly logSummaries: boolean;
   readonly traces?: { readonly collector: string; readonly sampleRate: number };
@@ -163,7 +170,12 @@ export interface RemoteWrite {
   readonly orgId: string;
   readonly timeout: number;
   readonly queue: { readonly enabled: boolean; readonly size: number; readonly consumers: number };
-  readonly retry: { readonly enabled: boolean; readonly initial: number; readonly max: number; readonly maxElapsed: number };
+  readonly retry: {
+    readonly enabled: boolean;
+    readonly initial: number;
+    readonly max: number;
+    readonly maxElapsed: number;
+  };
 }
 
 export interface ApimRecords {

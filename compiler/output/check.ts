@@ -1,26 +1,47 @@
 /** Reads each document back as APISIX and the collector would, and holds it against its closed schema. Pure. */
-import type { ErrorObject } from 'ajv';
+
 import { apisix, collector, config } from 'virtual:validators';
-import { parseDocument } from 'yaml';
+import type { ErrorObject } from 'ajv';
 import { type Diagnostic, diagnostic } from '../diagnostics/diagnostic.ts';
 import { DOCUMENT_NAMES, type DocumentName, type Documents } from '../emit/emit.ts';
+import { readRendered } from './read-rendered.ts';
 
-const VALIDATORS = { 'config.yaml': config, 'otel-collector.yaml': collector, 'apisix.yaml': apisix } as const;
+const VALIDATORS = {
+  'config.yaml': config,
+  'otel-collector.yaml': collector,
+  'apisix.yaml': apisix,
+} as const;
 
 /** More findings than this about one document only repeat themselves. */
 const MAX_FINDINGS = 20;
 
 /** Findings about documents; `overridden` names the user's own templates, where the cause then is. */
-export function checkDocuments(documents: Documents, overridden: readonly string[] = []): Diagnostic[] {
-  return DOCUMENT_NAMES.flatMap((name) => checkDocument(name, documents[name], overridden));
+export async function checkDocuments(
+  documents: Documents,
+  overridden: readonly string[] = [],
+): Promise<Diagnostic[]> {
+  const found = await Promise.all(
+    DOCUMENT_NAMES.map((name) => checkDocument(name, documents[name], overridden)),
+  );
+  return found.flat();
 }
 
-function checkDocument(name: DocumentName, text: string, overridden: readonly string[]): Diagnostic[] {
-  const notYaml = (reason: string) => [diagnostic('DOCUMENT_NOT_YAML', { setting: name }, { reason, overridden })];
-  if (name === 'apisix.yaml' && !text.slice(-10).includes('#END')) return notYaml('#END is not within its last 10 bytes');
+async function checkDocument(
+  name: DocumentName,
+  text: string,
+  overridden: readonly string[],
+): Promise<Diagnostic[]> {
+  const notYaml = (reason: string) => [
+    diagnostic('DOCUMENT_NOT_YAML', { setting: name }, { reason, overridden }),
+  ];
+  if (name === 'apisix.yaml' && !text.slice(-10).includes('#END'))
+    return notYaml('#END is not within its last 10 bytes');
   const template = name === 'otel-collector.yaml' ? -1 : text.indexOf('${{');
-  if (template !== -1) return notYaml(`line ${text.slice(0, template).split('\n').length} holds \${{, which APISIX would replace`);
-  const parsed = readYaml(text);
+  if (template !== -1)
+    return notYaml(
+      `line ${text.slice(0, template).split('\n').length} holds \${{, which APISIX would replace`,
+    );
+  const parsed = (overridden.length === 0 && readRendered(text)) || (await readYaml(text));
   if ('reason' in parsed) return notYaml(parsed.reason);
   const validate = VALIDATORS[name];
   if (validate(parsed.document)) return [];
@@ -28,17 +49,24 @@ function checkDocument(name: DocumentName, text: string, overridden: readonly st
     .filter((each) => each.keyword !== 'if')
     .slice(0, MAX_FINDINGS)
     .map((each) =>
-      diagnostic('DOCUMENT_INVALID', { setting: name }, { path: each.instancePath, problem: problem(each), overridden }),
+      diagnostic(
+        'DOCUMENT_INVALID',
+        { setting: name },
+        { path: each.instancePath, problem: problem(each), overridden },
+      ),
     );
 }
 
 /** YAML 1.1, as libyaml in APISIX and the collector's reader take it; a repeated key is an error. */
-export function readYaml(text: string): { document: unknown } | { reason: string } {
+export async function readYaml(text: string): Promise<{ document: unknown } | { reason: string }> {
+  const { parseDocument } = await import('yaml');
   const parsed = parseDocument(text, { version: '1.1', uniqueKeys: true, prettyErrors: true });
   const [error] = parsed.errors;
   if (error) {
     const line = error.linePos?.[0].line;
-    return { reason: `${line === undefined ? '' : `line ${line}: `}${error.message.split('\n')[0]?.replace(/ at line .*$/, '')}` };
+    return {
+      reason: `${line === undefined ? '' : `line ${line}: `}${error.message.split('\n')[0]?.replace(/ at line .*$/, '')}`,
+    };
   }
   return { document: parsed.toJS() };
 }
@@ -52,6 +80,8 @@ function problem({ keyword, message = 'is not valid', params }: ErrorObject): st
       return `must be one of ${params.allowedValues.join(', ')}`;
     case 'const':
       return `must be ${JSON.stringify(params.allowedValue)}`;
+    case 'false schema':
+      return 'has no effect there';
     default:
       return message;
   }

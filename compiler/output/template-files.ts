@@ -10,7 +10,10 @@ export function readTemplateFiles(folder: string): { sources: TemplateSources } 
     for (const file of readdirSync(folder, { recursive: true, encoding: 'utf8' }).sort()) {
       if (!file.endsWith('.hbs')) continue;
       const path = join(folder, file);
-      sources.set(file.slice(0, -'.hbs'.length).split(sep).join('/'), { path, text: readFileSync(path, 'utf8') });
+      sources.set(file.slice(0, -'.hbs'.length).split(sep).join('/'), {
+        path,
+        text: readFileSync(path, 'utf8'),
+      });
     }
     return sources.size > 0 ? { sources } : { reason: 'it holds no .hbs file' };
   } catch (error) {

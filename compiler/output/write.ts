@@ -1,6 +1,19 @@
 /** Writes the set of documents: all or nothing, apisix.yaml last, unchanged bytes untouched. */
 import {
-  closeSync, copyFileSync, fchmodSync, fsyncSync, futimesSync, linkSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync, chmodSync,
+  chmodSync,
+  closeSync,
+  copyFileSync,
+  fchmodSync,
+  fsyncSync,
+  futimesSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { DOCUMENT_NAMES, type DocumentName, type Documents } from '../emit/emit.ts';
@@ -27,7 +40,11 @@ interface Replacement {
  * afterwards, or none was touched. `mode` is set before a file appears under its name, whatever the umask.
  */
 export function writeDocuments(folder: string, documents: Documents, mode: number): WriteResult {
-  const outcomes: Record<DocumentName, WriteOutcome> = { 'config.yaml': 'unchanged', 'otel-collector.yaml': 'unchanged', 'apisix.yaml': 'unchanged' };
+  const outcomes: Record<DocumentName, WriteOutcome> = {
+    'config.yaml': 'unchanged',
+    'otel-collector.yaml': 'unchanged',
+    'apisix.yaml': 'unchanged',
+  };
   const replacements: Replacement[] = [];
   let path = folder;
   try {
@@ -90,7 +107,11 @@ function keep(target: string, backup: string): void {
 function existing(path: string): { bytes: Buffer; mode: number; modifiedSecond: number } | undefined {
   const stats = statSync(path, { throwIfNoEntry: false });
   if (!stats) return undefined;
-  return { bytes: readFileSync(path), mode: stats.mode & 0o777, modifiedSecond: Math.floor(stats.mtimeMs / 1000) };
+  return {
+    bytes: readFileSync(path),
+    mode: stats.mode & 0o777,
+    modifiedSecond: Math.floor(stats.mtimeMs / 1000),
+  };
 }
 
 function writeNew(path: string, bytes: Buffer, mode: number, oldSecond: number | undefined): void {

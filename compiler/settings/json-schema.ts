@@ -4,7 +4,10 @@ import { indexedGroups, plainSettings } from './declarations/index.ts';
 
 /** What a variable may be set to, and what there is to know about it. */
 function property(declaration: Declaration): Record<string, unknown> {
-  const { $schema: _, ...schema } = z.toJSONSchema(declaration.type.schema, { io: 'input', target: 'draft-7' });
+  const { $schema: _, ...schema } = z.toJSONSchema(declaration.type.schema, {
+    io: 'input',
+    target: 'draft-7',
+  });
   const unset = declaration.defaultText ?? String(declaration.default);
   return {
     ...schema,
@@ -21,10 +24,18 @@ function property(declaration: Declaration): Record<string, unknown> {
 export function settingsJsonSchema(): object {
   const properties: Record<string, unknown> = {};
   const patternProperties: Record<string, unknown> = {};
-  const withFile = (name: string, declaration: Declaration, into: Record<string, unknown>, fileName: string) => {
+  const withFile = (
+    name: string,
+    declaration: Declaration,
+    into: Record<string, unknown>,
+    fileName: string,
+  ) => {
     into[name] = property(declaration);
     if (declaration.sensitive) {
-      into[fileName] = { type: 'string', description: 'Path of a file that holds the value; needs GATEWAY_SECRETS=inline.' };
+      into[fileName] = {
+        type: 'string',
+        description: 'Path of a file that holds the value; needs GATEWAY_SECRETS=inline.',
+      };
     }
   };
   for (const [name, declaration] of Object.entries(plainSettings)) {

@@ -1,7 +1,13 @@
 /** Which setting a variable's name means, and what a name that means none was probably meant to be. */
 import { distance } from 'fastest-levenshtein';
 import type { Declaration } from './declaration.ts';
-import { type GroupName, indexedGroups, listSettings, type PlainName, plainSettings } from './declarations/index.ts';
+import {
+  type GroupName,
+  indexedGroups,
+  listSettings,
+  type PlainName,
+  plainSettings,
+} from './declarations/index.ts';
 
 export const MAX_INDEX = 9999;
 
@@ -31,10 +37,18 @@ const OUR_PREFIXES =
 
 /** Names that others own although they begin like ours: SDKs, the platform, Prometheus and OpenTelemetry themselves. */
 const FOREIGN = new Set([
-  'AZURE_OPENAI_API_KEY', 'AZURE_OPENAI_AD_TOKEN', 'AZURE_OPENAI_API_VERSION', 'AZURE_OPENAI_ENDPOINT', 'AZURE_OPENAI_DEPLOYMENT',
-  'AZURE_OPENAI_DEPLOYMENT_NAME', 'AZURE_OPENAI_CHAT_DEPLOYMENT_NAME', 'AZURE_OPENAI_EMBEDDING_DEPLOYMENT_NAME',
-  'ENABLE_ORYX_BUILD', 'GATEWAY_INTERFACE', 'PROMETHEUS_MULTIPROC_DIR',
-]); // biome-ignore format: a list of names
+  'AZURE_OPENAI_API_KEY',
+  'AZURE_OPENAI_AD_TOKEN',
+  'AZURE_OPENAI_API_VERSION',
+  'AZURE_OPENAI_ENDPOINT',
+  'AZURE_OPENAI_DEPLOYMENT',
+  'AZURE_OPENAI_DEPLOYMENT_NAME',
+  'AZURE_OPENAI_CHAT_DEPLOYMENT_NAME',
+  'AZURE_OPENAI_EMBEDDING_DEPLOYMENT_NAME',
+  'ENABLE_ORYX_BUILD',
+  'GATEWAY_INTERFACE',
+  'PROMETHEUS_MULTIPROC_DIR',
+]);
 
 const KNOWN_FIELDS = Object.entries(indexedGroups).map(([group, { prefix, fields }]) => ({
   group: group as GroupName,
@@ -47,7 +61,11 @@ const INDEXED = /^([A-Z][A-Z_]*[A-Z])_([+-]?\d+)$/;
 
 function findExact(name: string): KnownName | { readonly canonical: string | undefined } | undefined {
   if (Object.hasOwn(plainSettings, name)) {
-    return { kind: 'plain', name: name as PlainName, declaration: plainSettings[name as PlainName] as Declaration };
+    return {
+      kind: 'plain',
+      name: name as PlainName,
+      declaration: plainSettings[name as PlainName] as Declaration,
+    };
   }
   for (const { group, prefix, fields } of KNOWN_FIELDS) {
     if (!name.startsWith(prefix)) continue;
@@ -68,7 +86,9 @@ export function resolveName(name: string): NameVerdict {
   const exact = findExact(name);
   if (exact) {
     if ('kind' in exact) return { is: 'setting', known: exact };
-    return exact.canonical === undefined ? { is: 'wrong-index' } : { is: 'wrong-index', canonical: exact.canonical };
+    return exact.canonical === undefined
+      ? { is: 'wrong-index' }
+      : { is: 'wrong-index', canonical: exact.canonical };
   }
   if (name.endsWith('_FILE')) {
     const base = findExact(name.slice(0, -'_FILE'.length));

@@ -43,7 +43,10 @@ export function parseSettings(raw: RawSettings): ParseResult {
   const inline = mode !== undefined && mode.value.trim().toLowerCase() === 'inline';
 
   const plain: Record<string, unknown> = {};
-  const indexed: Record<GroupName, Map<number, Record<string, unknown>>> = { backends: new Map(), clients: new Map() };
+  const indexed: Record<GroupName, Map<number, Record<string, unknown>>> = {
+    backends: new Map(),
+    clients: new Map(),
+  };
   for (const [name, each] of given) {
     const value = parseValue(name, each, inline, diagnostics);
     if (value === EMPTY) continue;
@@ -53,8 +56,8 @@ export function parseSettings(raw: RawSettings): ParseResult {
       continue;
     }
     const { group, index, field } = each.known;
-    let fields = indexed[group].get(index);
-    if (!fields) indexed[group].set(index, (fields = {}));
+    const fields = indexed[group].get(index) ?? {};
+    indexed[group].set(index, fields);
     if (value !== INVALID) fields[field] = value;
   }
   return {
@@ -68,8 +71,13 @@ export function parseSettings(raw: RawSettings): ParseResult {
   };
 }
 
-function inOrder<T>(fields: Readonly<Record<string, unknown>>, group: Map<number, Record<string, unknown>>): readonly T[] {
-  return [...group].sort(([a], [b]) => a - b).map(([index, given]) => withDefaults<T>(fields, { ...given, index }));
+function inOrder<T>(
+  fields: Readonly<Record<string, unknown>>,
+  group: Map<number, Record<string, unknown>>,
+): readonly T[] {
+  return [...group]
+    .sort(([a], [b]) => a - b)
+    .map(([index, given]) => withDefaults<T>(fields, { ...given, index }));
 }
 
 /** The declarations give the type T its keys, so that T is what their defaults and the given values make together. */
@@ -82,7 +90,11 @@ function withDefaults<T>(declarations: Readonly<Record<string, unknown>>, given:
 }
 
 /** The variables that are settings, by setting. Reports on the names of the others. */
-function collect(raw: RawSettings, sources: Map<string, Source>, diagnostics: Diagnostic[]): Map<string, Given> {
+function collect(
+  raw: RawSettings,
+  sources: Map<string, Source>,
+  diagnostics: Diagnostic[],
+): Map<string, Given> {
   const given = new Map<string, Given>();
   for (const [variable, { value, source }] of raw.variables) {
     const verdict = resolveName(variable);
@@ -98,7 +110,8 @@ function collect(raw: RawSettings, sources: Map<string, Source>, diagnostics: Di
       case 'secret-file': {
         const { name } = verdict.known;
         const content = raw.secretFiles.get(name);
-        if (content && !raw.variables.get(name)?.value.trim()) given.set(name, { ...content, variable, known: verdict.known });
+        if (content && !raw.variables.get(name)?.value.trim())
+          given.set(name, { ...content, variable, known: verdict.known });
         // A file that cannot be read was reported; that its setting is missing would be said on top of that.
         else if (!content && value.trim() !== '') sources.set(name, source);
         break;
@@ -110,7 +123,9 @@ function collect(raw: RawSettings, sources: Map<string, Source>, diagnostics: Di
         diagnostics.push(diagnostic('NON_CANONICAL_INDEX', place, { canonical: verdict.canonical }));
         break;
       case 'unknown':
-        diagnostics.push(diagnostic('UNKNOWN_SETTING', place, { nearest: verdict.nearest, note: verdict.note }));
+        diagnostics.push(
+          diagnostic('UNKNOWN_SETTING', place, { nearest: verdict.nearest, note: verdict.note }),
+        );
         break;
       case 'foreign':
         break;
@@ -134,13 +149,17 @@ function parseValue(name: string, given: Given, inline: boolean, diagnostics: Di
   };
   if (value === '') return declaration.sensitive ? invalid(diagnostic('BLANK_SECRET', place, {})) : EMPTY;
   if (hasControlCharacter(value)) return invalid(diagnostic('CONTROL_CHARACTER', place, {}));
-  if (/^(["'`]).*\1$/.test(value) && value.length > 1) return invalid(diagnostic('WRAPPED_IN_QUOTES', place, {}));
+  if (/^(["'`]).*\1$/.test(value) && value.length > 1)
+    return invalid(diagnostic('WRAPPED_IN_QUOTES', place, {}));
   if (/^\$(?:env|secret):\/\//i.test(value)) return invalid(diagnostic('REFERENCE_IN_VALUE', place, {}));
   if (value.includes('${{') && (inline || !declaration.sensitive)) {
     return invalid(diagnostic('TEMPLATE_IN_VALUE', place, {}));
   }
   if (declaration.sensitive) {
-    if (fromFile && !inline) return invalid(diagnostic('SECRET_FILE_NEEDS_INLINE', { ...place, setting: name }, { file: given.variable }));
+    if (fromFile && !inline)
+      return invalid(
+        diagnostic('SECRET_FILE_NEEDS_INLINE', { ...place, setting: name }, { file: given.variable }),
+      );
     if (!inline && value !== given.value) return invalid(diagnostic('SECRET_SURROUNDED_BY_SPACE', place, {}));
   }
   const parsed = declaration.type.schema.safeParse(value);
@@ -159,7 +178,9 @@ function parseValue(name: string, given: Given, inline: boolean, diagnostics: Di
     );
   }
   reportHistory(name, declaration, value, place, diagnostics);
-  return declaration.sensitive ? new Secret(name, parsed.data as string, fromFile ? 'file' : 'variable') : parsed.data;
+  return declaration.sensitive
+    ? new Secret(name, parsed.data as string, fromFile ? 'file' : 'variable')
+    : parsed.data;
 }
 
 function hasControlCharacter(value: string): boolean {
@@ -176,11 +197,18 @@ function reportHistory(
 ): void {
   const { replacedBy, replacedValues, changed } = declaration;
   if (replacedBy !== undefined) diagnostics.push(diagnostic('REPLACED_SETTING', place, { replacedBy }));
-  const replacement = replacedValues?.[value.toLowerCase()];
-  if (replacement !== undefined) {
-    diagnostics.push(diagnostic('REPLACED_VALUE', place, { value, replacedBy: replacement }));
+  for (const [old, replacement] of Object.entries(replacedValues ?? {})) {
+    if (
+      value
+        .toLowerCase()
+        .split(/\s*,\s*/)
+        .includes(old)
+    ) {
+      diagnostics.push(diagnostic('REPLACED_VALUE', place, { value: old, replacedBy: replacement }));
+    }
   }
   // Turning off what was off before changes nothing.
   const off = /^(?:false|0|no|off)$/i.test(value);
-  if (changed !== undefined && !off) diagnostics.push(diagnostic('CHANGED_MEANING', { setting: name, source: place.source }, { changed }));
+  if (changed !== undefined && !off)
+    diagnostics.push(diagnostic('CHANGED_MEANING', { setting: name, source: place.source }, { changed }));
 }

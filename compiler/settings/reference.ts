@@ -13,7 +13,7 @@ export function defaultText({ defaultText: words, default: value, type }: Declar
   return String(value);
 }
 
-const cell = (text: string) => text.replaceAll('|', '\\|').replaceAll('<', '&lt;').replaceAll('*', '\\*');
+const cell = (text: string) => text.replaceAll('|', '\\|').replaceAll('<', '&lt;');
 
 function row({ name, declaration }: ListedSetting): string {
   const marks = [
@@ -22,14 +22,19 @@ function row({ name, declaration }: ListedSetting): string {
     ...(declaration.replacedBy === undefined ? [] : [`use ${declaration.replacedBy}`]),
   ];
   const description = `${declaration.description}${marks.length > 0 ? ` (${marks.join(', ')})` : ''}`;
-  const output = declaration.output.split('; ').map((each) => `\`${each}\``).join('; ');
+  const output = declaration.output
+    .split('; ')
+    .map((each) => `\`${each}\``)
+    .join('; ');
   return `| \`${name}\` | ${cell(description)} | ${cell(declaration.type.expected)} | ${cell(defaultText(declaration))} | ${output} |`;
 }
 
 /** docs/settings.md. */
 export function settingsReference(): string {
   const sections = SECTIONS.map((section) => {
-    const rows = listSettings().filter(({ declaration }) => declaration.section === section).map(row);
+    const rows = listSettings()
+      .filter(({ declaration }) => declaration.section === section)
+      .map(row);
     return `## ${section}\n\n| Variable | What it does | Expected | Default | Where it lands |\n|---|---|---|---|---|\n${rows.join('\n')}\n`;
   });
   return `# Settings

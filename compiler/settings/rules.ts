@@ -1,5 +1,5 @@
 /** Rules over several settings. Each is one named function; all of them run, whatever the others found. */
-import { type CatalogArgs, type DiagnosticCode } from '../diagnostics/catalog.ts';
+import type { CatalogArgs, DiagnosticCode } from '../diagnostics/catalog.ts';
 import { type Diagnostic, diagnostic } from '../diagnostics/diagnostic.ts';
 import type { BackendValues, ClientValues, PlainName } from './declarations/index.ts';
 import type { Settings } from './parse.ts';
@@ -30,18 +30,24 @@ export function checkRules(settings: Settings, hasVariable: (name: string) => bo
   return diagnostics;
 }
 
-const backendVariable = (field: keyof BackendValues, { index }: BackendValues) => `AZURE_OPENAI_${field.toUpperCase()}_${index}`;
-const clientVariable = (field: keyof ClientValues, { index }: ClientValues) => `GATEWAY_CLIENT_${field.toUpperCase()}_${index}`;
+const backendVariable = (field: keyof BackendValues, { index }: BackendValues) =>
+  `AZURE_OPENAI_${field.toUpperCase()}_${index}`;
+const clientVariable = (field: keyof ClientValues, { index }: ClientValues) =>
+  `GATEWAY_CLIENT_${field.toUpperCase()}_${index}`;
 
 /** The name of a backend that was not given one: of its index, so that removing another backend renames nothing. */
 export const backendName = (backend: BackendValues): string => backend.NAME ?? `backend-${backend.index}`;
 
 /** How a backend signs in, or undefined where nothing says. */
-export const backendAuthMode = (backend: BackendValues, settings: Settings): 'api-key' | 'entra' | undefined =>
+export const backendAuthMode = (
+  backend: BackendValues,
+  settings: Settings,
+): 'api-key' | 'entra' | undefined =>
   backend.AUTH_MODE ?? (backend.KEY ? 'api-key' : settings.values.AZURE_OPENAI_AUTH_MODE);
 
 const atLeastOneBackend: Rule = ({ backends, hasVariable, report }) => {
-  if (backends.length === 0) report('NO_BACKEND', 'AZURE_OPENAI_ENDPOINT_0', { unindexed: hasVariable('AZURE_OPENAI_ENDPOINT') });
+  if (backends.length === 0)
+    report('NO_BACKEND', 'AZURE_OPENAI_ENDPOINT_0', { unindexed: hasVariable('AZURE_OPENAI_ENDPOINT') });
   else if (backends.every((each) => each.WEIGHT === 0)) {
     report('ALL_BACKENDS_DRAINED', `AZURE_OPENAI_WEIGHT_${backends[0]?.index}`, {});
   }
@@ -51,7 +57,17 @@ const backendFieldsNeedEndpoint: Rule = ({ backends, given, report }) => {
   for (const backend of backends) {
     const endpoint = backendVariable('ENDPOINT', backend);
     if (given(endpoint)) continue;
-    for (const field of ['KEY', 'NAME', 'PRIORITY', 'WEIGHT', 'AUTH_MODE', 'TOKEN_RESOURCE', 'MSI_CLIENT_ID', 'DEPLOYMENTS', 'REGION'] as const) {
+    for (const field of [
+      'KEY',
+      'NAME',
+      'PRIORITY',
+      'WEIGHT',
+      'AUTH_MODE',
+      'TOKEN_RESOURCE',
+      'MSI_CLIENT_ID',
+      'DEPLOYMENTS',
+      'REGION',
+    ] as const) {
       const variable = backendVariable(field, backend);
       if (given(variable)) report('BACKEND_WITHOUT_ENDPOINT', variable, { endpoint });
     }
@@ -78,7 +94,10 @@ const backendsHaveCredentials: Rule = (context) => {
       if (backend.KEY) report('KEY_UNUSED_WITH_ENTRA', key, { index: backend.index });
     } else if (mode === 'api-key') {
       if (!given(key)) {
-        report('REQUIRED_SETTING', key, { because: `backend ${backend.index} signs in with a key`, example: '<key of the resource>' });
+        report('REQUIRED_SETTING', key, {
+          because: `backend ${backend.index} signs in with a key`,
+          example: '<key of the resource>',
+        });
       }
     } else if (![key, backendVariable('AUTH_MODE', backend), 'AZURE_OPENAI_AUTH_MODE'].some(given)) {
       report('BACKEND_WITHOUT_CREDENTIAL', key, { index: backend.index });
@@ -113,13 +132,24 @@ const clientsAreContiguous: Rule = ({ clients, report }) => {
   const last = clients.at(-1);
   if (!last || last.index === clients.length - 1) return;
   const present = new Set(clients.map((each) => each.index));
-  const missing = Array.from({ length: last.index }, (_, index) => index).filter((index) => !present.has(index));
+  const missing = Array.from({ length: last.index }, (_, index) => index).filter(
+    (index) => !present.has(index),
+  );
   report('CLIENT_INDEX_GAP', clientVariable('NAME', last), { missing, highest: last.index });
 };
 
 const clientsAreComplete: Rule = ({ clients, given, report }) => {
   for (const client of clients) {
-    const fields = ['NAME', 'KEY', 'KEY_SECONDARY', 'PRIORITY', 'MODELS', 'TOKENS_PER_MINUTE', 'REQUESTS_PER_MINUTE', 'TOKENS_PER_DAY'] as const;
+    const fields = [
+      'NAME',
+      'KEY',
+      'KEY_SECONDARY',
+      'PRIORITY',
+      'MODELS',
+      'TOKENS_PER_MINUTE',
+      'REQUESTS_PER_MINUTE',
+      'TOKENS_PER_DAY',
+    ] as const;
     const present = fields.map((field) => clientVariable(field, client)).find(given) ?? '';
     for (const field of ['NAME', 'KEY'] as const) {
       const variable = clientVariable(field, client);
@@ -160,13 +190,16 @@ const clientKeysAreUniqueAndLong: Rule = ({ clients, values, report }) => {
 const oneWayOfNamingClients: Rule = ({ clients, given, report }) => {
   const [first] = clients;
   if (!first || !given('GATEWAY_CLIENT_KEY')) return;
-  const indexed = [clientVariable('NAME', first), clientVariable('KEY', first)].find(given) ?? `clients with index ${first.index}`;
+  const indexed =
+    [clientVariable('NAME', first), clientVariable('KEY', first)].find(given) ??
+    `clients with index ${first.index}`;
   report('SINGLE_AND_INDEXED_CLIENTS', 'GATEWAY_CLIENT_KEY', { indexed });
 };
 
 const authenticationHasClients: Rule = ({ values, clients, given, report }) => {
   if (!values.GATEWAY_REQUIRE_AUTH) report('AUTH_OFF', 'GATEWAY_REQUIRE_AUTH', {});
-  else if (clients.length === 0 && !given('GATEWAY_CLIENT_KEY') && !values.ENABLE_OIDC) report('NO_CLIENT', 'GATEWAY_CLIENT_NAME_0', {});
+  else if (clients.length === 0 && !given('GATEWAY_CLIENT_KEY') && !values.ENABLE_OIDC)
+    report('NO_CLIENT', 'GATEWAY_CLIENT_NAME_0', {});
   if (!given('GATEWAY_REQUIRE_AUTH')) report('AUTH_REQUIRED_BY_DEFAULT', 'GATEWAY_REQUIRE_AUTH', {});
 };
 
@@ -176,7 +209,8 @@ const inlineSecretsAreSaid: Rule = ({ values, report }) => {
 
 const notBuiltYet: Rule = ({ values, report }) => {
   if (values.ENABLE_CACHE) report('NOT_BUILT_YET', 'ENABLE_CACHE', { feature: 'the cache of exact answers' });
-  if (values.GATEWAY_WATCH) report('NOT_BUILT_YET', 'GATEWAY_WATCH', { feature: 'following files at run time' });
+  if (values.GATEWAY_WATCH)
+    report('NOT_BUILT_YET', 'GATEWAY_WATCH', { feature: 'following files at run time' });
 };
 
 /** What chash can hash, as APISIX's own schema has it. */
@@ -184,20 +218,34 @@ const HASH_KEYS = {
   header: { pattern: /^[A-Za-z0-9_-]+$/, expected: 'a header name', example: 'X-Session-Id' },
   cookie: { pattern: /^[A-Za-z0-9_-]+$/, expected: 'a cookie name', example: 'session' },
   vars: {
-    pattern: /^(?:uri|server_name|server_addr|request_uri|remote_port|remote_addr|query_string|host|hostname|arg_[0-9A-Za-z_-]+)$/,
-    expected: 'one of uri, server_name, server_addr, request_uri, remote_port, remote_addr, query_string, host, hostname, arg_NAME',
+    pattern:
+      /^(?:uri|server_name|server_addr|request_uri|remote_port|remote_addr|query_string|host|hostname|arg_[0-9A-Za-z_-]+)$/,
+    expected:
+      'one of uri, server_name, server_addr, request_uri, remote_port, remote_addr, query_string, host, hostname, arg_NAME',
     example: 'remote_addr',
   },
-  vars_combinations: { pattern: /\$\w/, expected: 'text with variables such as $remote_addr$http_x_session', example: '$remote_addr$arg_user' },
+  vars_combinations: {
+    pattern: /\$\w/,
+    expected: 'text with variables such as $remote_addr$http_x_session',
+    example: '$remote_addr$arg_user',
+  },
 } as const;
 
 const hashKeyFits: Rule = ({ values, given, report }) => {
   if (values.LB_ALG !== 'chash' || values.LB_HASH_ON === 'consumer') return;
   const { pattern, expected, example } = HASH_KEYS[values.LB_HASH_ON];
   if (!given('LB_HASH_KEY')) {
-    report('REQUIRED_SETTING', 'LB_HASH_KEY', { because: `LB_HASH_ON=${values.LB_HASH_ON} needs it`, example });
+    report('REQUIRED_SETTING', 'LB_HASH_KEY', {
+      because: `LB_HASH_ON=${values.LB_HASH_ON} needs it`,
+      example,
+    });
   } else if (values.LB_HASH_KEY !== undefined && !pattern.test(values.LB_HASH_KEY)) {
-    report('HASH_KEY_INVALID', 'LB_HASH_KEY', { hashOn: values.LB_HASH_ON, expected, example }, values.LB_HASH_KEY);
+    report(
+      'HASH_KEY_INVALID',
+      'LB_HASH_KEY',
+      { hashOn: values.LB_HASH_ON, expected, example },
+      values.LB_HASH_KEY,
+    );
   }
 };
 
@@ -205,7 +253,9 @@ const hashKeyFits: Rule = ({ values, given, report }) => {
 export function retryStatuses({ values }: Settings): number[] {
   const strategies = values.AI_PROXY_FALLBACK_STRATEGY ?? ['http_429', 'http_5xx'];
   const presets = strategies.flatMap((each) =>
-    each === 'instance_health_and_rate_limiting' ? [...RETRY_PRESETS.http_429, ...RETRY_PRESETS.http_5xx] : [...RETRY_PRESETS[each]],
+    each === 'instance_health_and_rate_limiting'
+      ? [...RETRY_PRESETS.http_429, ...RETRY_PRESETS.http_5xx]
+      : [...RETRY_PRESETS[each]],
   );
   return [...new Set(values.AI_PROXY_RETRY_STATUSES ?? presets)].sort((a, b) => a - b);
 }
@@ -215,7 +265,10 @@ const retryStatusesAgree: Rule = (context) => {
   if (!values.AI_PROXY_FALLBACK_STRATEGY || !values.AI_PROXY_RETRY_STATUSES) return;
   const preset = retryStatuses({ ...context, values: { ...values, AI_PROXY_RETRY_STATUSES: undefined } });
   if (preset.join() !== retryStatuses(context).join()) {
-    report('RETRY_STATUSES_CONFLICT', 'AI_PROXY_RETRY_STATUSES', { strategy: values.AI_PROXY_FALLBACK_STRATEGY.join(), preset });
+    report('RETRY_STATUSES_CONFLICT', 'AI_PROXY_RETRY_STATUSES', {
+      strategy: values.AI_PROXY_FALLBACK_STRATEGY.join(),
+      preset,
+    });
   }
 };
 
@@ -234,9 +287,13 @@ const limitsAreComplete: Rule = ({ values, given, report }) => {
     needs('QUOTA_COUNT', 'ENABLE_QUOTA needs it', '1000');
     needs('QUOTA_TIME_WINDOW', 'ENABLE_QUOTA needs it', '60');
   }
-  if (values.AI_RATE_LIMIT_POLICY === 'redis') needs('AI_RATE_LIMIT_REDIS_HOST', 'AI_RATE_LIMIT_POLICY=redis needs it', 'redis.internal');
+  if (values.AI_RATE_LIMIT_POLICY === 'redis')
+    needs('AI_RATE_LIMIT_REDIS_HOST', 'AI_RATE_LIMIT_POLICY=redis needs it', 'redis.internal');
   if (values.ENABLE_AI_RATE_LIMIT && values.AI_RATE_LIMIT_LOW_LIMIT > values.AI_RATE_LIMIT_HIGH_LIMIT) {
-    report('ABOVE_LIMIT', 'AI_RATE_LIMIT_LOW_LIMIT', { other: 'AI_RATE_LIMIT_HIGH_LIMIT', effect: 'the low lane gets more than the high one' });
+    report('ABOVE_LIMIT', 'AI_RATE_LIMIT_LOW_LIMIT', {
+      other: 'AI_RATE_LIMIT_HIGH_LIMIT',
+      effect: 'the low lane gets more than the high one',
+    });
   }
 };
 
@@ -244,7 +301,8 @@ const requestsOrTokens: Rule = ({ values, clients, report }) => {
   if (!values.ENABLE_AI_RATE_LIMIT || values.AI_RATE_LIMIT_STRATEGY !== 'req') return;
   for (const client of clients) {
     for (const field of ['TOKENS_PER_MINUTE', 'TOKENS_PER_DAY'] as const) {
-      if (client[field] !== undefined) report('REQUESTS_AND_TOKENS', 'AI_RATE_LIMIT_STRATEGY', { budget: clientVariable(field, client) });
+      if (client[field] !== undefined)
+        report('REQUESTS_AND_TOKENS', 'AI_RATE_LIMIT_STRATEGY', { budget: clientVariable(field, client) });
     }
   }
 };
@@ -258,12 +316,21 @@ const limitsPerClientNeedClients: Rule = ({ values, report }) => {
 const corsIsConsistent: Rule = ({ values, given, report }) => {
   if (!values.ENABLE_CORS) return;
   if (!given('CORS_ALLOW_ORIGINS')) {
-    report('REQUIRED_SETTING', 'CORS_ALLOW_ORIGINS', { because: 'ENABLE_CORS needs it', example: 'https://app.example.com' });
+    report('REQUIRED_SETTING', 'CORS_ALLOW_ORIGINS', {
+      because: 'ENABLE_CORS needs it',
+      example: 'https://app.example.com',
+    });
   }
-  for (const name of ['CORS_ALLOW_ORIGINS', 'CORS_ALLOW_METHODS', 'CORS_ALLOW_HEADERS', 'CORS_EXPOSE_HEADERS'] as const) {
+  for (const name of [
+    'CORS_ALLOW_ORIGINS',
+    'CORS_ALLOW_METHODS',
+    'CORS_ALLOW_HEADERS',
+    'CORS_EXPOSE_HEADERS',
+  ] as const) {
     const list = values[name];
     if (!list?.includes('*')) continue;
-    if (values.CORS_ALLOW_CREDENTIALS) report('CORS_WILDCARD', name, { reason: 'browsers refuse it together with CORS_ALLOW_CREDENTIALS' });
+    if (values.CORS_ALLOW_CREDENTIALS)
+      report('CORS_WILDCARD', name, { reason: 'browsers refuse it together with CORS_ALLOW_CREDENTIALS' });
     else if (list.length > 1) report('CORS_WILDCARD', name, { reason: 'it stands beside other values' });
   }
 };
@@ -295,7 +362,12 @@ const telemetryIsConsistent: Rule = ({ values, report }) => {
     report('NOT_BELOW', 'OTEL_MEMORY_SPIKE_MIB', { other: 'OTEL_MEMORY_LIMIT_MIB' });
   }
   if (/\/api\/v1\/write\/?$/.test(values.AZURE_MONITOR_WORKSPACE_ENDPOINT ?? '')) {
-    report('REMOTE_WRITE_PATH', 'AZURE_MONITOR_WORKSPACE_ENDPOINT', {}, values.AZURE_MONITOR_WORKSPACE_ENDPOINT);
+    report(
+      'REMOTE_WRITE_PATH',
+      'AZURE_MONITOR_WORKSPACE_ENDPOINT',
+      {},
+      values.AZURE_MONITOR_WORKSPACE_ENDPOINT,
+    );
   }
 };
 
@@ -305,18 +377,38 @@ const settingsHaveAnEffect: Rule = (context) => {
   const groups: readonly [unused: boolean, names: RegExp, needs: string][] = [
     [values.LB_ALG !== 'chash', /^LB_HASH_/, 'LB_ALG=chash'],
     [!values.APISIX_ACTIVE_HEALTH_CHECKS, /^APISIX_ACTIVE_HEALTH_CHECK_/, 'APISIX_ACTIVE_HEALTH_CHECKS=true'],
-    [values.RESPONSES_AFFINITY_REDIS_HOST === undefined, /^RESPONSES_AFFINITY_REDIS_(?!HOST)/, 'RESPONSES_AFFINITY_REDIS_HOST'],
-    [!values.ENABLE_AI_RATE_LIMIT, /^AI_RATE_LIMIT_(?!REDIS|POLICY|REJECT|STRATEGY)/, 'ENABLE_AI_RATE_LIMIT=true'],
+    [
+      values.RESPONSES_AFFINITY_REDIS_HOST === undefined,
+      /^RESPONSES_AFFINITY_REDIS_(?!HOST)/,
+      'RESPONSES_AFFINITY_REDIS_HOST',
+    ],
+    [
+      !values.ENABLE_AI_RATE_LIMIT,
+      /^AI_RATE_LIMIT_(?!REDIS|POLICY|REJECT|STRATEGY)/,
+      'ENABLE_AI_RATE_LIMIT=true',
+    ],
     [values.AI_RATE_LIMIT_POLICY !== 'redis', /^AI_RATE_LIMIT_REDIS_/, 'AI_RATE_LIMIT_POLICY=redis'],
     [!values.ENABLE_RATE_LIMIT, /^RATE_LIMIT_(?!KEY)/, 'ENABLE_RATE_LIMIT=true'],
-    [!values.ENABLE_RATE_LIMIT && !values.ENABLE_QUOTA, /^RATE_LIMIT_KEY$/, 'ENABLE_RATE_LIMIT=true or ENABLE_QUOTA=true'],
+    [
+      !values.ENABLE_RATE_LIMIT && !values.ENABLE_QUOTA,
+      /^RATE_LIMIT_KEY$/,
+      'ENABLE_RATE_LIMIT=true or ENABLE_QUOTA=true',
+    ],
     [!values.ENABLE_QUOTA, /^QUOTA_/, 'ENABLE_QUOTA=true'],
     [!values.ENABLE_CORS, /^CORS_/, 'ENABLE_CORS=true'],
     [!values.ENABLE_IP_RESTRICTION, /^IP_(?:WHITE|BLACK)LIST$/, 'ENABLE_IP_RESTRICTION=true'],
     [!values.ENABLE_OIDC, /^OIDC_/, 'ENABLE_OIDC=true'],
     [!values.ENABLE_CACHE, /^CACHE_TTL$/, 'the cache, which is not built yet'],
-    [values.APIM_GATEWAY_LOGS_INGEST_URI === undefined, /^APIM_GATEWAY_LOGS_(?!INGEST_URI)/, 'APIM_GATEWAY_LOGS_INGEST_URI'],
-    [values.AZURE_MONITOR_WORKSPACE_ENDPOINT === undefined, /^PROMETHEUS_REMOTE_WRITE_/, 'AZURE_MONITOR_WORKSPACE_ENDPOINT'],
+    [
+      values.APIM_GATEWAY_LOGS_INGEST_URI === undefined,
+      /^APIM_GATEWAY_LOGS_(?!INGEST_URI)/,
+      'APIM_GATEWAY_LOGS_INGEST_URI',
+    ],
+    [
+      values.AZURE_MONITOR_WORKSPACE_ENDPOINT === undefined,
+      /^PROMETHEUS_REMOTE_WRITE_/,
+      'AZURE_MONITOR_WORKSPACE_ENDPOINT',
+    ],
   ];
   for (const name of sources.keys()) {
     const group = groups.find(([unused, names]) => unused && names.test(name));

@@ -1,5 +1,5 @@
 /** Reads the environment, env files and secret files. The one part of settings/ that touches the world. */
-import { type Stats, readFileSync, statSync } from 'node:fs';
+import { readFileSync, type Stats, statSync } from 'node:fs';
 import { parse as parseDotenv } from 'dotenv';
 import { type Diagnostic, diagnostic, type Source } from '../diagnostics/diagnostic.ts';
 import { resolveName } from './names.ts';
@@ -39,7 +39,13 @@ export function readSources(
     const path = raw.value.trim();
     const content = readText(path, MAX_SECRET_FILE_BYTES);
     if ('reason' in content) {
-      diagnostics.push(diagnostic('SECRET_FILE_UNREADABLE', { setting: name, source: raw.source }, { path, reason: content.reason }));
+      diagnostics.push(
+        diagnostic(
+          'SECRET_FILE_UNREADABLE',
+          { setting: name, source: raw.source },
+          { path, reason: content.reason },
+        ),
+      );
     } else {
       const value = content.text.replace(/\r?\n$/, '');
       secretFiles.set(verdict.known.name, { value, source: { kind: 'secret-file', path } });
@@ -55,7 +61,9 @@ function readText(path: string, maxBytes: number): { text: string } | { reason: 
     if (stats.isDirectory()) return { reason: 'it is a folder' };
     if (stats.size > maxBytes) return { reason: `it has ${stats.size} bytes, more than ${maxBytes}` };
     const bytes = readFileSync(path);
-    return bytes.length > maxBytes ? { reason: `it has more than ${maxBytes} bytes` } : { text: bytes.toString('utf8') };
+    return bytes.length > maxBytes
+      ? { reason: `it has more than ${maxBytes} bytes` }
+      : { text: bytes.toString('utf8') };
   } catch (error) {
     return { reason: errnoText(error) };
   }

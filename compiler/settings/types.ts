@@ -2,10 +2,10 @@
  * The value types that settings are declared with. Each is a zod schema from the trimmed, non-empty text of a
  * variable to its value, and the words for "what was expected". Text is never coerced: what does not match is an issue.
  */
-import { isIP } from 'node:net';
 import * as z from 'zod/mini';
 
 export interface ValueType<T> {
+  /** Made when it is first asked for: a start parses a few settings out of hundreds. */
   readonly schema: z.ZodMiniType<T, string>;
   /** Completes the sentence "expected …". */
   readonly expected: string;
@@ -16,58 +16,80 @@ export type ValueOf<V> = V extends ValueType<infer T> ? T : never;
 
 type Issue = { readonly issue: string };
 
+class LazyType<T> implements ValueType<T> {
+  readonly expected: string;
+  readonly #make: () => z.ZodMiniType<T, string>;
+  #made: z.ZodMiniType<T, string> | undefined;
+
+  constructor(expected: string, make: () => z.ZodMiniType<T, string>) {
+    this.expected = expected;
+    this.#make = make;
+  }
+
+  get schema(): z.ZodMiniType<T, string> {
+    this.#made ??= this.#make();
+    return this.#made;
+  }
+}
+
 /** A type whose parser answers with a value, or with an issue that says more than "expected …" can. */
 function custom<T>(
   expected: string,
   parse: (text: string) => T | Issue,
-  input: z.ZodMiniType<string, string> = z.string(),
+  pattern?: RegExp | (() => RegExp),
 ): ValueType<T> {
-  return {
-    expected,
-    schema: z.pipe(
-      input,
-      z.transform((text: string, context): T => {
-        const result = parse(text);
-        if (isIssue(result)) {
-          context.issues.push({ code: 'custom', message: result.issue, input: text });
-          return z.NEVER;
-        }
-        return result;
-      }),
-    ),
-  };
+  const transform = () =>
+    z.transform((text: string, context): T => {
+      const result = parse(text);
+      if (isIssue(result)) {
+        context.issues.push({ code: 'custom', message: result.issue, input: text });
+        return z.NEVER;
+      }
+      return result;
+    });
+  return new LazyType(expected, () =>
+    z.pipe(matching(typeof pattern === 'function' ? pattern() : pattern), transform()),
+  );
 }
 
 function isIssue(value: unknown): value is Issue {
   return typeof value === 'object' && value !== null && 'issue' in value;
 }
 
-const matching = (pattern: RegExp) => z.string().check(z.regex(pattern));
+const matching = (pattern: RegExp | undefined) => (pattern ? z.string().check(z.regex(pattern)) : z.string());
 
 export function text(expected: string, pattern?: RegExp): ValueType<string> {
-  return { expected, schema: pattern ? matching(pattern) : z.string() };
+  return new LazyType(expected, () => matching(pattern));
+}
+
+/** Exactly one of some words, in any case; JSON Schema knows no flag for that. */
+function anyCase(words: readonly string[]): RegExp {
+  const letters = (word: string) =>
+    word.replace(/[a-z]/gi, (each) => `[${each.toLowerCase()}${each.toUpperCase()}]`);
+  return new RegExp(`^(?:${words.map(letters).join('|')})$`);
 }
 
 export function boolean(): ValueType<boolean> {
-  const expected = 'true, false, 1, 0, yes, no, on or off';
   return custom(
-    expected,
+    'true, false, 1, 0, yes, no, on or off',
     (value) => /^(?:true|1|yes|on)$/i.test(value),
-    matching(/^(?:[tT][rR][uU][eE]|[fF][aA][lL][sS][eE]|1|0|[yY][eE][sS]|[nN][oO]|[oO][nN]|[oO][fF][fF])$/),
+    () => anyCase(['true', 'false', '1', '0', 'yes', 'no', 'on', 'off']),
   );
 }
 
 /** A decimal integer within a range; no sign but a minus, no leading zero, no fraction, no exponent. */
 export function integer(min: number, max = Number.MAX_SAFE_INTEGER): ValueType<number> {
   const expected =
-    max === Number.MAX_SAFE_INTEGER ? `a whole number, ${min} or more` : `a whole number from ${min} to ${max}`;
+    max === Number.MAX_SAFE_INTEGER
+      ? `a whole number, ${min} or more`
+      : `a whole number from ${min} to ${max}`;
   return custom<number>(
     expected,
     (value) => {
       const number = Number(value);
       return number >= min && number <= max ? number : { issue: 'out of range' };
     },
-    matching(/^(?:0|-?[1-9]\d*)$/),
+    /^(?:0|-?[1-9]\d*)$/,
   );
 }
 
@@ -82,7 +104,7 @@ export function number(range: { min?: number; exclusiveMin?: number; max?: numbe
       return parsed >= min && parsed > exclusiveMin && parsed <= max ? parsed : { issue: 'out of range' };
     },
     // Twelve decimals are more than any rate or price needs, and keep the number free of exponents when written.
-    matching(/^(?:0|[1-9]\d{0,11})(?:\.\d{1,12})?$/),
+    /^(?:0|[1-9]\d{0,11})(?:\.\d{1,12})?$/,
   );
 }
 
@@ -99,7 +121,7 @@ export function duration(range: { min?: number; max?: number } = {}): ValueType<
       const milliseconds = Number(digits) * DURATION_UNITS[unit as keyof typeof DURATION_UNITS];
       return milliseconds >= min && milliseconds <= max ? milliseconds : { issue: 'out of range' };
     },
-    matching(/^(?:0|[1-9]\d{0,9})(?:ms|s|m|h)?$/),
+    /^(?:0|[1-9]\d{0,9})(?:ms|s|m|h)?$/,
   );
 }
 
@@ -122,7 +144,7 @@ export function size(min: number, max: number): ValueType<number> {
       const bytes = Number.parseInt(value, 10) * units[unit as keyof typeof units];
       return bytes >= min && bytes <= max ? bytes : { issue: 'out of range' };
     },
-    matching(/^[1-9]\d{0,14}[kmgKMG]?$/),
+    /^[1-9]\d{0,14}[kmgKMG]?$/,
   );
 }
 
@@ -136,14 +158,20 @@ export function oneOf<const T extends string>(
     expected,
     (value) => {
       const lower = value.toLowerCase();
-      return values.find((candidate) => candidate.toLowerCase() === lower) ?? aliases[lower] ?? { issue: 'unknown value' };
+      return (
+        values.find((candidate) => candidate.toLowerCase() === lower) ??
+        aliases[lower] ?? { issue: 'unknown value' }
+      );
     },
-    z.string(),
+    () => anyCase([...values, ...Object.keys(aliases)]),
   );
 }
 
 /** A comma-separated list; items are trimmed, and empty or repeated ones are issues. */
-export function list<T>(item: ValueType<T>, identity: (value: T) => string = String): ValueType<readonly T[]> {
+export function list<T>(
+  item: ValueType<T>,
+  identity: (value: T) => string = String,
+): ValueType<readonly T[]> {
   return custom<readonly T[]>(`a comma-separated list, each item ${item.expected}`, (value) => {
     const items: T[] = [];
     const seen = new Set<string>();
@@ -162,14 +190,10 @@ export function list<T>(item: ValueType<T>, identity: (value: T) => string = Str
 
 /** An IP address or a CIDR range, v4 or v6. */
 export function cidr(): ValueType<string> {
-  return custom<string>('an IP address or CIDR range such as 10.0.0.0/8', (value) => {
-    const [address = '', prefix, ...rest] = value.split('/');
-    const version = isIP(address);
-    if (version === 0 || rest.length > 0 || address.includes('%')) return { issue: 'not an IP address' };
-    if (prefix === undefined) return value;
-    const bits = /^(?:0|[1-9]\d{0,2})$/.test(prefix) ? Number(prefix) : Number.NaN;
-    return bits <= (version === 4 ? 32 : 128) ? value : { issue: 'the prefix length is out of range' };
-  });
+  return new LazyType('an IP address or CIDR range such as 10.0.0.0/8', () =>
+    // APISIX takes no IPv4 within IPv6.
+    z.union([z.ipv4(), z.cidrv4(), z.ipv6().check(z.regex(/^[^.]*$/)), z.cidrv6().check(z.regex(/^[^.]*$/))]),
+  );
 }
 
 /** An absolute http(s) URL without credentials or fragment, kept as written. */
@@ -180,7 +204,8 @@ export function url(options: { httpsOnly?: boolean; query?: boolean } = {}): Val
     const parsed = parseHttpUrl(value);
     if (!parsed) return { issue: 'not a full URL' };
     if (options.httpsOnly && parsed.protocol !== 'https:') return { issue: 'not https' };
-    if (parsed.username || parsed.password || parsed.hash) return { issue: 'credentials or a fragment in the URL' };
+    if (parsed.username || parsed.password || parsed.hash)
+      return { issue: 'credentials or a fragment in the URL' };
     if (!options.query && value.includes('?')) return { issue: 'a query in the URL' };
     return value;
   });
@@ -196,8 +221,11 @@ export function parseHttpUrl(value: string): URL | undefined {
 export function hostPort(): ValueType<string> {
   return custom<string>(
     'host:port, such as 127.0.0.1:4318',
-    (value) => (Number(value.slice(value.lastIndexOf(':') + 1)) <= 65535 ? value : { issue: 'the port is out of range' }),
-    matching(/^(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]):[1-9]\d{0,4}$/),
+    (value) =>
+      Number(value.slice(value.lastIndexOf(':') + 1)) <= 65535
+        ? value
+        : { issue: 'the port is out of range' },
+    /^(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]):[1-9]\d{0,4}$/,
   );
 }
 
@@ -240,10 +268,15 @@ export function endpoint(): ValueType<Endpoint> {
       if ([...parsed.searchParams.keys()].some((name) => name !== 'api-version')) {
         return { issue: 'the URL holds a query other than api-version' };
       }
-      if (!ENDPOINT_PATHS.test(parsed.pathname)) return { issue: 'the path is not one of an Azure OpenAI resource' };
+      if (!ENDPOINT_PATHS.test(parsed.pathname))
+        return { issue: 'the path is not one of an Azure OpenAI resource' };
       const path = parsed.pathname.replace(/^\/$/, '');
       const dropped = `${path}${parsed.search ? '?api-version=…' : ''}`;
-      return { origin: parsed.origin, insecure: parsed.protocol === 'http:', ...(dropped ? { dropped } : {}) };
+      return {
+        origin: parsed.origin,
+        insecure: parsed.protocol === 'http:',
+        ...(dropped ? { dropped } : {}),
+      };
     },
   );
 }
@@ -263,7 +296,7 @@ export function deployment(): ValueType<DeploymentName> {
       const [name = '', backendName = name] = value.split('=');
       return { name, backendName };
     },
-    matching(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?:=[A-Za-z0-9][A-Za-z0-9._-]{0,99})?$/),
+    /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?:=[A-Za-z0-9][A-Za-z0-9._-]{0,99})?$/,
   );
 }
 
@@ -284,6 +317,6 @@ export function modelPrice(): ValueType<ModelPrice> {
       const [prompt, completion] = prices.split('/').map(Number);
       return { model, prompt: prompt ?? 0, completion: completion ?? 0 };
     },
-    matching(new RegExp(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}=${amount}/${amount}$`)),
+    new RegExp(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}=${amount}/${amount}$`),
   );
 }

@@ -13,7 +13,9 @@ export const PORTS = { proxy: 9080, metrics: 9091, status: 7085, control: 9090, 
 const CONF = '/usr/local/apisix/conf';
 const LUA_IN_CONTAINER = '/opt/genai-gateway/lua-plugins';
 const LUA_STAND_INS = fileURLToPath(new URL('lua-plugins', import.meta.url));
-const START_TIMEOUT_MS = 60_000;
+const START_TIMEOUT_MS = 40_000;
+/** For hooks that start a container: longer than it gets to start, so that one that fails is cleared away. */
+export const CONTAINER_TIMEOUT_MS = 90_000;
 
 // Ryuk is a second image to pull, and every container here is stopped by the test that started it.
 process.env.TESTCONTAINERS_RYUK_DISABLED ??= 'true';
@@ -55,6 +57,8 @@ export interface ApisixOptions {
   readonly luaPlugins?: string;
   /** Folders that a deployment would mount, for APISIX to write to. */
   readonly writableFolders?: readonly string[];
+  /** Names of hosts that are there and refuse every connection; without this no name resolves, and that takes a while. */
+  readonly refusingHosts?: readonly string[];
 }
 
 export interface Apisix {
@@ -73,13 +77,20 @@ export interface Apisix {
 
 /** Starts APISIX on rendered files as they are; answers when every worker has its configuration. */
 export async function startApisix(options: ApisixOptions): Promise<Apisix> {
-  const { documents, environment, luaPlugins = LUA_STAND_INS, writableFolders = [] } = options;
+  const {
+    documents,
+    environment,
+    luaPlugins = LUA_STAND_INS,
+    writableFolders = [],
+    refusingHosts = [],
+  } = options;
   return start({
     // The collector's file is nothing to APISIX, and must not disturb it.
     files: documents,
     environment,
     luaPlugins,
     writableFolders,
+    refusingHosts,
     publish: [PORTS.proxy, PORTS.metrics, PORTS.status],
     readyPath: '/status/ready',
   });
@@ -124,6 +135,7 @@ export async function startValidator(
     environment: {},
     luaPlugins,
     writableFolders: [],
+    refusingHosts: [],
     publish: [PORTS.admin, PORTS.status],
     // Never ready: that takes a configuration, and this one is only asked for its opinion.
     readyPath: '/status',
@@ -156,13 +168,14 @@ interface StartOptions {
   readonly environment: Readonly<Record<string, string>>;
   readonly luaPlugins: string;
   readonly writableFolders: readonly string[];
+  readonly refusingHosts: readonly string[];
   readonly publish: readonly number[];
   /** On the status port. */
   readonly readyPath: string;
 }
 
 async function start(options: StartOptions): Promise<Apisix> {
-  const { files, environment, luaPlugins, writableFolders, publish, readyPath } = options;
+  const { files, environment, luaPlugins, writableFolders, refusingHosts, publish, readyPath } = options;
   const log = { text: '', changed: 0 };
   const container = new IsolatedContainer(APISIX_IMAGE)
     .withEnvironment({ ...environment, APISIX_STAND_ALONE: 'true' })
@@ -171,6 +184,7 @@ async function start(options: StartOptions): Promise<Apisix> {
       Object.entries(files).map(([name, content]) => ({ content, target: `${CONF}/${name}`, mode: 0o644 })),
     )
     .withCopyDirectoriesToContainer([{ source: luaPlugins, target: LUA_IN_CONTAINER, mode: 0o755 }])
+    .withExtraHosts(refusingHosts.map((host) => ({ host, ipAddress: '127.0.0.1' })))
     .withTmpFs(Object.fromEntries(writableFolders.map((folder) => [folder, 'mode=1777'])))
     .withLogConsumer((stream) => {
       stream.on('data', (chunk: Buffer | string) => {
@@ -189,9 +203,8 @@ async function start(options: StartOptions): Promise<Apisix> {
     started = await container.start();
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    throw new Error(`APISIX did not get ready: ${reason}\nThe end of its log:\n${log.text.slice(-4000)}`, {
-      cause: error,
-    });
+    const message = `APISIX did not get ready: ${reason}\nIts log begins:\n${log.text.slice(0, 4000)}`;
+    throw new Error(message, { cause: error });
   }
   const run = async (script: string, ...args: string[]): Promise<string> => {
     const { stdout, stderr, exitCode } = await started.exec(['bash', '-c', script, 'bash', ...args]);

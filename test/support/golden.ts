@@ -6,6 +6,9 @@ const ROOT = fileURLToPath(new URL('../golden', import.meta.url));
 
 /** Names of the scenarios in test/golden, sorted. */
 export const goldenScenarios = (): string[] =>
-  readdirSync(ROOT, { withFileTypes: true }).filter((each) => each.isDirectory()).map((each) => each.name).sort();
+  readdirSync(ROOT, { withFileTypes: true })
+    .filter((each) => each.isDirectory())
+    .map((each) => each.name)
+    .sort();
 
 export const goldenFolder = (name: string): string => join(ROOT, name);

@@ -1,12 +1,11 @@
 /** The golden scenarios that give documents, compiled for tests of the running gateway. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { parse as parseDotenv } from 'dotenv';
 import { type CompileResult, compile } from '../../compiler/compile.ts';
 import { type Documents, referencedVariables } from '../../compiler/emit/emit.ts';
 import type { GatewayModel } from '../../compiler/model/model.ts';
-
-const GOLDEN = fileURLToPath(new URL('../golden/', import.meta.url));
+import { goldenFolder, goldenScenarios } from './golden.ts';
 
 export interface Scenario {
   readonly model: GatewayModel;
@@ -16,15 +15,11 @@ export interface Scenario {
 }
 
 /** Names of the golden scenarios that give documents. */
-export function goodScenarios(): string[] {
-  if (!existsSync(GOLDEN)) return [];
-  return readdirSync(GOLDEN)
-    .filter((name) => existsSync(`${GOLDEN}${name}/expected/apisix.yaml`))
-    .sort();
-}
+export const goodScenarios = (): string[] =>
+  goldenScenarios().filter((name) => existsSync(join(goldenFolder(name), 'expected', 'apisix.yaml')));
 
 export async function compileGolden(name: string): Promise<Scenario> {
-  const file = `${GOLDEN}${name}/input.env`;
+  const file = join(goldenFolder(name), 'input.env');
   const result = await compile({ environment: {}, envFiles: [file] });
   return scenarioOf(result, parseDotenv(readFileSync(file, 'utf8')));
 }
@@ -37,8 +32,10 @@ function scenarioOf(
   { model, documents, diagnostics }: CompileResult,
   variables: Readonly<Record<string, string>>,
 ): Scenario {
-  if (!model || !documents)
-    throw new Error(`these settings give no documents: ${JSON.stringify(diagnostics, null, 2)}`);
+  if (!model || !documents) {
+    const errors = diagnostics.flatMap(({ severity, message }) => (severity === 'error' ? [message] : []));
+    throw new Error(`these settings give no documents: ${errors.join('; ')}`);
+  }
   const environment = Object.fromEntries(
     referencedVariables(documents).apisix.map((name) => {
       const value = variables[name];

@@ -6,7 +6,12 @@ const INSTANCE = 'apisix.yaml: services[].plugins.ai-proxy-multi.instances[]';
 const BACKEND = 'apisix.yaml: services[].plugins.azure-openai-proxy.backends[]';
 
 export const AUTH_MODES = ['api-key', 'entra'] as const;
-const AUTH_MODE_ALIASES = { apikey: 'api-key', aad: 'entra', 'entra-id': 'entra', entra_id: 'entra' } as const;
+const AUTH_MODE_ALIASES = {
+  apikey: 'api-key',
+  aad: 'entra',
+  'entra-id': 'entra',
+  entra_id: 'entra',
+} as const;
 export const authMode = () => oneOf(AUTH_MODES, AUTH_MODE_ALIASES);
 
 /** `AZURE_OPENAI_<FIELD>_N`: one group of settings for each pool of capacity. */

@@ -5,7 +5,8 @@ const section = 'Balancing and failover';
 const POOL = 'apisix.yaml: services[].plugins.ai-proxy-multi';
 const PROXY = 'apisix.yaml: services[].plugins.azure-openai-proxy';
 const NO_EFFECT = 'it acts now; there it had no effect';
-const AFFINITY_CHANGED = 'Redis is optional now: without it affinity works from memory and by asking the backends';
+const AFFINITY_CHANGED =
+  'Redis is optional now: without it affinity works from memory and by asking the backends';
 
 export const FALLBACK_STRATEGIES = ['http_429', 'http_5xx'] as const;
 
@@ -59,7 +60,8 @@ export const balancingSettings = {
     list(oneOf([...FALLBACK_STRATEGIES, 'instance_health_and_rate_limiting'])),
     {
       section,
-      description: 'Presets of AI_PROXY_RETRY_STATUSES: `http_429` (408, 429), `http_5xx` (500, 502, 503, 504).',
+      description:
+        'Presets of AI_PROXY_RETRY_STATUSES: `http_429` (408, 429), `http_5xx` (500, 502, 503, 504).',
       defaultText: 'http_429,http_5xx',
       example: 'http_429,http_5xx',
       output: `${POOL}.fallback_strategy; ${PROXY}.retry_statuses`,
@@ -76,7 +78,8 @@ export const balancingSettings = {
   }),
   AI_PROXY_STREAM_HOLD: setting(duration({ min: 0, max: 60_000 }), {
     section,
-    description: 'How long leading stream events without output are held to see whether an error follows; 0 = not.',
+    description:
+      'How long leading stream events without output are held to see whether an error follows; 0 = not.',
     default: 1_000,
     example: '1s',
     output: `${PROXY}.stream_hold_ms`,

@@ -38,14 +38,17 @@ export const clientFields = {
     output: `${CONSUMER_AUTH}.lane`,
     isNew: true,
   }),
-  MODELS: setting(list(text('a model or deployment name, `*` as wildcard', /^[A-Za-z0-9*][A-Za-z0-9.*_-]{0,99}$/)), {
-    section,
-    description: 'Deployments or models this client may call; `*` is a wildcard.',
-    defaultText: 'all',
-    example: 'gpt-4o*,text-embedding-3-small',
-    output: `${CONSUMER_AUTH}.models`,
-    isNew: true,
-  }),
+  MODELS: setting(
+    list(text('a model or deployment name, `*` as wildcard', /^[A-Za-z0-9*][A-Za-z0-9.*_-]{0,99}$/)),
+    {
+      section,
+      description: 'Deployments or models this client may call; `*` is a wildcard.',
+      defaultText: 'all',
+      example: 'gpt-4o*,text-embedding-3-small',
+      output: `${CONSUMER_AUTH}.models`,
+      isNew: true,
+    },
+  ),
   TOKENS_PER_MINUTE: setting(integer(1), {
     section,
     description: 'Tokens a minute for this client, beside the limits of its lane.',

@@ -50,7 +50,8 @@ export const gatewaySettings = {
   }),
   GATEWAY_LOG_MODE: setting(oneOf(['prod', 'test', 'dev']), {
     section,
-    description: 'Detail of the access log, default trace sampling (0.1, 0.5, 1), and the debug exporter in dev.',
+    description:
+      'Detail of the access log, default trace sampling (0.1, 0.5, 1), and the debug exporter in dev.',
     default: 'prod',
     example: 'prod',
     output: 'config.yaml: nginx_config.http.access_log_format; otel-collector.yaml: exporters',

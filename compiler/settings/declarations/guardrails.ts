@@ -11,7 +11,10 @@ const PREFLIGHT = 'preflight requests work now; in the accelerator OPTIONS was a
 const httpToken = (expected: string) => text(expected, /^[A-Za-z0-9!#$%&'*+.^_|~-]+$/);
 
 /** A browser origin, or `*`; APISIX compares it byte for byte with the Origin header. */
-const origin = text('* or an origin such as https://app.example.com', /^(?:\*|[a-z][a-z0-9+.-]*:\/\/[^\s,/?#"'\\]+)$/);
+const origin = text(
+  '* or an origin such as https://app.example.com',
+  /^(?:\*|[a-z][a-z0-9]*:\/\/[^\s,/?#"'\\]+)$/,
+);
 
 export const guardrailSettings = {
   ENABLE_AI_RATE_LIMIT: setting(boolean(), {
@@ -289,7 +292,7 @@ export const guardrailSettings = {
     section,
     description: "The issuer's discovery document.",
     defaultText: 'required with ENABLE_OIDC',
-    example: 'https://login.microsoftonline.com/<tenant>/v2.0/.well-known/openid-configuration',
+    example: 'https://login.microsoftonline.com/common/v2.0/.well-known/openid-configuration',
     output: `${PLUGINS}.openid-connect.discovery`,
   }),
   OIDC_REDIRECT_URI: setting(url(), {

@@ -1,6 +1,17 @@
 import { setting } from '../declaration.ts';
 import {
-  absolutePath, apiKey, boolean, duration, hostPort, integer, list, modelPrice, number, oneOf, text, url,
+  absolutePath,
+  apiKey,
+  boolean,
+  duration,
+  hostPort,
+  integer,
+  list,
+  modelPrice,
+  number,
+  oneOf,
+  text,
+  url,
 } from '../types.ts';
 
 const section = 'Telemetry';
@@ -84,13 +95,16 @@ export const telemetrySettings = {
     example: '00000000-0000-0000-0000-000000000000',
     output: `${COLLECTOR}: extensions.azureauth; apisix.yaml: services[].plugins.azure-openai-proxy.backends[].identity`,
   }),
-  PROMETHEUS_REMOTE_WRITE_ORG_ID: setting(text('1 to 256 printable ASCII characters', /^[\x21-\x7e]{1,256}$/), {
-    section,
-    description: 'X-Scope-OrgID of remote write.',
-    default: 'anonymous',
-    example: 'anonymous',
-    output: `${REMOTE_WRITE}.headers`,
-  }),
+  PROMETHEUS_REMOTE_WRITE_ORG_ID: setting(
+    text('1 to 256 printable ASCII characters', /^[\x21-\x7e]{1,256}$/),
+    {
+      section,
+      description: 'X-Scope-OrgID of remote write.',
+      default: 'anonymous',
+      example: 'anonymous',
+      output: `${REMOTE_WRITE}.headers`,
+    },
+  ),
   PROMETHEUS_REMOTE_WRITE_QUEUE_ENABLED: setting(boolean(), {
     section,
     description: 'Queue before remote write.',
@@ -223,7 +237,7 @@ export const telemetrySettings = {
     description: 'JSON access log that the collector tails; on a volume that both share.',
     defaultText: 'none',
     example: '/var/log/genai-gateway/access.json',
-    output: `apisix.yaml: plugin_metadata[file-logger].path; ${COLLECTOR}: receivers.filelog`,
+    output: `apisix.yaml: services[].plugins.file-logger.path; ${COLLECTOR}: receivers.filelog`,
     changed: 'writes and tails that file in every mode; unset, neither happens',
   }),
   MODEL_PRICES: setting(
@@ -239,9 +253,10 @@ export const telemetrySettings = {
   ),
   APIM_GATEWAY_LOGS_INGEST_URI: setting(url({ query: true }), {
     section,
-    description: "Ingestion URI of the data collection rule; turns APIM-style records on.",
+    description: 'Ingestion URI of the data collection rule; turns APIM-style records on.',
     defaultText: 'none',
-    example: 'https://dce.westeurope-1.ingest.monitor.azure.com/dataCollectionRules/dcr-0/streams/Custom-APISIXGatewayLogs?api-version=2023-01-01',
+    example:
+      'https://dce.westeurope-1.ingest.monitor.azure.com/dataCollectionRules/dcr-0/streams/Custom-APISIXGatewayLogs?api-version=2023-01-01',
     output: `${LOGGER}.dcr_ingest_uri`,
   }),
   APIM_GATEWAY_LOGS_STREAM: setting(text('1 to 100 letters, digits, _ or -', /^[A-Za-z0-9_-]{1,100}$/), {

@@ -1,0 +1,206 @@
+/** fast-check arbitraries of environments: real names with good, doubtful and hostile values. */
+import fc from 'fast-check';
+import { listSettings } from '../../compiler/settings/declarations/index.ts';
+
+/** Texts that YAML 1.1, shells and templates like to read as something else. */
+export const HOSTILE_TEXTS = [
+  '"',
+  "'",
+  '\\',
+  '`',
+  '$',
+  '$$',
+  '${X}',
+  '$X',
+  '${{X}}',
+  '{{x}}',
+  '#',
+  ' #',
+  ': ',
+  ':',
+  '- a',
+  '-',
+  '*a',
+  '&a',
+  '!a',
+  '!!str',
+  '%a',
+  '@a',
+  '|',
+  '>',
+  '?',
+  '? a',
+  '[',
+  ']',
+  '{',
+  '}',
+  ',',
+  'yes',
+  'No',
+  'ON',
+  'off',
+  'y',
+  'n',
+  'true',
+  'null',
+  '~',
+  '',
+  '0777',
+  '0o17',
+  '0x1F',
+  '1_000',
+  '12:30:45',
+  '1.10',
+  '1e3',
+  '.5',
+  '.inf',
+  '.nan',
+  '2026-11-22',
+  '<<',
+  '=',
+  '---',
+  '...',
+  '#END',
+  '\u0085',
+  '\u2028',
+  '\ufeff',
+  '\u{1f422}',
+  '\u{1f468}\u200d\u{1f469}',
+  'é',
+  '\u0000',
+  'a\nb',
+  'a\r',
+  '\t',
+  ' a ',
+  '\u007f',
+  '\u009f',
+  '\ud800',
+  '%ZZ',
+  '$env://X',
+  '$secret://a/b/c',
+  '${env:HOME}',
+  '__proto__',
+  'constructor',
+  'toString',
+] as const;
+
+const hostileText = fc.oneof(
+  fc.constantFrom(...HOSTILE_TEXTS),
+  fc.string({ unit: 'binary', maxLength: 30 }),
+  fc.array(fc.constantFrom(...HOSTILE_TEXTS), { minLength: 1, maxLength: 4 }).map((parts) => parts.join('')),
+);
+
+const names = listSettings().map((each) => each.name);
+const indexedName = fc.tuple(
+  fc.constantFrom(...names),
+  fc.oneof(fc.nat(3), fc.constantFrom('00', '+1', '-1', '10000', 'x', '')),
+);
+const declaredName = indexedName.map(([name, index]) => name.replace(/_N$/, `_${index}`));
+const anyName = fc.oneof(
+  { weight: 8, arbitrary: declaredName },
+  { weight: 1, arbitrary: declaredName.map((name) => `${name}_FILE`) },
+  { weight: 1, arbitrary: declaredName.map((name) => name.toLowerCase()) },
+  {
+    weight: 1,
+    arbitrary: fc.tuple(declaredName, fc.nat(20)).map(([name, at]) => name.slice(0, at) + name.slice(at + 1)),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom(
+      '__proto__',
+      'constructor',
+      'ENV',
+      'PATH',
+      'AZURE_OPENAI_',
+      'GATEWAY_CLIENT_',
+      'ENABLE_',
+    ),
+  },
+);
+
+const examples = new Map(listSettings().map(({ name, declaration }) => [name, declaration.example]));
+const goodValue = (name: string): string =>
+  examples.get(name) ?? examples.get(name.replace(/_\d+$/, '_N')) ?? 'x';
+
+/** Any environment at all; about half the values are what the reference gives as an example. */
+export const anyEnvironment = fc
+  .array(fc.tuple(anyName, fc.option(hostileText, { nil: undefined, freq: 2 })), { maxLength: 25 })
+  .map((pairs) => Object.fromEntries(pairs.map(([name, value]) => [name, value ?? goodValue(name)])));
+
+/** Printable ASCII without white space at its ends, as keys are; never what the rules refuse. */
+const key = fc
+  .string({
+    unit: fc.integer({ min: 0x20, max: 0x7e }).map((code) => String.fromCharCode(code)),
+    minLength: 16,
+    maxLength: 60,
+  })
+  .filter(
+    (text) =>
+      text.trim() === text &&
+      !/^\$(?:env|secret):\/\//i.test(text) &&
+      !/^(["'`]).*\1$/.test(text) &&
+      !text.includes('${{'),
+  );
+
+/** Text that a label may hold, hostile pieces included. */
+const label = fc
+  .array(fc.oneof(fc.constantFrom(...HOSTILE_TEXTS), fc.string({ unit: 'grapheme', maxLength: 8 })), {
+    minLength: 1,
+    maxLength: 4,
+  })
+  .map((parts) => parts.join(' ').trim())
+  .filter(
+    (text) =>
+      /^[^\p{C}]{1,256}$/u.test(text) &&
+      !text.includes('${{') &&
+      !/^\$(?:env|secret):\/\//i.test(text) &&
+      !/^(["'`]).*\1$/.test(text),
+  );
+
+const name = fc.stringMatching(/^[A-Za-z0-9_-]{1,20}$/);
+
+/** An environment that is good, with hostile texts wherever a setting takes free text. */
+export const goodEnvironment = fc
+  .record({
+    backends: fc.uniqueArray(fc.record({ name, key, weight: fc.integer({ min: 1, max: 10_000 }) }), {
+      minLength: 1,
+      maxLength: 4,
+      selector: (each) => each.name.toLowerCase(),
+    }),
+    clients: fc.uniqueArray(fc.record({ name, key }), {
+      minLength: 1,
+      maxLength: 4,
+      selector: (each) => each.name,
+    }),
+    labels: fc.tuple(label, label, label, label),
+    secrets: fc.constantFrom('reference', 'inline'),
+  })
+  .filter(
+    ({ backends, clients }) =>
+      new Set([...backends, ...clients].map((each) => each.key)).size === backends.length + clients.length,
+  )
+  .map(({ backends, clients, labels: [service, environment, cluster, message], secrets }) => ({
+    GATEWAY_SECRETS: secrets,
+    GATEWAY_REQUIRE_AUTH: 'true',
+    OTEL_SERVICE_NAME: service,
+    ENVIRONMENT: environment,
+    CLUSTER_NAME: cluster,
+    OTEL_COLLECTOR_ENDPOINT: '127.0.0.1:4318',
+    AZURE_MONITOR_WORKSPACE_ENDPOINT: 'https://workspace.example.com',
+    ENABLE_AI_RATE_LIMIT: 'true',
+    AI_RATE_LIMIT_REJECT_MESSAGE: message,
+    ...Object.fromEntries(
+      backends.flatMap((each, index) => [
+        [`AZURE_OPENAI_ENDPOINT_${index}`, `https://resource-${index}.openai.azure.com`],
+        [`AZURE_OPENAI_NAME_${index}`, each.name],
+        [`AZURE_OPENAI_KEY_${index}`, each.key],
+        [`AZURE_OPENAI_WEIGHT_${index}`, String(each.weight)],
+      ]),
+    ),
+    ...Object.fromEntries(
+      clients.flatMap((each, index) => [
+        [`GATEWAY_CLIENT_NAME_${index}`, each.name],
+        [`GATEWAY_CLIENT_KEY_${index}`, each.key],
+      ]),
+    ),
+  }));

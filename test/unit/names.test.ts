@@ -1,0 +1,59 @@
+import { expect, test } from 'vitest';
+import { listSettings } from '../../compiler/settings/declarations/index.ts';
+import { nearestName, resolveName } from '../../compiler/settings/names.ts';
+
+test.each(listSettings().map(({ name }) => name))('%s is found by its name', (name) => {
+  const verdict = resolveName(name.replace(/_N$/, '_42'));
+  expect(verdict.is).toBe('setting');
+});
+
+test('every declaration has what the reference needs', () => {
+  for (const { name, declaration } of listSettings()) {
+    expect(declaration.description, name).toMatch(/^[A-Z].*\.$/);
+    expect(declaration.output, name).not.toBe('');
+    expect(declaration.default !== undefined || declaration.defaultText !== undefined, name).toBe(true);
+    if (!declaration.sensitive)
+      expect(
+        declaration.type.schema.safeParse(declaration.example).success,
+        `${name}=${declaration.example}`,
+      ).toBe(true);
+  }
+});
+
+test.each([
+  ['AZURE_OPENAI_KEY_00', { is: 'wrong-index', canonical: 'AZURE_OPENAI_KEY_0' }],
+  ['AZURE_OPENAI_KEY_+1', { is: 'wrong-index', canonical: 'AZURE_OPENAI_KEY_1' }],
+  ['AZURE_OPENAI_KEY_10000', { is: 'wrong-index' }],
+  ['azure_openai_key_0', { is: 'wrong-case', declared: 'AZURE_OPENAI_KEY_0' }],
+  ['lb_alg', { is: 'wrong-case', declared: 'LB_ALG' }],
+  ['AZURE_OPENAI_ENDPIONT_0', { is: 'unknown', nearest: 'AZURE_OPENAI_ENDPOINT_0' }],
+  ['AZURE_OPENAI_ENDPOINT0', { is: 'unknown', nearest: 'AZURE_OPENAI_ENDPOINT_0' }],
+  ['GATEWAY_CLIENT_KEY_SECONDRY_3', { is: 'unknown', nearest: 'GATEWAY_CLIENT_KEY_SECONDARY_3' }],
+  ['ENABLE_CORSS', { is: 'unknown', nearest: 'ENABLE_CORS' }],
+  ['ENABLE_SOMETHING_ELSE', { is: 'unknown' }],
+  ['AZURE_OPENAI_API_KEY', { is: 'foreign' }],
+  ['AZURE_OPENAI_API_VERSION', { is: 'foreign' }],
+  ['APISIX_STAND_ALONE', { is: 'foreign' }],
+  ['OTEL_EXPORTER_OTLP_HEADERS', { is: 'foreign' }],
+  ['AZURE_CLIENT_SECRET', { is: 'foreign' }],
+  ['PATH', { is: 'foreign' }],
+  ['path', { is: 'foreign' }],
+  ['__proto__', { is: 'foreign' }],
+  ['toString', { is: 'foreign' }],
+  ['AZURE_OPENAI_toString_0', { is: 'foreign' }],
+])('%s', (name, verdict) => {
+  expect(resolveName(name)).toEqual(verdict);
+});
+
+test('a secret may be given as a file, another setting may not', () => {
+  expect(resolveName('AZURE_OPENAI_KEY_7_FILE')).toMatchObject({
+    is: 'secret-file',
+    known: { name: 'AZURE_OPENAI_KEY_7' },
+  });
+  expect(resolveName('LB_ALG_FILE')).toMatchObject({ is: 'unknown', nearest: 'LB_ALG' });
+  expect(resolveName('AZURE_FEDERATED_TOKEN_FILE').is).toBe('setting');
+});
+
+test('a suggestion keeps the index that was written', () => {
+  expect(nearestName('AZURE_OPENAI_WIEGHT_12')).toBe('AZURE_OPENAI_WEIGHT_12');
+});

@@ -1,0 +1,111 @@
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { DOCUMENT_NAMES, type Documents } from '../../compiler/emit/emit.ts';
+import { writeDocuments } from '../../compiler/output/write.ts';
+
+const documents = (version: string): Documents => ({
+  'config.yaml': `config: ${version}\n`,
+  'otel-collector.yaml': `collector: ${version}\n`,
+  'apisix.yaml': `apisix: ${version}\n#END\n`,
+});
+
+let folder = '';
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'genai-gateway-write-'));
+});
+afterEach(() => {
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const read = (name: string) => readFileSync(join(folder, name), 'utf8');
+const stat = (name: string) => statSync(join(folder, name));
+const second = (name: string) => Math.floor(stat(name).mtimeMs / 1000);
+
+describe('a set of documents', () => {
+  test('is written whole, into a folder that is made', () => {
+    folder = join(folder, 'a', 'b');
+    expect(writeDocuments(folder, documents('1'), 0o644)).toMatchObject({
+      ok: true,
+      outcomes: { 'apisix.yaml': 'written' },
+    });
+    for (const name of DOCUMENT_NAMES) expect(read(name)).toBe(documents('1')[name]);
+    expect(readdirSync(folder).sort()).toEqual([...DOCUMENT_NAMES].sort());
+  });
+
+  test.each([0o644, 0o640])('has its mode whatever the umask: %o', (mode) => {
+    const before = process.umask(0o077);
+    try {
+      writeDocuments(folder, documents('1'), mode);
+    } finally {
+      process.umask(before);
+    }
+    for (const name of DOCUMENT_NAMES) expect(stat(name).mode & 0o777).toBe(mode);
+  });
+
+  test('leaves unchanged bytes untouched, but corrects their mode', () => {
+    writeDocuments(folder, documents('1'), 0o644);
+    const before = DOCUMENT_NAMES.map((name) => [stat(name).ino, stat(name).mtimeMs]);
+    chmodSync(join(folder, 'apisix.yaml'), 0o600);
+    expect(writeDocuments(folder, documents('1'), 0o644)).toMatchObject({
+      outcomes: {
+        'config.yaml': 'unchanged',
+        'otel-collector.yaml': 'unchanged',
+        'apisix.yaml': 'unchanged',
+      },
+    });
+    expect(DOCUMENT_NAMES.map((name) => [stat(name).ino, stat(name).mtimeMs])).toEqual(before);
+    expect(stat('apisix.yaml').mode & 0o777).toBe(0o644);
+  });
+
+  test('never has two versions within the same second', () => {
+    const seconds = new Set<number>();
+    for (let version = 0; version < 5; version++) {
+      writeDocuments(folder, documents(String(version)), 0o644);
+      seconds.add(second('apisix.yaml'));
+    }
+    expect(seconds.size).toBe(5);
+  });
+
+  test('gets a later second than a file from the future', () => {
+    writeDocuments(folder, documents('1'), 0o644);
+    const future = Math.floor(Date.now() / 1000) + 3600;
+    utimesSync(join(folder, 'apisix.yaml'), future, future);
+    writeDocuments(folder, documents('2'), 0o644);
+    expect(second('apisix.yaml')).toBe(future + 1);
+  });
+
+  test.each(DOCUMENT_NAMES)('is not written at all when %s cannot be', (blocked) => {
+    writeDocuments(folder, documents('1'), 0o644);
+    rmSync(join(folder, blocked));
+    mkdirSync(join(folder, blocked, 'in-the-way'), { recursive: true });
+    expect(writeDocuments(folder, documents('2'), 0o644)).toMatchObject({
+      ok: false,
+      path: join(folder, blocked),
+    });
+    for (const name of DOCUMENT_NAMES) if (name !== blocked) expect(read(name)).toBe(documents('1')[name]);
+    expect(readdirSync(folder).sort()).toEqual([...DOCUMENT_NAMES].sort());
+  });
+
+  test('cannot be written below a file, and says why', () => {
+    writeFileSync(join(folder, 'file'), '');
+    expect(writeDocuments(join(folder, 'file', 'out'), documents('1'), 0o644)).toEqual({
+      ok: false,
+      path: join(folder, 'file', 'out'),
+      reason: 'a part of the path is not a folder',
+    });
+    expect(existsSync(join(folder, 'file', 'out'))).toBe(false);
+  });
+});
