@@ -48,7 +48,16 @@ durations whole seconds or \`500ms\`, \`30s\`, \`5m\`, \`1h\`, lists are separat
 never printed and is written as a reference (\`$env://NAME\`) unless \`GATEWAY_SECRETS=inline\`; it may also be given as
 \`NAME_FILE=/path\`, which needs \`GATEWAY_SECRETS=inline\`. A setting marked *new* is not known to the accelerator.
 
-${sections.join('\n')}`;
+${sections.join('\n')}
+## Otherwise than in the accelerator
+
+| Variable | What is different |
+|---|---|
+${listSettings()
+  .filter(({ declaration }) => declaration.changed !== undefined)
+  .map(({ name, declaration }) => `| \`${name}\` | ${cell(declaration.changed ?? '')} |`)
+  .join('\n')}
+`;
 }
 
 /** .env.example: every setting, commented out, with its default or an example. */

@@ -1,0 +1,99 @@
+/** README.md is true to the last command: each is run, in its order, in a copy of the repository. */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { runCli } from '../support/cli.ts';
+
+const ROOT = join(import.meta.dirname, '../..');
+const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
+
+const blocks = (language: string): string[] =>
+  [...README.matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, 'gms'))].map(([, text = '']) => text);
+
+/** The gate runs these in a clean checkout; here they would install into, or run, the very tests that are running. */
+const RUN_BY_THE_GATE = ['npm ci', 'npm test', 'npm run lint'];
+
+const commands = blocks('sh')
+  .flatMap((text) => text.trim().split('\n'))
+  .filter((command) => !RUN_BY_THE_GATE.includes(command));
+
+let copy = '';
+beforeAll(() => {
+  copy = mkdtempSync(join(tmpdir(), 'genai-gateway-readme-'));
+  const files = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard'], {
+    cwd: ROOT,
+    encoding: 'utf8',
+  });
+  for (const file of files.trim().split('\n')) {
+    if (existsSync(join(ROOT, file))) cpSync(join(ROOT, file), join(copy, file), { verbatimSymlinks: true });
+  }
+  cpSync(join(ROOT, 'dist'), join(copy, 'dist'), { recursive: true });
+  symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'));
+});
+afterAll(() => {
+  rmSync(copy, { recursive: true, force: true });
+});
+
+test('the gate runs what is not run here', () => {
+  const gate = readFileSync(join(ROOT, '.ci/run'), 'utf8');
+  for (const command of RUN_BY_THE_GATE) expect(gate).toMatch(new RegExp(`^(?:.* )?${command}\\b`, 'm'));
+});
+
+describe('every command of the README does what it says', () => {
+  test.each(commands)('%s', { timeout: 180_000 }, (command) => {
+    const { status, stderr } = spawnSync('bash', ['-c', `set -o pipefail; ${command}`], {
+      cwd: copy,
+      encoding: 'utf8',
+      env: { ...process.env, npm_config_update_notifier: 'false' },
+    });
+    expect({ status, stderr: status === 0 ? '' : stderr }).toEqual({ status: 0, stderr: '' });
+  });
+
+  test('the quickstart leaves the three files', () => {
+    for (const name of ['apisix.yaml', 'config.yaml', 'otel-collector.yaml']) {
+      expect(existsSync(join(copy, 'rendered', name)), name).toBe(true);
+    }
+  });
+});
+
+test.each(blocks('env'))(
+  'a recipe beside a backend and a client is good, even under --strict:\n%s',
+  (recipe) => {
+    const file = join(copy, 'recipe.env');
+    writeFileSync(file, `${readFileSync(join(ROOT, 'examples/minimal.env'), 'utf8')}\n${recipe}`);
+    expect(runCli(['check', '--strict', '--env-file', file])).toMatchObject({ code: 0 });
+  },
+);
+
+test.each(['README.md', 'AGENTS.md', 'docs/migration.md', 'docs/settings.md'])(
+  'the links of %s lead somewhere',
+  (page) => {
+    const text = readFileSync(join(ROOT, page), 'utf8');
+    for (const [, target = ''] of text.matchAll(/\]\((?!https?:)([^)]+)\)/g)) {
+      const [file = '', anchor] = target.split('#');
+      const path = file === '' ? join(ROOT, page) : join(ROOT, dirname(page), file);
+      expect(existsSync(path), target).toBe(true);
+      if (anchor !== undefined) {
+        const headings = [...readFileSync(path, 'utf8').matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
+          heading
+            .toLowerCase()
+            .replace(/[^\w\s-]/g, '')
+            .replaceAll(' ', '-'),
+        );
+        expect(headings, target).toContain(anchor);
+      }
+    }
+  },
+);
+
+test('the README names every command of the program', () => {
+  const listed = [...runCli(['--help']).stdout.matchAll(/^ {2}(\w+) /gm)]
+    .map(([, name = '']) => name)
+    .filter((name) => name !== 'help' && name !== 'genai');
+  expect(listed).toEqual(
+    expect.arrayContaining(['render', 'check', 'preview', 'explain', 'init', 'schema', 'docs', 'completion']),
+  );
+  for (const name of listed) expect(README).toMatch(new RegExp(`^\\| \`${name}\\b`, 'm'));
+});
