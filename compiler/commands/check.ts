@@ -2,9 +2,9 @@ import { type CommonOptions, compileAndReport, EXIT, formatOf, type Terminal } f
 
 /** Validates and prints the findings to stdout: here they are the data. */
 export async function check(options: CommonOptions, terminal: Terminal): Promise<number> {
-  const { documents, model } = await compileAndReport(options, terminal, { to: 'out' });
+  const { documents, model, settings } = await compileAndReport(options, terminal, { to: 'out' });
   if (!documents || !model) return EXIT.diagnostics;
-  if (!options.quiet && formatOf(options, terminal.environment) === 'text') {
+  if (!options.quiet && formatOf(options, settings) === 'text') {
     const count = (list: readonly unknown[], noun: string) =>
       `${list.length} ${noun}${list.length === 1 ? '' : 's'}`;
     terminal.err(

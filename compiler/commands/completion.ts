@@ -3,86 +3,103 @@ import type { Command } from 'commander';
 export const SHELLS = ['bash', 'zsh', 'fish'] as const;
 export type Shell = (typeof SHELLS)[number];
 
-interface Words {
-  readonly command: string;
+interface Completed {
+  readonly name: string;
   readonly description: string;
-  /** Options, and the values of its argument. */
-  readonly words: readonly string[];
+  readonly options: readonly {
+    readonly flag: string;
+    readonly choices: readonly string[];
+    readonly takesPath: boolean;
+  }[];
+  /** Values of its argument. */
+  readonly values: readonly string[];
 }
 
-function wordsOf(program: Command): Words[] {
-  return program.commands.map((each) => ({
-    command: each.name(),
-    description: each.description(),
-    words: [
-      ...each.options.flatMap(({ long }) => (long ? [long] : [])),
-      '--help',
-      ...each.registeredArguments.flatMap(({ argChoices }) => argChoices ?? []),
+function completed(program: Command): Completed[] {
+  return program.commands.map((command) => ({
+    name: command.name(),
+    description: command.description(),
+    options: [
+      ...command.options.map(({ long, argChoices, required }) => ({
+        flag: long ?? '',
+        choices: argChoices ?? [],
+        takesPath: required && !argChoices,
+      })),
+      { flag: '--help', choices: [], takesPath: false },
     ],
+    values: command.registeredArguments.flatMap(({ argChoices }) => argChoices ?? []),
   }));
 }
 
 /** A completion script made from the program itself, so that it knows what `--help` knows. */
 export function completionScript(shell: Shell, program: Command): string {
   const name = program.name();
-  const all = wordsOf(program);
-  const commands = all.map((each) => each.command).join(' ');
-  const cases = all.map((each) => `    ${each.command}) words="${each.words.join(' ')}" ;;`).join('\n');
-  switch (shell) {
-    case 'bash':
-      return `# bash completion for ${name}: source <(${name} completion bash)
-_${fn(name)}() {
-  local current="\${COMP_WORDS[COMP_CWORD]}" words="${commands} --help --version"
-  if [ "$COMP_CWORD" -gt 1 ]; then
-    case "\${COMP_WORDS[1]}" in
-${cases}
-    esac
-  fi
-  case "\${COMP_WORDS[COMP_CWORD-1]}" in
-    --env-file|--out|--templates) compopt -o default; COMPREPLY=(); return ;;
-  esac
-  COMPREPLY=($(compgen -W "$words" -- "$current"))
-}
-complete -F _${fn(name)} ${name}
-`;
-    case 'zsh':
-      return `#compdef ${name}
-# zsh completion for ${name}: source <(${name} completion zsh)
-_${fn(name)}() {
-  local words="${commands} --help --version"
-  local -a list
-  if (( CURRENT > 2 )); then
-    case "$\{words_given[2]}" in
-${cases}
-    esac
-  fi
-  list=(\${=words})
-  case "$\{words_given[CURRENT-1]}" in
-    --env-file|--out|--templates) _files; return ;;
-  esac
-  compadd -a list
-}
-_${fn(name)}_entry() { local -a words_given=("$\{words[@]}"); _${fn(name)} }
-compdef _${fn(name)}_entry ${name}
-`.replaceAll('$\\{', '${');
-    case 'fish':
-      return `# fish completion for ${name}: ${name} completion fish | source
-complete -c ${name} -f
-${all
-  .map(
-    (each) =>
-      `complete -c ${name} -n __fish_use_subcommand -a ${each.command} -d '${each.description.replaceAll("'", "\\'")}'\n` +
-      each.words
-        .map((word) => {
-          const condition = `complete -c ${name} -n '__fish_seen_subcommand_from ${each.command}'`;
-          if (!word.startsWith('--')) return `${condition} -a ${word}`;
-          return `${condition} -l ${word.slice(2)}${/^--(?:env-file|out|templates)$/.test(word) ? ' -r -F' : ''}`;
-        })
-        .join('\n'),
-  )
-  .join('\n')}
-`;
-  }
+  const commands = completed(program);
+  return shell === 'fish' ? fish(name, commands) : posix(shell, name, commands);
 }
 
-const fn = (name: string) => name.replaceAll('-', '_');
+/** Cases of `COMMAND OPTION-BEFORE`, the more exact ones first. */
+function cases(commands: readonly Completed[]): string {
+  const lines = commands.flatMap(({ name, options, values }) => [
+    ...options
+      .filter(({ choices }) => choices.length > 0)
+      .map(({ flag, choices }) => `    "${name} ${flag}") offered="${choices.join(' ')}" ;;`),
+    `    "${name} "*) offered="${[...options.map(({ flag }) => flag), ...values].join(' ')}" ;;`,
+  ]);
+  const paths = new Set(
+    commands.flatMap(({ options }) =>
+      options.filter(({ takesPath }) => takesPath).map(({ flag }) => `*" ${flag}"`),
+    ),
+  );
+  return [`    ${[...paths].join(' | ')}) offered=FILES ;;`, ...lines].join('\n');
+}
+
+function posix(shell: 'bash' | 'zsh', name: string, commands: readonly Completed[]): string {
+  const fn = `_${name.replaceAll('-', '_')}`;
+  const first = `${commands.map((each) => each.name).join(' ')} --help --version`;
+  const body = (command: string, previous: string, position: string) => `  local offered="${first}"
+  [ ${position} -gt 1 ] && case "${command} ${previous}" in
+${cases(commands)}
+  esac`;
+  if (shell === 'bash') {
+    return `# bash completion for ${name}: source <(${name} completion bash)
+${fn}() {
+${body(`\${COMP_WORDS[1]}`, `\${COMP_WORDS[COMP_CWORD-1]}`, '"$COMP_CWORD"')}
+  if [ "$offered" = FILES ]; then
+    compopt -o default
+    COMPREPLY=()
+  else
+    COMPREPLY=($(compgen -W "$offered" -- "\${COMP_WORDS[COMP_CWORD]}"))
+  fi
+}
+complete -F ${fn} ${name}
+`;
+  }
+  return `#compdef ${name}
+# zsh completion for ${name}: source <(${name} completion zsh)
+${fn}() {
+${body(`\${words[2]}`, `\${words[CURRENT-1]}`, '$((CURRENT - 1))')}
+  if [ "$offered" = FILES ]; then
+    _files
+  else
+    compadd -- \${=offered}
+  fi
+}
+compdef ${fn} ${name}
+`;
+}
+
+function fish(name: string, commands: readonly Completed[]): string {
+  const lines = commands.flatMap((each) => {
+    const within = `complete -c ${name} -n '__fish_seen_subcommand_from ${each.name}'`;
+    return [
+      `complete -c ${name} -n __fish_use_subcommand -a ${each.name} -d '${each.description.replaceAll("'", "\\'")}'`,
+      ...each.values.map((value) => `${within} -a ${value}`),
+      ...each.options.map(({ flag, choices, takesPath }) => {
+        const value = takesPath ? ' -r -F' : choices.length > 0 ? ` -x -a '${choices.join(' ')}'` : '';
+        return `${within} -l ${flag.slice(2)}${value}`;
+      }),
+    ];
+  });
+  return `# fish completion for ${name}: ${name} completion fish | source\ncomplete -c ${name} -f\n${lines.join('\n')}\n`;
+}

@@ -35,7 +35,7 @@ export function explain(name: string, options: CommonOptions, terminal: Terminal
     source: sourceText(source),
     becomes: problems[0] ? `nothing: ${problems[0].message}` : valueText(known, settings),
   };
-  if (formatOf(options, terminal.environment) === 'json') {
+  if (formatOf(options, settings) === 'json') {
     terminal.out(`${JSON.stringify(explanation, null, 2)}\n`);
     return EXIT.ok;
   }

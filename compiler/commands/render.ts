@@ -18,19 +18,20 @@ export async function render(
   options: CommonOptions & { readonly out: string },
   terminal: Terminal,
 ): Promise<number> {
-  const { model, documents } = await compileAndReport(options, terminal);
+  const { model, documents, settings } = await compileAndReport(options, terminal);
+  const format = formatOf(options, settings);
   if (!model || !documents) return EXIT.diagnostics;
   const written = writeDocuments(options.out, documents, MODES[model.server.secrets]);
   if (!written.ok) {
     await printReport(
       [diagnostic('OUTPUT_UNWRITABLE', { setting: written.path }, { reason: written.reason })],
-      options,
+      { ...options, format },
       terminal,
     );
     return EXIT.unwritable;
   }
   const needed = referencedVariables(documents);
-  if (formatOf(options, terminal.environment) === 'json') {
+  if (format === 'json') {
     terminal.out(
       `${JSON.stringify({ folder: options.out, files: written.outcomes, variables: needed }, null, 2)}\n`,
     );

@@ -1,5 +1,6 @@
 import { type CompileResult, compile } from '../compile.ts';
-import { REPORT_FORMATS, type ReportFormat } from '../diagnostics/formats.ts';
+import type { ReportFormat } from '../diagnostics/formats.ts';
+import type { Settings } from '../settings/parse.ts';
 
 /** Exit codes; the same in every command. */
 export const EXIT = { ok: 0, diagnostics: 1, unwritable: 3, usage: 64 } as const;
@@ -22,15 +23,9 @@ export interface CommonOptions {
   readonly templates?: string;
 }
 
-/** `--format`, else GATEWAY_LOG_FORMAT where it is usable, else text. */
-export function formatOf(options: CommonOptions, environment: Terminal['environment']): ReportFormat {
-  const wanted = environment.GATEWAY_LOG_FORMAT?.trim().toLowerCase();
-  return (
-    options.format ??
-    REPORT_FORMATS.find((each) => each === wanted && (each === 'text' || each === 'json')) ??
-    'text'
-  );
-}
+/** `--format`, else GATEWAY_LOG_FORMAT where settings were read, else text. */
+export const formatOf = (options: CommonOptions, settings?: Settings): ReportFormat =>
+  options.format ?? settings?.values.GATEWAY_LOG_FORMAT ?? 'text';
 
 /** Compiles what the options name and prints the diagnostics. */
 export async function compileAndReport(
@@ -45,7 +40,12 @@ export async function compileAndReport(
     strict: options.strict ?? false,
     redact,
   });
-  await printReport(result.diagnostics, options, terminal, to);
+  await printReport(
+    result.diagnostics,
+    { ...options, format: formatOf(options, result.settings) },
+    terminal,
+    to,
+  );
   return result;
 }
 
@@ -56,7 +56,7 @@ export async function printReport(
   terminal: Terminal,
   to: 'out' | 'err' = 'err',
 ): Promise<void> {
-  const format = formatOf(options, terminal.environment);
+  const format = formatOf(options);
   if (diagnostics.length === 0 && (format === 'text' || format === 'github')) return;
   const { report } = await import('../diagnostics/report.ts');
   const color = format === 'text' && (options.color ?? true) && terminal.wantsColor(to);
