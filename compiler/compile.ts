@@ -14,7 +14,7 @@ import type { GatewayModel } from './model/model.ts';
 import { checkDocuments } from './output/check.ts';
 import { readTemplateFiles } from './output/template-files.ts';
 import { parseSettings, type Settings } from './settings/parse.ts';
-import { checkRules } from './settings/rules.ts';
+import { checkRules } from './settings/rules/index.ts';
 import { readSources } from './settings/sources.ts';
 
 export interface CompileInput {

@@ -1,6 +1,6 @@
 import type { BackendValues, ClientValues } from '../settings/declarations/index.ts';
+import { backendAuthMode, backendName, retryStatuses } from '../settings/effective.ts';
 import type { Settings } from '../settings/parse.ts';
-import { backendAuthMode, backendName, retryStatuses } from '../settings/rules.ts';
 import type { Secret } from '../settings/secret.ts';
 import type {
   ApimRecords,

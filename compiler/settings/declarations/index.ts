@@ -4,7 +4,8 @@ import { balancingSettings } from './balancing.ts';
 import { clientFields } from './clients.ts';
 import { gatewaySettings } from './gateway.ts';
 import { guardrailSettings } from './guardrails.ts';
-import { compatibilitySettings, identitySettings, telemetrySettings } from './telemetry.ts';
+import { compatibilitySettings, identitySettings } from './platform.ts';
+import { telemetrySettings } from './telemetry.ts';
 
 export { backendFields, clientFields };
 

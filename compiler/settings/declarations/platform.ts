@@ -1,0 +1,126 @@
+import { setting } from '../declaration.ts';
+import { absolutePath, apiKey, integer, text, url } from '../types.ts';
+
+const clientId = text('the client id of a managed identity', /^[A-Za-z0-9-]{1,100}$/);
+
+const identity = 'Managed identity';
+const AT_RUN_TIME = 'none (read by the gateway at run time)';
+
+/** What the platform provides; checked here, and never written into a file. */
+export const identitySettings = {
+  IDENTITY_ENDPOINT: setting(url(), {
+    section: identity,
+    description: 'Token endpoint of Container Apps and App Service.',
+    defaultText: 'from the platform',
+    example: 'http://127.0.0.1:42356/msi/token',
+    output: AT_RUN_TIME,
+  }),
+  IDENTITY_HEADER: setting(apiKey(), {
+    section: identity,
+    description: 'Header value for that endpoint.',
+    defaultText: 'from the platform',
+    example: '<from the platform>',
+    output: AT_RUN_TIME,
+    sensitive: true,
+  }),
+  MSI_ENDPOINT: setting(url(), {
+    section: identity,
+    description: 'Older name of IDENTITY_ENDPOINT; wins over it.',
+    defaultText: 'from the platform',
+    example: 'http://127.0.0.1:42356/msi/token',
+    output: AT_RUN_TIME,
+  }),
+  MSI_SECRET: setting(apiKey(), {
+    section: identity,
+    description: 'Older name of IDENTITY_HEADER.',
+    defaultText: 'from the platform',
+    example: '<from the platform>',
+    output: AT_RUN_TIME,
+    sensitive: true,
+  }),
+  AZURE_FEDERATED_TOKEN_FILE: setting(absolutePath(), {
+    section: identity,
+    description: 'Token file of workload identity.',
+    defaultText: 'from the platform',
+    example: '/var/run/secrets/azure/tokens/azure-identity-token',
+    output: AT_RUN_TIME,
+  }),
+  AZURE_TENANT_ID: setting(text('a tenant id or domain', /^[A-Za-z0-9.-]{1,253}$/), {
+    section: identity,
+    description: 'Tenant of workload identity.',
+    defaultText: 'from the platform',
+    example: '00000000-0000-0000-0000-000000000000',
+    output: AT_RUN_TIME,
+  }),
+} as const;
+
+const compatibility = 'Accepted for compatibility';
+const anyText = text('any text');
+
+/** Other names of the accelerator: accepted, with a warning that says what replaces each. */
+export const compatibilitySettings = {
+  AI_RATE_LIMIT_LIMIT: setting(integer(1), {
+    section: compatibility,
+    description: 'Budget of the high lane, where AI_RATE_LIMIT_HIGH_LIMIT is unset.',
+    defaultText: 'none',
+    example: '200',
+    output: 'apisix.yaml: services[].plugins.ai-rate-limiting.rules[].count',
+    replacedBy: 'AI_RATE_LIMIT_HIGH_LIMIT',
+  }),
+  IDENTITY_CLIENT_ID: setting(clientId, {
+    section: compatibility,
+    description: 'Client id of the managed identity, where AZURE_CLIENT_ID is unset.',
+    defaultText: 'none',
+    example: '00000000-0000-0000-0000-000000000000',
+    output: 'as AZURE_CLIENT_ID',
+    replacedBy: 'AZURE_CLIENT_ID',
+  }),
+  MSI_CLIENT_ID: setting(clientId, {
+    section: compatibility,
+    description: 'Client id of the managed identity, where AZURE_CLIENT_ID and IDENTITY_CLIENT_ID are unset.',
+    defaultText: 'none',
+    example: '00000000-0000-0000-0000-000000000000',
+    output: 'as AZURE_CLIENT_ID',
+    replacedBy: 'AZURE_CLIENT_ID',
+  }),
+  APIM_GATEWAY_PRODUCT_ID: setting(anyText, {
+    section: compatibility,
+    description: 'Never took effect.',
+    defaultText: 'none',
+    example: 'genai',
+    output: 'none',
+    replacedBy: 'GATEWAY_PRODUCT_ID',
+  }),
+  APIM_GATEWAY_API_ID: setting(anyText, {
+    section: compatibility,
+    description: 'Never took effect: records name the API of each request themselves.',
+    defaultText: 'none',
+    example: 'openai-chat',
+    output: 'none',
+    replacedBy: 'nothing (the gateway derives it from each request)',
+  }),
+  APIM_GATEWAY_OPERATION_NAME: setting(anyText, {
+    section: compatibility,
+    description: 'Never took effect: records name the operation of each request themselves.',
+    defaultText: 'none',
+    example: 'chat_completions',
+    output: 'none',
+    replacedBy: 'nothing (the gateway derives it from each request)',
+  }),
+  GATEWAY_SHARED_DIR: setting(anyText, {
+    section: compatibility,
+    description: 'Folder of the rendered files in the accelerator.',
+    defaultText: 'none',
+    example: '/shared-configs/gateway',
+    output: 'none',
+    replacedBy: 'the option --out DIR of render',
+  }),
+  SHARED_ROOT: setting(anyText, {
+    section: compatibility,
+    description: 'Root of the rendered files in the accelerator.',
+    defaultText: 'none',
+    example: '/shared-configs',
+    output: 'none',
+    replacedBy: 'the option --out DIR of render',
+  }),
+} as const;

@@ -1,0 +1,26 @@
+/** What several settings come to together. */
+import type { BackendValues } from './declarations/index.ts';
+import type { Settings } from './parse.ts';
+
+const RETRY_PRESETS = { http_429: [408, 429], http_5xx: [500, 502, 503, 504] } as const;
+
+/** The name of a backend that was not given one: of its index, so that removing another backend renames nothing. */
+export const backendName = (backend: BackendValues): string => backend.NAME ?? `backend-${backend.index}`;
+
+/** How a backend signs in, or undefined where nothing says. */
+export const backendAuthMode = (
+  backend: BackendValues,
+  settings: Settings,
+): 'api-key' | 'entra' | undefined =>
+  backend.AUTH_MODE ?? (backend.KEY ? 'api-key' : settings.values.AZURE_OPENAI_AUTH_MODE);
+
+/** The statuses on which the next backend is tried, ascending. */
+export function retryStatuses({ values }: Settings): number[] {
+  const strategies = values.AI_PROXY_FALLBACK_STRATEGY ?? ['http_429', 'http_5xx'];
+  const presets = strategies.flatMap((each) =>
+    each === 'instance_health_and_rate_limiting'
+      ? [...RETRY_PRESETS.http_429, ...RETRY_PRESETS.http_5xx]
+      : [...RETRY_PRESETS[each]],
+  );
+  return [...new Set(values.AI_PROXY_RETRY_STATUSES ?? presets)].sort((a, b) => a - b);
+}

@@ -1,0 +1,79 @@
+import { clientFields } from '../declarations/index.ts';
+import type { Secret } from '../secret.ts';
+import { clientVariable, type Rule } from './rule.ts';
+
+const clientsAreContiguous: Rule = ({ clients, report }) => {
+  const last = clients.at(-1);
+  if (!last || last.index === clients.length - 1) return;
+  const present = new Set(clients.map((each) => each.index));
+  const missing = Array.from({ length: last.index }, (_, index) => index).filter(
+    (index) => !present.has(index),
+  );
+  report('CLIENT_INDEX_GAP', clientVariable('NAME', last), { missing, highest: last.index });
+};
+
+const CLIENT_FIELDS = Object.keys(clientFields) as (keyof typeof clientFields)[];
+
+const clientsAreComplete: Rule = ({ clients, given, report }) => {
+  for (const client of clients) {
+    const present = CLIENT_FIELDS.map((field) => clientVariable(field, client)).find(given) ?? '';
+    for (const field of ['NAME', 'KEY'] as const) {
+      const variable = clientVariable(field, client);
+      if (!given(variable)) report('CLIENT_INCOMPLETE', variable, { present });
+    }
+  }
+};
+
+const clientNamesAreUnique: Rule = ({ clients, report }) => {
+  const seen = new Map<string, string>();
+  for (const client of clients) {
+    if (client.NAME === undefined) continue;
+    const variable = clientVariable('NAME', client);
+    const other = seen.get(client.NAME);
+    if (other !== undefined) report('DUPLICATE_NAME', variable, { other, name: client.NAME });
+    else seen.set(client.NAME, variable);
+  }
+};
+
+const MIN_KEY_LENGTH = 16;
+
+const clientKeysAreUniqueAndLong: Rule = ({ clients, values, report }) => {
+  const seen = new Map<string, string>();
+  const check = (variable: string, key: Secret | undefined) => {
+    if (!key) return;
+    const other = seen.get(key.reveal());
+    if (other !== undefined) report('DUPLICATE_CLIENT_KEY', variable, { other });
+    else seen.set(key.reveal(), variable);
+    if (key.length < MIN_KEY_LENGTH) report('SHORT_CLIENT_KEY', variable, { length: key.length });
+  };
+  check('GATEWAY_CLIENT_KEY', values.GATEWAY_CLIENT_KEY);
+  for (const client of clients) {
+    check(clientVariable('KEY', client), client.KEY);
+    check(clientVariable('KEY_SECONDARY', client), client.KEY_SECONDARY);
+  }
+};
+
+const oneWayOfNamingClients: Rule = ({ clients, given, report }) => {
+  const [first] = clients;
+  if (!first || !given('GATEWAY_CLIENT_KEY')) return;
+  const indexed =
+    [clientVariable('NAME', first), clientVariable('KEY', first)].find(given) ??
+    `clients with index ${first.index}`;
+  report('SINGLE_AND_INDEXED_CLIENTS', 'GATEWAY_CLIENT_KEY', { indexed });
+};
+
+const authenticationHasClients: Rule = ({ values, clients, given, report }) => {
+  if (!values.GATEWAY_REQUIRE_AUTH) report('AUTH_OFF', 'GATEWAY_REQUIRE_AUTH', {});
+  else if (clients.length === 0 && !given('GATEWAY_CLIENT_KEY') && !values.ENABLE_OIDC)
+    report('NO_CLIENT', 'GATEWAY_CLIENT_NAME_0', {});
+  if (!given('GATEWAY_REQUIRE_AUTH')) report('AUTH_REQUIRED_BY_DEFAULT', 'GATEWAY_REQUIRE_AUTH', {});
+};
+
+export const clientRules: readonly Rule[] = [
+  clientsAreContiguous,
+  clientsAreComplete,
+  clientNamesAreUnique,
+  clientKeysAreUniqueAndLong,
+  oneWayOfNamingClients,
+  authenticationHasClients,
+];

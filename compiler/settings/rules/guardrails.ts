@@ -1,0 +1,87 @@
+import type { PlainName } from '../declarations/index.ts';
+import { clientVariable, type Rule } from './rule.ts';
+
+const limitsAreComplete: Rule = ({ values, given, report }) => {
+  const needs = (name: PlainName, because: string, example: string) => {
+    if (!given(name)) report('REQUIRED_SETTING', name, { because, example });
+  };
+  if (values.ENABLE_RATE_LIMIT) needs('RATE_LIMIT_RATE', 'ENABLE_RATE_LIMIT needs it', '100');
+  if (values.ENABLE_QUOTA) {
+    needs('QUOTA_COUNT', 'ENABLE_QUOTA needs it', '1000');
+    needs('QUOTA_TIME_WINDOW', 'ENABLE_QUOTA needs it', '60');
+  }
+  if (values.AI_RATE_LIMIT_POLICY === 'redis')
+    needs('AI_RATE_LIMIT_REDIS_HOST', 'AI_RATE_LIMIT_POLICY=redis needs it', 'redis.internal');
+  if (values.ENABLE_AI_RATE_LIMIT && values.AI_RATE_LIMIT_LOW_LIMIT > values.AI_RATE_LIMIT_HIGH_LIMIT) {
+    report('ABOVE_LIMIT', 'AI_RATE_LIMIT_LOW_LIMIT', {
+      other: 'AI_RATE_LIMIT_HIGH_LIMIT',
+      effect: 'the low lane gets more than the high one',
+    });
+  }
+};
+
+const requestsOrTokens: Rule = ({ values, clients, report }) => {
+  if (!values.ENABLE_AI_RATE_LIMIT || values.AI_RATE_LIMIT_STRATEGY !== 'req') return;
+  for (const client of clients) {
+    for (const field of ['TOKENS_PER_MINUTE', 'TOKENS_PER_DAY'] as const) {
+      if (client[field] !== undefined)
+        report('REQUESTS_AND_TOKENS', 'AI_RATE_LIMIT_STRATEGY', { budget: clientVariable(field, client) });
+    }
+  }
+};
+
+const limitsPerClientNeedClients: Rule = ({ values, report }) => {
+  if (values.GATEWAY_REQUIRE_AUTH) return;
+  if (values.RATE_LIMIT_KEY === 'client') report('PER_CLIENT_WITHOUT_AUTH', 'RATE_LIMIT_KEY', {});
+  if (values.AI_RATE_LIMIT_SCOPE === 'client') report('PER_CLIENT_WITHOUT_AUTH', 'AI_RATE_LIMIT_SCOPE', {});
+};
+
+const corsIsConsistent: Rule = ({ values, given, report }) => {
+  if (!values.ENABLE_CORS) return;
+  if (!given('CORS_ALLOW_ORIGINS')) {
+    report('REQUIRED_SETTING', 'CORS_ALLOW_ORIGINS', {
+      because: 'ENABLE_CORS needs it',
+      example: 'https://app.example.com',
+    });
+  }
+  for (const name of [
+    'CORS_ALLOW_ORIGINS',
+    'CORS_ALLOW_METHODS',
+    'CORS_ALLOW_HEADERS',
+    'CORS_EXPOSE_HEADERS',
+  ] as const) {
+    const list = values[name];
+    if (!list?.includes('*')) continue;
+    if (values.CORS_ALLOW_CREDENTIALS)
+      report('CORS_WILDCARD', name, { reason: 'browsers refuse it together with CORS_ALLOW_CREDENTIALS' });
+    else if (list.length > 1) report('CORS_WILDCARD', name, { reason: 'it stands beside other values' });
+  }
+};
+
+const exactlyOneIpList: Rule = ({ values, given, report }) => {
+  if (!values.ENABLE_IP_RESTRICTION) return;
+  const lists = ['IP_WHITELIST', 'IP_BLACKLIST'].filter(given).length;
+  if (lists !== 1) report('IP_LISTS', 'ENABLE_IP_RESTRICTION', { both: lists === 2 });
+};
+
+const oidcIsComplete: Rule = ({ values, given, report }) => {
+  if (!values.ENABLE_OIDC) return;
+  const examples = {
+    OIDC_CLIENT_ID: '<client id>',
+    OIDC_CLIENT_SECRET: '<client secret>',
+    OIDC_DISCOVERY_URL: 'https://<issuer>/.well-known/openid-configuration',
+    OIDC_REDIRECT_URI: 'https://<gateway>/callback',
+  } as const;
+  for (const [name, example] of Object.entries(examples)) {
+    if (!given(name)) report('REQUIRED_SETTING', name, { because: 'ENABLE_OIDC needs it', example });
+  }
+};
+
+export const guardrailRules: readonly Rule[] = [
+  limitsAreComplete,
+  requestsOrTokens,
+  limitsPerClientNeedClients,
+  corsIsConsistent,
+  exactlyOneIpList,
+  oidcIsComplete,
+];

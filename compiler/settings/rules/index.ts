@@ -1,0 +1,25 @@
+/** Rules over several settings. All of them run, whatever the others found. */
+import { type Diagnostic, diagnostic } from '../../diagnostics/diagnostic.ts';
+import type { Settings } from '../parse.ts';
+import { backendRules } from './backends.ts';
+import { balancingRules } from './balancing.ts';
+import { clientRules } from './clients.ts';
+import { gatewayRules } from './gateway.ts';
+import { guardrailRules } from './guardrails.ts';
+import type { RuleContext } from './rule.ts';
+
+const RULES = [...backendRules, ...clientRules, ...balancingRules, ...guardrailRules, ...gatewayRules];
+
+/** Runs every rule; `hasVariable` tells of variables that are not ours, which some hints need. */
+export function checkRules(settings: Settings, hasVariable: (name: string) => boolean): Diagnostic[] {
+  const diagnostics: Diagnostic[] = [];
+  const context: RuleContext = {
+    ...settings,
+    given: (name) => settings.sources.has(name),
+    hasVariable,
+    report: (code, setting, args, received) =>
+      diagnostics.push(diagnostic(code, { setting, source: settings.sources.get(setting), received }, args)),
+  };
+  for (const rule of RULES) rule(context);
+  return diagnostics;
+}
