@@ -1,0 +1,84 @@
+/** What render writes, from which sources, and what it leaves behind. */
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { runCli } from '../../support/cli.ts';
+import { FILES, GOOD, workspace } from '../../support/workspace.ts';
+
+const inFolder = workspace();
+
+describe('render', () => {
+  test('writes the three files, world-readable, and says which variables are needed', () => {
+    const { code, stdout, stderr } = runCli(['render', '--out', inFolder('out')], { env: GOOD });
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    for (const file of FILES) expect(statSync(inFolder(`out/${file}`)).mode & 0o777).toBe(0o644);
+    expect(stdout).toContain("APISIX's process must have: AZURE_OPENAI_KEY_0 GATEWAY_CLIENT_KEY_0\n");
+    expect(readFileSync(inFolder('out/apisix.yaml'), 'utf8').slice(-10)).toContain('#END');
+  });
+
+  test('writes inline secrets readable by owner and group only', () => {
+    const { code, stderr } = runCli(['render', '--out', inFolder('out')], {
+      env: { ...GOOD, GATEWAY_SECRETS: 'inline' },
+    });
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/uid 636 and gid 636/);
+    for (const file of FILES) expect(statSync(inFolder(`out/${file}`)).mode & 0o777).toBe(0o640);
+    expect(readFileSync(inFolder('out/apisix.yaml'), 'utf8')).toContain('key-of-backend-zero');
+  });
+
+  test('a second run with the same settings touches nothing', () => {
+    runCli(['render', '--out', inFolder('out')], { env: GOOD });
+    const before = FILES.map((file) => statSync(inFolder(`out/${file}`)).mtimeMs);
+    const { stdout } = runCli(['render', '--out', inFolder('out')], { env: GOOD });
+    expect(stdout).toContain('apisix.yaml  unchanged');
+    expect(FILES.map((file) => statSync(inFolder(`out/${file}`)).mtimeMs)).toEqual(before);
+  });
+
+  test('reads a secret from a file in inline mode, less one final newline', () => {
+    const { AZURE_OPENAI_KEY_0: _, ...env } = GOOD;
+    const file = inFolder('key', 'key "from" a\\file\n');
+    const { code } = runCli(['render', '--out', inFolder('out')], {
+      env: { ...env, AZURE_OPENAI_KEY_0_FILE: file, GATEWAY_SECRETS: 'inline' },
+    });
+    expect(code).toBe(0);
+    expect(readFileSync(inFolder('out/apisix.yaml'), 'utf8')).toContain(
+      'api-key: "key \\"from\\" a\\\\file"\n',
+    );
+  });
+
+  test('the environment wins over env files, later env files over earlier ones', () => {
+    const one = inFolder('1.env', 'AZURE_OPENAI_NAME_0=from-first\nAPISIX_LOG_LEVEL=info\nLB_ALG=latency\n');
+    const two = inFolder('2.env', 'AZURE_OPENAI_NAME_0=from-second\nAPISIX_LOG_LEVEL=error\n');
+    const { stdout } = runCli(['preview', 'model', '--env-file', one, '--env-file', two], {
+      env: { ...GOOD, APISIX_LOG_LEVEL: 'crit' },
+    });
+    expect(JSON.parse(stdout)).toMatchObject({
+      backends: [{ name: 'from-second' }],
+      server: { logLevel: 'crit' },
+      balancing: { algorithm: 'latency' },
+    });
+  });
+
+  test('an output that cannot be written is exit 3, and nothing changed', () => {
+    const { code, stderr } = runCli(['render', '--out', join(inFolder('file', 'x'), 'out')], { env: GOOD });
+    expect(code).toBe(3);
+    expect(stderr).toContain('OUTPUT_UNWRITABLE');
+    expect(readFileSync(inFolder('file'), 'utf8')).toBe('x');
+  });
+
+  test('GATEWAY_LOG_FORMAT=json makes JSON of diagnostics and summary, --format wins over it', () => {
+    const { stdout, stderr } = runCli(['render', '--out', inFolder('out')], {
+      env: { ...GOOD, GATEWAY_LOG_FORMAT: 'json' },
+    });
+    expect(JSON.parse(stderr)).toEqual({ diagnostics: [], summary: { error: 0, warning: 0, info: 0 } });
+    expect(JSON.parse(stdout)).toMatchObject({
+      files: { 'apisix.yaml': 'written' },
+      variables: { apisix: ['AZURE_OPENAI_KEY_0', 'GATEWAY_CLIENT_KEY_0'], collector: [] },
+    });
+    expect(
+      runCli(['render', '--out', inFolder('out'), '--format', 'text'], {
+        env: { ...GOOD, GATEWAY_LOG_FORMAT: 'json' },
+      }).stdout,
+    ).toContain('apisix.yaml  unchanged');
+  });
+});
