@@ -65,7 +65,11 @@ function once(args, withPeak) {
   };
 }
 
-const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
+function median(list) {
+  const sorted = [...list].sort((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
 
 /** Runs each command in turn, `runs` times after one that is not counted; medians in milliseconds. */
 function alternate(commands, runs) {

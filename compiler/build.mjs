@@ -1,8 +1,16 @@
 /** Builds dist/: the bundle, one file with templates and validators precompiled into it, and what starts it fast. */
 import { execFileSync } from 'node:child_process';
-import { chmodSync, copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Ajv from 'ajv';
 import standaloneCode from 'ajv/dist/standalone/index.js';
@@ -97,6 +105,20 @@ export async function bundleVirtualModule(name) {
   return outputFiles[0].text;
 }
 
+/**
+ * npm links the programs of dependencies only; with the link, npx finds this one without making a package of its own
+ * for it. Where links are not to be had (Windows), npx does that.
+ */
+function linkProgram(program) {
+  const link = `${root}node_modules/.bin/genai-gateway`;
+  rmSync(link, { force: true });
+  try {
+    symlinkSync(relative(dirname(link), program), link);
+  } catch {
+    // Nothing is lost but a second at the first npx.
+  }
+}
+
 /** Runs a render as a user would and keeps the code that V8 compiled for it. */
 function writeCodeCache(launcher) {
   const folder = mkdtempSync(join(tmpdir(), 'genai-gateway-build-'));
@@ -127,4 +149,5 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   copyFileSync(`${root}compiler/launcher.cjs`, `${dist}genai-gateway.cjs`);
   chmodSync(`${dist}genai-gateway.cjs`, 0o755);
   writeCodeCache(`${dist}genai-gateway.cjs`);
+  linkProgram(`${dist}genai-gateway.cjs`);
 }

@@ -3,10 +3,9 @@ import { check } from './commands/check.ts';
 import { SHELLS, type Shell } from './commands/completion.ts';
 import { PREVIEWS, type Preview, preview } from './commands/preview.ts';
 import { render } from './commands/render.ts';
+import { SCENARIO_NAMES, type ScenarioName } from './commands/scenarios.ts';
 import { type CommonOptions, EXIT, type Terminal } from './commands/terminal.ts';
 import { REPORT_FORMATS } from './diagnostics/formats.ts';
-
-const SCENARIO_NAMES = ['minimal', 'multi-region', 'observability', 'priority-lanes', 'ptu-spillover'];
 
 /** The program. Every action ends by telling `exit` its code; nothing in here ends the process. */
 export function createProgram(terminal: Terminal, exit: (code: number) => void): Command {
@@ -40,7 +39,7 @@ Examples:
   const withSettings = (each: Command) =>
     withOutput(
       each
-        .option('--env-file <file>', 'read variables from a file; repeatable, later files win', collect)
+        .option('-e, --env-file <file>', 'read variables from a file; repeatable, later files win', collect)
         .option('--strict', 'warnings are errors'),
     );
   const withTemplates = (each: Command) =>
@@ -91,11 +90,11 @@ Examples:
   genai-gateway explain LB_ALG`,
     )
       .argument('<name>', 'a setting, with or without index')
-      .option('--env-file <file>', 'read variables from a file; repeatable, later files win', collect),
+      .option('-e, --env-file <file>', 'read variables from a file; repeatable, later files win', collect),
     ['text', 'json'],
   ).action(async (name: string, options: CommonOptions) => {
     const { explain } = await import('./commands/explain.ts');
-    exit(explain(name, options, terminal));
+    exit(await explain(name, options, terminal));
   });
 
   withOutput(
@@ -107,7 +106,7 @@ Examples:
     )
       .addOption(new Option('--scenario <name>', 'which example').choices(SCENARIO_NAMES).default('minimal'))
       .option('--out <file>', 'write to this file, which must not exist', notEmpty),
-  ).action(async (options: CommonOptions & { scenario: string; out?: string }) => {
+  ).action(async (options: CommonOptions & { scenario: ScenarioName; out?: string }) => {
     const { init } = await import('./commands/init.ts');
     exit(await init(options.scenario, options, terminal));
   });

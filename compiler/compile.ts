@@ -1,4 +1,4 @@
-/** The whole pipeline, from variables to checked documents. Everything but reading the sources is pure. */
+/** The whole pipeline, from variables to checked documents. Everything but reading variables and templates is pure. */
 import {
   strict as asStrict,
   type Diagnostic,
@@ -15,6 +15,7 @@ import { checkDocuments } from './output/check.ts';
 import { readTemplateFiles } from './output/template-files.ts';
 import { parseSettings, type Settings } from './settings/parse.ts';
 import { checkRules } from './settings/rules/index.ts';
+import { Secret } from './settings/secret.ts';
 import { readSources } from './settings/sources.ts';
 
 export interface CompileInput {
@@ -41,7 +42,12 @@ export interface CompileResult {
 export async function compile(input: CompileInput): Promise<CompileResult> {
   const raw = readSources(input.environment, input.envFiles);
   const { settings, diagnostics } = parseSettings(raw);
-  const found = [...diagnostics, ...checkRules(settings, (name) => raw.variables.has(name))];
+  const found = [...diagnostics];
+  // Without an env file that was named, what is missing may well stand in it.
+  const unread = raw.diagnostics.some(
+    ({ code }) => code === 'ENV_FILE_UNREADABLE' || code === 'ENV_FILE_NOT_TEXT',
+  );
+  if (!unread) found.push(...checkRules(settings, (name) => raw.variables.has(name)));
   const finish = (result: Omit<CompileResult, 'diagnostics' | 'settings'> = {}): CompileResult => {
     const sorted = sortDiagnostics(input.strict ? asStrict(found) : found);
     return hasErrors(sorted)
@@ -53,8 +59,27 @@ export async function compile(input: CompileInput): Promise<CompileResult> {
   const model = buildModel(settings);
   const documents = emit(model, overrides, input.redact ?? false, found);
   if (!documents) return finish();
-  found.push(...(await checkDocuments(documents, [...overrides.templates.keys()])));
+  const inDocuments = await checkDocuments(documents, [...overrides.templates.keys()]);
+  found.push(...(model.server.secrets === 'inline' ? withoutSecrets(inDocuments, settings) : inDocuments));
   return finish({ model, documents });
+}
+
+/** A user's template can put a secret where its text would be named: as a key, say. */
+function withoutSecrets(
+  diagnostics: readonly Diagnostic[],
+  { values, backends, clients }: Settings,
+): Diagnostic[] {
+  const secrets = [values, ...backends, ...clients]
+    .flatMap((group) => Object.values<unknown>({ ...group }))
+    .filter((value) => value instanceof Secret)
+    .flatMap((secret) => [
+      secret.reveal(),
+      JSON.stringify(secret.reveal()).slice(1, -1),
+      secret.reveal().replaceAll('~', '~0').replaceAll('/', '~1'),
+    ]);
+  const mask = (text: string) =>
+    secrets.reduce((masked, secret) => masked.replaceAll(secret, '[redacted]'), text);
+  return diagnostics.map((each) => ({ ...each, message: mask(each.message) }));
 }
 
 interface LoadedOverrides {
@@ -85,12 +110,21 @@ function emit(
     return emitDocuments(model, { overrides: overrides.templates, redact });
   } catch (error) {
     if (!(error instanceof TemplateError)) throw error;
-    const path = overrides.sources.get(error.template)?.path;
+    const override = overrides.sources.get(error.template);
+    const path = override?.path;
+    const line = error.line === undefined ? undefined : override?.text.split('\n')[error.line - 1];
+    const [expression] = /\{\{json [^}]*\}\}/.exec(line ?? '') ?? [];
     const source =
       path === undefined
         ? undefined
         : { kind: 'file' as const, path, ...(error.line === undefined ? {} : { line: error.line }) };
-    found.push(diagnostic('TEMPLATE_BROKEN', { setting: error.template, source }, { reason: error.message }));
+    found.push(
+      diagnostic(
+        'TEMPLATE_BROKEN',
+        { setting: error.template, source },
+        { reason: expression === undefined ? error.message : `${expression}: ${error.message}` },
+      ),
+    );
     return undefined;
   }
 }

@@ -1,5 +1,6 @@
 import { writeSync } from 'node:fs';
 import { run } from './cli.ts';
+import { EXIT } from './commands/terminal.ts';
 
 /** NO_COLOR and FORCE_COLOR, else whether the stream is a terminal; asked only when something is coloured. */
 function wantsColor(stream: number): boolean {
@@ -36,6 +37,12 @@ run(process.argv.slice(2), {
     process.exitCode = code;
   },
   (error: unknown) => {
+    const { code, syscall } = error as NodeJS.ErrnoException;
+    if (syscall === 'write') {
+      process.exitCode = EXIT.unwritable;
+      write(2, `the output cannot be written: ${code}\n`);
+      return;
+    }
     // Only a defect gets here. Its message could hold anything, so the place is all that is shown.
     const at =
       error instanceof Error

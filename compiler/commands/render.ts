@@ -14,6 +14,7 @@ import {
 /** Everyone may read references; inline secrets only owner and group. */
 const MODES = { reference: 0o644, inline: 0o640 } as const;
 
+/** Writes the three files where the settings are good, and says which variables they refer to. */
 export async function render(
   options: CommonOptions & { readonly out: string },
   terminal: Terminal,

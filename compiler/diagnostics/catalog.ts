@@ -125,7 +125,7 @@ export const catalog = {
   ENV_FILE_UNREADABLE: (a: { reason: string }, name) =>
     error(
       `the env file cannot be read: ${a.reason}`,
-      'a readable text file of at most 16 MiB',
+      'a readable text file of at most 4 MiB',
       `check the path ${name}`,
     ),
   ENV_FILE_NOT_TEXT: (_: object, name) =>
@@ -142,15 +142,21 @@ export const catalog = {
     ),
   ENV_FILE_VALUE_AMBIGUOUS: (_: object, name) =>
     error(
-      'env file readers do not agree on a # or quote in this value',
-      "a value with # or quotes in it stands in 'single quotes'",
-      `write ${name}='…' with the whole value in single quotes, or put a space before a # that starts a comment`,
+      'readers of env files do not agree on this value: it holds a #, a quote or a $',
+      "a value with such characters in it stands in 'single quotes'",
+      `write ${name}='…' with the whole value in single quotes, and no comment behind it`,
     ),
-  SECRET_FILE_UNREADABLE: (a: { path: string; reason: string }, name) =>
+  SECRET_FILE_UNREADABLE: (a: { reason: string }, name) =>
     error(
-      `the secret file ${a.path} cannot be read: ${a.reason}`,
-      'a readable file of at most 64 KiB',
+      `the file that ${name} names cannot be read: ${a.reason}`,
+      'the path of a readable file of at most 64 KiB',
       `correct the path in ${name}`,
+    ),
+  SECRET_QUOTED: (_: object, name) =>
+    info(
+      'the quotes are taken off here, but docker --env-file would keep them as part of the secret',
+      'the same value in the process that reads it',
+      `give ${name} to that process without the quotes`,
     ),
   SECRET_GIVEN_TWICE: (a: { file: string }, name) =>
     error(`${name} and ${a.file} are both set`, 'one of the two', `unset ${name} or ${a.file}`),
@@ -272,14 +278,18 @@ export const catalog = {
       `one of the two, or ${names(a.preset.map(String))}`,
       `unset AI_PROXY_FALLBACK_STRATEGY; ${name} is the exact set`,
     ),
-  ABOVE_LIMIT: (a: { other: string; effect: string }, name) =>
+  ABOVE_LIMIT: (a: { low: string; high: string; effect: string }) =>
     warning(
-      `${name} is above ${a.other}: ${a.effect}`,
-      `at most the value of ${a.other}`,
-      `lower ${name} or raise ${a.other}`,
+      `${a.low} is above ${a.high}: ${a.effect}`,
+      `${a.low} at most ${a.high}`,
+      `lower ${a.low} or raise ${a.high}`,
     ),
-  NOT_BELOW: (a: { other: string }, name) =>
-    error(`${name} is not less than ${a.other}`, `less than ${a.other}`, `lower ${name} or raise ${a.other}`),
+  NOT_BELOW: (a: { low: string; high: string }) =>
+    error(
+      `${a.low} is not less than ${a.high}`,
+      `${a.low} less than ${a.high}`,
+      `lower ${a.low} or raise ${a.high}`,
+    ),
   REQUESTS_AND_TOKENS: (a: { budget: string }, name) =>
     error(
       `${a.budget} counts tokens, but with ${name}=req the limiter counts requests`,
@@ -302,9 +312,9 @@ export const catalog = {
     ),
   REMOTE_WRITE_PATH: (_: object, name) =>
     error(
-      'the endpoint ends with /api/v1/write, which is added when rendering',
-      'the endpoint without /api/v1/write',
-      `remove /api/v1/write from ${name}`,
+      'the path /api/v1/write and its query are added when rendering',
+      'the endpoint without path /api/v1/write and query',
+      `remove /api/v1/write and what follows it from ${name}`,
     ),
 
   // ── templates and documents ──────────────────────────────────────────────────────────────────────────────────
@@ -343,6 +353,12 @@ export const catalog = {
       `${name} is not valid at ${a.path || '/'}: ${a.problem}`,
       'only what APISIX 3.18 and the collector know',
       overridden(a.overridden),
+    ),
+  FILE_EXISTS: (_: object, name) =>
+    error(
+      `${name} exists already`,
+      'a file that does not exist yet',
+      'give another name, or remove the file',
     ),
   OUTPUT_UNWRITABLE: (a: { reason: string }, name) =>
     error(

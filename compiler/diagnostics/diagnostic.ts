@@ -62,7 +62,9 @@ const RECEIVED_MAX = 120;
 /** URLs lose what may be a credential in them; control characters and length are tamed. */
 function printable(value: string): string {
   const masked = value
-    .replace(/(:\/\/)[^/?#@]*@/g, '$1…@')
+    .slice(0, 4 * RECEIVED_MAX)
+    .replace(/:\/\/\S*@/g, '://…@')
+    .replace(/(:\/\/[^#]*)#.*/g, '$1#…')
     .replace(/([?&][^=&#\s]*=)[^&#\s]*/g, '$1…')
     .replace(/(Key|Secret|Password|Token)=[^;\s]+/gi, '$1=…');
   const escaped = JSON.stringify(masked).slice(1, -1).replace(/\\"/g, '"').replace(/\\\\/g, '\\');

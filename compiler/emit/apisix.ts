@@ -174,6 +174,7 @@ function logFields(model: GatewayModel): Record<string, string> {
   return model.telemetry.mode === 'prod' ? LOG_FIELDS : { ...LOG_FIELDS, ...DETAILED_LOG_FIELDS };
 }
 
+/** What the templates of apisix.yaml read. */
 export function apisixView(model: GatewayModel): object {
   const { limits, failover } = model;
   return {
@@ -199,6 +200,7 @@ const LATENCY_BUCKETS = [
   10, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000, 600_000,
 ];
 
+/** What the template of config.yaml reads. */
 export function configView(model: GatewayModel): object {
   const { telemetry, limits } = model;
   const used: readonly [plugin: string, used: unknown][] = [

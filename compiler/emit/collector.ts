@@ -9,6 +9,7 @@ const exporters = (...names: readonly (string | false)[]): string[] | undefined 
   return used.length > 0 ? used : undefined;
 };
 
+/** What the templates of otel-collector.yaml read. */
 export function collectorView(model: GatewayModel): object {
   const { collector, metrics, accessLogPath } = model.telemetry;
   const insights = collector.applicationInsights !== undefined && 'azuremonitor';

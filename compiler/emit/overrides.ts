@@ -1,12 +1,13 @@
 /** Templates that a user brings: checked, compiled, and put in the place of ours. Pure; loads the Handlebars compiler. */
 import type { TemplateDelegate } from 'handlebars';
 import { type Diagnostic, diagnostic } from '../diagnostics/diagnostic.ts';
-import { nearestOf } from '../settings/names.ts';
+import { nearestOf } from '../diagnostics/nearest.ts';
 import { TEMPLATE_HELPERS, type TemplateOverrides, templateNames } from './templates.ts';
 
 /** Text of each file by template name, as in templates/ without `.hbs`; `path` is for diagnostics. */
 export type TemplateSources = ReadonlyMap<string, { readonly path: string; readonly text: string }>;
 
+/** Checks and compiles templates; with a diagnostic of severity error, the overrides must not be used. */
 export async function compileOverrides(
   sources: TemplateSources,
 ): Promise<{ overrides: TemplateOverrides; diagnostics: Diagnostic[] }> {
@@ -35,7 +36,7 @@ export async function compileOverrides(
       const line = lineNumber ?? Number(/line (\d+)/.exec(message)?.[1] ?? Number.NaN);
       const reason = message
         .split('\n')
-        .filter((each) => !/^[-\s]*\^|^\.\.\./.test(each))
+        .filter((each) => !/^[-\s]*\^|^\.\.\.|^Expecting /.test(each))
         .join(' ');
       diagnostics.push(diagnostic('TEMPLATE_BROKEN', at(Number.isNaN(line) ? undefined : line), { reason }));
     }
@@ -49,29 +50,42 @@ const COMPILE_OPTIONS: CompileOptions = {
   knownHelpersOnly: true,
 };
 
-/** Where a template writes a value other than through the json helper: what could break a document or inject into it. */
+const BLOCK_HELPERS = new Set(['if', 'unless', 'each', 'with']);
+
+/**
+ * Where a template writes a value other than through the json helper: what could break a document or inject into it.
+ * Blocks of other helpers write their result as it is, and so do inline partials wherever they are used.
+ */
 export function rawValues(program: hbs.AST.Program, text: string): { expression: string; line: number }[] {
   const found: { expression: string; line: number }[] = [];
   const lines = text.split('\n');
+  const report = ({ loc }: hbs.AST.Node) => {
+    const end = loc.start.line === loc.end.line ? loc.end.column : undefined;
+    found.push({
+      expression: lines[loc.start.line - 1]?.slice(loc.start.column, end) ?? '',
+      line: loc.start.line,
+    });
+  };
+  const nameOf = ({ path }: { path: hbs.AST.Expression }) => (path as hbs.AST.PathExpression).original;
   const visit = (each: hbs.AST.Program | undefined): void => {
     for (const statement of each?.body ?? []) {
-      if (statement.type === 'MustacheStatement') {
-        const { path, loc } = statement as hbs.AST.MustacheStatement;
-        if ((path as hbs.AST.PathExpression).original === 'json') continue;
-        found.push({
-          expression:
-            lines[loc.start.line - 1]?.slice(
-              loc.start.column,
-              loc.start.line === loc.end.line ? loc.end.column : undefined,
-            ) ?? '',
-          line: loc.start.line,
-        });
-      } else if (statement.type === 'BlockStatement') {
-        const block = statement as hbs.AST.BlockStatement;
-        visit(block.program);
-        visit(block.inverse);
-      } else if (statement.type === 'PartialBlockStatement') {
-        visit((statement as hbs.AST.PartialBlockStatement).program);
+      switch (statement.type) {
+        case 'ContentStatement':
+        case 'CommentStatement':
+        case 'PartialStatement':
+          break;
+        case 'MustacheStatement':
+          if (nameOf(statement as hbs.AST.MustacheStatement) !== 'json') report(statement);
+          break;
+        case 'BlockStatement': {
+          const block = statement as hbs.AST.BlockStatement;
+          if (!BLOCK_HELPERS.has(nameOf(block))) report(statement);
+          visit(block.program);
+          visit(block.inverse);
+          break;
+        }
+        default:
+          report(statement);
       }
     }
   };

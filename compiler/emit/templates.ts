@@ -4,6 +4,7 @@ import precompiled, { helpers as templateHelpers } from 'virtual:templates';
 import type FullHandlebars from 'handlebars';
 import type { RuntimeOptions, TemplateDelegate } from 'handlebars';
 import runtime from 'handlebars/runtime.js';
+import { Secret } from '../settings/secret.ts';
 import { formatDuration } from '../settings/types.ts';
 import { type Encoding, toJson } from './json.ts';
 
@@ -38,6 +39,13 @@ interface HelperOptions {
   readonly data: { readonly encoding: Encoding };
 }
 
+/** A secret is written alone, as a reference or value: a part of a longer text could be neither. */
+function joinTexts(parts: readonly unknown[], separator: string): string {
+  if (parts.some((each) => each instanceof Secret))
+    throw new Error('a secret cannot be part of a longer text');
+  return parts.join(separator);
+}
+
 const environment = Handlebars.create();
 environment.registerHelper({
   json: (value: unknown, { loc, data }: HelperOptions) => {
@@ -47,8 +55,8 @@ environment.registerHelper({
       throw new TemplateError('', (error as Error).message, loc?.start.line);
     }
   },
-  join: (list: readonly string[]) => list.join(','),
-  concat: (...parts: unknown[]) => parts.slice(0, -1).join(''),
+  join: (list: readonly unknown[]) => joinTexts(list, ','),
+  concat: (...parts: unknown[]) => joinTexts(parts.slice(0, -1), ''),
   is: (a: unknown, b: unknown) => a === b,
   duration: (milliseconds: number) => formatDuration(milliseconds),
 });

@@ -1,5 +1,5 @@
 import type { BackendValues, ClientValues } from '../settings/declarations/index.ts';
-import { backendAuthMode, backendName, retryStatuses } from '../settings/effective.ts';
+import { backendAuthMode, backendName, highLaneLimit, retryStatuses } from '../settings/effective.ts';
 import type { Settings } from '../settings/parse.ts';
 import type { Secret } from '../settings/secret.ts';
 import type {
@@ -178,14 +178,11 @@ function redis({ values }: Settings, prefix: 'RESPONSES_AFFINITY_REDIS' | 'AI_RA
 }
 
 function limits(settings: Settings): Limits {
-  const { values, sources } = settings;
-  const high = sources.has('AI_RATE_LIMIT_HIGH_LIMIT')
-    ? values.AI_RATE_LIMIT_HIGH_LIMIT
-    : values.AI_RATE_LIMIT_LIMIT;
+  const { values } = settings;
   return compact({
     lanes: values.ENABLE_AI_RATE_LIMIT
       ? {
-          high: high ?? values.AI_RATE_LIMIT_HIGH_LIMIT,
+          high: highLaneLimit(settings),
           low: values.AI_RATE_LIMIT_LOW_LIMIT,
           window: values.AI_RATE_LIMIT_WINDOW_SECONDS,
           scope: values.AI_RATE_LIMIT_SCOPE,

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, sep } from 'node:path';
 import type { TemplateSources } from '../emit/overrides.ts';
-import { errnoText } from '../settings/sources.ts';
+import { errnoText } from '../errno.ts';
 
 /** Reads the user's own templates: every `.hbs` file below a folder. */
 export function readTemplateFiles(folder: string): { sources: TemplateSources } | { reason: string } {

@@ -14,6 +14,12 @@ export const backendAuthMode = (
 ): 'api-key' | 'entra' | undefined =>
   backend.AUTH_MODE ?? (backend.KEY ? 'api-key' : settings.values.AZURE_OPENAI_AUTH_MODE);
 
+/** The budget of the high lane; its older name counts where it is not set. */
+export const highLaneLimit = ({ values, sources }: Settings): number =>
+  sources.has('AI_RATE_LIMIT_HIGH_LIMIT')
+    ? values.AI_RATE_LIMIT_HIGH_LIMIT
+    : (values.AI_RATE_LIMIT_LIMIT ?? values.AI_RATE_LIMIT_HIGH_LIMIT);
+
 /** The statuses on which the next backend is tried, ascending. */
 export function retryStatuses({ values }: Settings): number[] {
   const strategies = values.AI_PROXY_FALLBACK_STRATEGY ?? ['http_429', 'http_5xx'];

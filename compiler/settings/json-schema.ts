@@ -1,17 +1,21 @@
 import * as z from 'zod/mini';
 import type { Declaration } from './declaration.ts';
 import { indexedGroups, plainSettings } from './declarations/index.ts';
+import { defaultText } from './reference.ts';
 
 /** What a variable may be set to, and what there is to know about it. */
 function property(declaration: Declaration): Record<string, unknown> {
   const { $schema: _, ...schema } = z.toJSONSchema(declaration.type.schema, {
     io: 'input',
     target: 'draft-7',
+    // Patterns say the same, and every validator knows those.
+    override: ({ jsonSchema }) => {
+      delete jsonSchema.format;
+    },
   });
-  const unset = declaration.defaultText ?? String(declaration.default);
   return {
     ...schema,
-    description: `${declaration.description} Expected ${declaration.type.expected}. Default: ${unset}.`,
+    description: `${declaration.description} Expected ${declaration.type.expected}. Default: ${defaultText(declaration)}.`,
     ...(declaration.sensitive ? { writeOnly: true } : { examples: [declaration.example] }),
     ...(declaration.replacedBy === undefined ? {} : { deprecated: true }),
   };

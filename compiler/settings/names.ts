@@ -1,5 +1,5 @@
 /** Which setting a variable's name means, and what a name that means none was probably meant to be. */
-import { distance } from 'fastest-levenshtein';
+import { nearestOf } from '../diagnostics/nearest.ts';
 import type { Declaration } from './declaration.ts';
 import {
   type GroupName,
@@ -50,6 +50,10 @@ const FOREIGN = new Set([
   'PROMETHEUS_MULTIPROC_DIR',
 ]);
 
+/** What Kubernetes sets for services named gateway or prometheus. */
+const SERVICE_LINK =
+  /^[A-Z_]+_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP)(?:_\w+)?)$|^(?:GATEWAY|PROMETHEUS)_PORT$/;
+
 const KNOWN_FIELDS = Object.entries(indexedGroups).map(([group, { prefix, fields }]) => ({
   group: group as GroupName,
   prefix,
@@ -92,42 +96,40 @@ export function resolveName(name: string): NameVerdict {
   }
   if (name.endsWith('_FILE')) {
     const base = findExact(name.slice(0, -'_FILE'.length));
-    if (base && 'kind' in base) {
+    if (base && !('kind' in base)) {
+      return base.canonical === undefined
+        ? { is: 'wrong-index' }
+        : { is: 'wrong-index', canonical: `${base.canonical}_FILE` };
+    }
+    if (base) {
       if (base.declaration.sensitive) return { is: 'secret-file', known: base };
       return { is: 'unknown', nearest: base.name, note: 'only secrets can be given as a file' };
     }
   }
   const upper = name.toUpperCase();
   if (upper !== name) {
-    const inUpperCase = findExact(upper);
-    return inUpperCase && 'kind' in inUpperCase ? { is: 'wrong-case', declared: upper } : { is: 'foreign' };
+    const inUpperCase = resolveName(upper).is;
+    return inUpperCase === 'setting' || inUpperCase === 'secret-file'
+      ? { is: 'wrong-case', declared: upper }
+      : { is: 'foreign' };
   }
-  if (!OUR_PREFIXES.test(name) || FOREIGN.has(name)) return { is: 'foreign' };
+  if (!OUR_PREFIXES.test(name) || FOREIGN.has(name) || SERVICE_LINK.test(name)) return { is: 'foreign' };
   const nearest = nearestName(name);
   return nearest === undefined ? { is: 'unknown' } : { is: 'unknown', nearest };
 }
 
+/** Longer than any name of ours could be misspelt, and short enough to compare. */
+const MAX_NAME_LENGTH = 80;
+
 /** The declared name that a name was probably meant to be, with the index that was written. */
 export function nearestName(name: string): string | undefined {
+  if (name.length > MAX_NAME_LENGTH) return undefined;
   const [, stem = name, index = ''] = /^(.*?)_?(\d+)$/.exec(name) ?? [];
-  const candidates = listSettings().map((listed) =>
-    listed.name.endsWith('_N') ? listed.name.slice(0, -1) + (index || '0') : listed.name,
+  declaredNames ??= listSettings().map((listed) => listed.name);
+  const candidates = declaredNames.map((each) =>
+    each.endsWith('_N') ? each.slice(0, -1) + (index || '0') : each,
   );
   return nearestOf(index ? [`${stem}_${index}`, name] : [name], candidates);
 }
 
-/** The candidate within a third of a name's length in edits, the closest first. */
-export function nearestOf(spellings: readonly string[], candidates: readonly string[]): string | undefined {
-  let best: string | undefined;
-  let bestDistance = Number.POSITIVE_INFINITY;
-  for (const candidate of candidates) {
-    for (const spelling of spellings) {
-      const edits = distance(spelling, candidate);
-      if (edits < bestDistance && edits <= Math.max(2, Math.min(4, candidate.length / 5))) {
-        best = candidate;
-        bestDistance = edits;
-      }
-    }
-  }
-  return best;
-}
+let declaredNames: string[] | undefined;

@@ -22,6 +22,8 @@ export interface Settings {
   readonly clients: readonly ClientValues[];
   /** Where each setting that was given came from, by variable name; what is not here has its default. */
   readonly sources: ReadonlyMap<string, Source>;
+  /** Which of those were given but cannot be used; they have their default too. */
+  readonly unusable: ReadonlySet<string>;
 }
 
 export interface ParseResult {
@@ -35,6 +37,7 @@ interface Given extends RawValue {
   readonly variable: string;
 }
 
+/** Types every variable that is a setting; what cannot be used is reported and counts as unset. */
 export function parseSettings(raw: RawSettings): ParseResult {
   const diagnostics: Diagnostic[] = [...raw.diagnostics];
   const sources = new Map<string, Source>();
@@ -47,10 +50,12 @@ export function parseSettings(raw: RawSettings): ParseResult {
     backends: new Map(),
     clients: new Map(),
   };
+  const unusable = new Set<string>(sources.keys());
   for (const [name, each] of given) {
     const value = parseValue(name, each, inline, diagnostics);
     if (value === EMPTY) continue;
     sources.set(name, each.source);
+    if (value === INVALID) unusable.add(name);
     if (each.known.kind === 'plain') {
       if (value !== INVALID) plain[name] = value;
       continue;
@@ -66,6 +71,7 @@ export function parseSettings(raw: RawSettings): ParseResult {
       backends: inOrder<BackendValues>(backendFields, indexed.backends),
       clients: inOrder<ClientValues>(clientFields, indexed.clients),
       sources,
+      unusable,
     }),
     diagnostics,
   };
@@ -96,7 +102,8 @@ function collect(
   diagnostics: Diagnostic[],
 ): Map<string, Given> {
   const given = new Map<string, Given>();
-  for (const [variable, { value, source }] of raw.variables) {
+  for (const [variable, each] of raw.variables) {
+    const { value, source } = each;
     const verdict = resolveName(variable);
     // The value of a name that is not declared may be a secret: it is never shown.
     const place = { setting: variable, source };
@@ -105,15 +112,15 @@ function collect(
         if (raw.secretFiles.has(variable) && value.trim() !== '') {
           diagnostics.push(diagnostic('SECRET_GIVEN_TWICE', place, { file: `${variable}_FILE` }));
         }
-        given.set(variable, { value, source, variable, known: verdict.known });
+        given.set(variable, { ...each, variable, known: verdict.known });
         break;
       case 'secret-file': {
         const { name } = verdict.known;
         const content = raw.secretFiles.get(name);
-        if (content && !raw.variables.get(name)?.value.trim())
-          given.set(name, { ...content, variable, known: verdict.known });
+        if (raw.variables.has(name)) break;
+        if (content) given.set(name, { ...content, variable, known: verdict.known });
         // A file that cannot be read was reported; that its setting is missing would be said on top of that.
-        else if (!content && value.trim() !== '') sources.set(name, source);
+        else if (value.trim() !== '') sources.set(name, source);
         break;
       }
       case 'wrong-case':
@@ -148,12 +155,16 @@ function parseValue(name: string, given: Given, inline: boolean, diagnostics: Di
     return INVALID;
   };
   if (value === '') return declaration.sensitive ? invalid(diagnostic('BLANK_SECRET', place, {})) : EMPTY;
-  if (hasControlCharacter(value)) return invalid(diagnostic('CONTROL_CHARACTER', place, {}));
+  if (hasLineBreak(value)) return invalid(diagnostic('CONTROL_CHARACTER', place, {}));
   if (/^(["'`]).*\1$/.test(value) && value.length > 1)
     return invalid(diagnostic('WRAPPED_IN_QUOTES', place, {}));
   if (/^\$(?:env|secret):\/\//i.test(value)) return invalid(diagnostic('REFERENCE_IN_VALUE', place, {}));
   if (value.includes('${{') && (inline || !declaration.sensitive)) {
     return invalid(diagnostic('TEMPLATE_IN_VALUE', place, {}));
+  }
+  const { ambiguous } = given;
+  if (ambiguous === 'always' || (ambiguous === 'for-secrets' && declaration.sensitive)) {
+    return invalid(diagnostic('ENV_FILE_VALUE_AMBIGUOUS', place, {}));
   }
   if (declaration.sensitive) {
     if (fromFile && !inline)
@@ -177,13 +188,15 @@ function parseValue(name: string, given: Given, inline: boolean, diagnostics: Di
       ),
     );
   }
-  reportHistory(name, declaration, value, place, diagnostics);
+  if (declaration.sensitive && given.quoted && !inline)
+    diagnostics.push(diagnostic('SECRET_QUOTED', place, {}));
+  reportHistory(name, declaration, value, parsed.data, place, diagnostics);
   return declaration.sensitive
     ? new Secret(name, parsed.data as string, fromFile ? 'file' : 'variable')
     : parsed.data;
 }
 
-function hasControlCharacter(value: string): boolean {
+function hasLineBreak(value: string): boolean {
   return value.includes('\0') || value.includes('\n') || value.includes('\r');
 }
 
@@ -192,6 +205,7 @@ function reportHistory(
   name: string,
   declaration: Declaration,
   value: string,
+  parsed: unknown,
   place: { setting: string; source: Source },
   diagnostics: Diagnostic[],
 ): void {
@@ -208,7 +222,6 @@ function reportHistory(
     }
   }
   // Turning off what was off before changes nothing.
-  const off = /^(?:false|0|no|off)$/i.test(value);
-  if (changed !== undefined && !off)
+  if (changed !== undefined && parsed !== false)
     diagnostics.push(diagnostic('CHANGED_MEANING', { setting: name, source: place.source }, { changed }));
 }

@@ -5,7 +5,7 @@ export type SecretOrigin = 'variable' | 'file';
 
 /**
  * A sensitive value that cannot be printed by accident: every conversion to text gives `[redacted]`.
- * Only `reveal()` hands it out, and only the emitter calls that, in inline mode.
+ * Only `reveal()` hands it out: to the emitter in inline mode, and to the rules that compare keys.
  */
 export class Secret {
   readonly variable: string;
@@ -20,11 +20,6 @@ export class Secret {
 
   reveal(): string {
     return this.#value;
-  }
-
-  /** Compares without handing the value out. */
-  equals(other: Secret): boolean {
-    return this.#value === other.#value;
   }
 
   get length(): number {

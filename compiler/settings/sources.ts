@@ -1,12 +1,17 @@
 /** Reads the environment, env files and secret files. The one part of settings/ that touches the world. */
-import { readFileSync, type Stats, statSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { parse as parseDotenv } from 'dotenv';
 import { type Diagnostic, diagnostic, type Source } from '../diagnostics/diagnostic.ts';
+import { errnoText } from '../errno.ts';
 import { resolveName } from './names.ts';
 
 export interface RawValue {
   readonly value: string;
   readonly source: Source;
+  /** Stood in quotes in an env file. */
+  readonly quoted?: true;
+  /** Readers of env files take this assignment differently: for any setting, or where every character counts. */
+  readonly ambiguous?: 'always' | 'for-secrets';
 }
 
 export interface RawSettings {
@@ -17,19 +22,23 @@ export interface RawSettings {
   readonly diagnostics: readonly Diagnostic[];
 }
 
-const MAX_ENV_FILE_BYTES = 16 * 1024 * 1024;
+const MAX_ENV_FILE_BYTES = 4 * 1024 * 1024;
 const MAX_SECRET_FILE_BYTES = 64 * 1024;
 
-/** Process environment over env files, later files over earlier ones. Never throws. */
+/** Process environment over env files, later files over earlier ones; what is blank overrides nothing. Never throws. */
 export function readSources(
   environment: Readonly<Record<string, string | undefined>>,
   envFiles: readonly string[],
 ): RawSettings {
   const variables = new Map<string, RawValue>();
   const diagnostics: Diagnostic[] = [];
-  for (const path of envFiles) readEnvFile(path, variables, diagnostics);
+  const set = (name: string, raw: RawValue) => {
+    if (raw.value.trim() === '' && variables.has(name) && !isSecret(name)) return;
+    variables.set(name, raw);
+  };
+  for (const path of new Set(envFiles)) readEnvFile(path, set, diagnostics);
   for (const [name, value] of Object.entries(environment)) {
-    if (value !== undefined) variables.set(name, { value, source: { kind: 'environment' } });
+    if (value !== undefined) set(name, { value, source: { kind: 'environment' } });
   }
   const secretFiles = new Map<string, RawValue>();
   for (const [name, raw] of variables) {
@@ -39,11 +48,12 @@ export function readSources(
     const path = raw.value.trim();
     const content = readText(path, MAX_SECRET_FILE_BYTES);
     if ('reason' in content) {
+      // Without the path: a key that was pasted in its place must not be shown.
       diagnostics.push(
         diagnostic(
           'SECRET_FILE_UNREADABLE',
           { setting: name, source: raw.source },
-          { path, reason: content.reason },
+          { reason: content.reason },
         ),
       );
     } else {
@@ -54,41 +64,43 @@ export function readSources(
   return { variables, secretFiles, diagnostics };
 }
 
+/** A blank secret is an error, so it must not be passed over. */
+function isSecret(name: string): boolean {
+  const verdict = resolveName(name);
+  return verdict.is === 'setting' && verdict.known.declaration.sensitive === true;
+}
+
+/** Reads a file or pipe (`--env-file <(…)`), never more than a bound, never from a device. */
 function readText(path: string, maxBytes: number): { text: string } | { reason: string } {
-  let stats: Stats;
+  const tooLarge = { reason: `it has more than ${maxBytes} bytes` };
+  let file: number | undefined;
   try {
-    stats = statSync(path);
+    file = openSync(path, 'r');
+    const stats = fstatSync(file);
     if (stats.isDirectory()) return { reason: 'it is a folder' };
-    if (stats.size > maxBytes) return { reason: `it has ${stats.size} bytes, more than ${maxBytes}` };
-    const bytes = readFileSync(path);
-    return bytes.length > maxBytes
-      ? { reason: `it has more than ${maxBytes} bytes` }
-      : { text: bytes.toString('utf8') };
+    if (!stats.isFile() && !stats.isFIFO()) return { reason: 'it is not a file' };
+    if (stats.size > maxBytes) return tooLarge;
+    const chunks: Buffer[] = [];
+    for (let total = 0; total <= maxBytes; ) {
+      const chunk = Buffer.allocUnsafe(64 * 1024);
+      const length = readSync(file, chunk);
+      if (length === 0) return { text: Buffer.concat(chunks).toString('utf8') };
+      chunks.push(chunk.subarray(0, length));
+      total += length;
+    }
+    return tooLarge;
   } catch (error) {
     return { reason: errnoText(error) };
+  } finally {
+    if (file !== undefined) closeSync(file);
   }
 }
 
-const ERRNO: Readonly<Record<string, string>> = {
-  ENOENT: 'it does not exist',
-  EACCES: 'permission denied',
-  ENOTDIR: 'a part of the path is not a folder',
-  EISDIR: 'it is a folder',
-  EROFS: 'the file system is read-only',
-  ENOSPC: 'no space is left',
-  ENAMETOOLONG: 'the name is too long',
-  ELOOP: 'too many symbolic links',
-};
-
-/** Words for a failed system call. Messages of Node name paths, which callers already do. */
-export function errnoText(error: unknown): string {
-  const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown error';
-  return ERRNO[code] ?? code;
-}
-
-const ASSIGNMENT = /^\s*(?:export\s+)?([\w.-]+)(?:\s*=|:\s)(.*)$/;
-
-function readEnvFile(path: string, variables: Map<string, RawValue>, diagnostics: Diagnostic[]): void {
+function readEnvFile(
+  path: string,
+  set: (name: string, raw: RawValue) => void,
+  diagnostics: Diagnostic[],
+): void {
   const content = readText(path, MAX_ENV_FILE_BYTES);
   if ('reason' in content) {
     diagnostics.push(diagnostic('ENV_FILE_UNREADABLE', { setting: path }, { reason: content.reason }));
@@ -98,37 +110,87 @@ function readEnvFile(path: string, variables: Map<string, RawValue>, diagnostics
     diagnostics.push(diagnostic('ENV_FILE_NOT_TEXT', { setting: path }, {}));
     return;
   }
-  const parsed = parseDotenv(content.text);
-  // dotenv tells no lines; the last assignment of a name is the one it took.
-  const lines = new Map<string, { line: number; rest: string }>();
-  const multiLine = Object.values(parsed).some((value) => value.includes('\n'));
-  for (const [index, line] of content.text.split(/\r\n|\n|\r/).entries()) {
-    const [, name, rest = ''] = ASSIGNMENT.exec(line) ?? [];
-    if (name !== undefined && Object.hasOwn(parsed, name)) {
-      lines.set(name, { line: index + 1, rest });
-    } else if (!multiLine && !/^\s*(?:#.*)?$/.test(line.replace(/^\uFEFF/, ''))) {
-      const source: Source = { kind: 'file', path, line: index + 1 };
-      diagnostics.push(diagnostic('ENV_FILE_LINE_IGNORED', { setting: path, source }, { line: index + 1 }));
-    }
+  const { assignments, ignored, text } = scan(content.text);
+  for (const line of ignored) {
+    diagnostics.push(
+      diagnostic('ENV_FILE_LINE_IGNORED', { setting: path, source: { kind: 'file', path, line } }, { line }),
+    );
   }
-  for (const [name, value] of Object.entries(parsed)) {
-    const at = lines.get(name);
+  for (const [name, value] of Object.entries(parseDotenv(text))) {
+    const at = assignments.get(name);
     const source: Source = { kind: 'file', path, ...(at ? { line: at.line } : {}) };
-    variables.set(name, { value, source });
-    if (at && isAmbiguous(at.rest) && resolveName(name).is === 'setting') {
-      diagnostics.push(diagnostic('ENV_FILE_VALUE_AMBIGUOUS', { setting: name, source }, {}));
-    }
+    const ambiguous = at && ambiguity(at.rest, value);
+    set(name, {
+      value,
+      source,
+      ...(at && /^['"`]/.test(at.rest) ? { quoted: true } : {}),
+      ...(ambiguous ? { ambiguous } : {}),
+    });
   }
 }
 
+const ASSIGNMENT = /^\s*(?:export\s+)?([\w.-]+)(?:\s*=|:\s)(.*)$/;
+
+interface Scan {
+  /** The last assignment of each name, which is the one that dotenv takes. */
+  readonly assignments: ReadonlyMap<string, { readonly line: number; readonly rest: string }>;
+  /** Lines that are neither an assignment, nor blank, nor a comment. */
+  readonly ignored: readonly number[];
+  /** Without blank lines and comments, which take dotenv long where there are many. */
+  readonly text: string;
+}
+
+/** dotenv tells no lines: this finds them. */
+function scan(text: string): Scan {
+  const assignments = new Map<string, { line: number; rest: string }>();
+  const ignored: number[] = [];
+  const kept: string[] = [];
+  let openQuote: string | undefined;
+  for (const [index, line] of text
+    .replace(/^\uFEFF/, '')
+    .split(/\r\n|\n|\r/)
+    .entries()) {
+    if (openQuote !== undefined) {
+      kept.push(line);
+      if (line.includes(openQuote)) openQuote = undefined;
+      continue;
+    }
+    if (/^\s*(?:#|$)/.test(line)) continue;
+    kept.push(line);
+    const [, name, untrimmed = ''] = ASSIGNMENT.exec(line) ?? [];
+    if (name === undefined) {
+      ignored.push(index + 1);
+      continue;
+    }
+    const rest = untrimmed.trim();
+    assignments.set(name, { line: index + 1, rest });
+    const quote = /^['"`]/.exec(rest)?.[0];
+    if (
+      quote !== undefined &&
+      !rest.slice(1).includes(quote) &&
+      text.includes(quote, text.indexOf(line) + line.length)
+    ) {
+      openQuote = quote;
+    }
+  }
+  return { assignments, ignored, text: kept.join('\n') };
+}
+
 /**
- * Whether readers of env files disagree on an assignment: dotenv ends a bare value at any `#`, where Docker and shells
- * want white space before it, and keeps the backslash of an escaped quote. Half a key would be used without a word.
+ * Whether readers of env files disagree on what stands behind a name's equals sign: half a key, or one with quotes
+ * around it, would be used without a word. dotenv ends a bare value at any `#`, Docker at none, a shell where white
+ * space stands before it; dotenv keeps an escaped quote's backslash; Compose replaces `$NAME` but in single quotes.
  */
-function isAmbiguous(rest: string): boolean {
-  const written = rest.trim();
-  const quote = /^['"`]/.exec(written)?.[0];
-  if (quote === undefined) return /[^\s]#/.test(written.replace(/\s#.*$/, ''));
-  const end = written.indexOf(quote, 1);
-  return end !== -1 && !/^\s*(?:#.*)?$/.test(written.slice(end + 1));
+function ambiguity(rest: string, value: string): RawValue['ambiguous'] {
+  const quote = /^['"`]/.exec(rest)?.[0];
+  if (quote === undefined) {
+    if (/[^\s]#/.test(rest.replace(/\s#.*$/, ''))) return 'always';
+    // dotenv takes the next line for the value of a name with nothing behind it.
+    if (rest === '' && value !== '') return 'always';
+    return /\s#|\$/.test(rest) ? 'for-secrets' : undefined;
+  }
+  const end = rest.indexOf(quote, 1);
+  if (end === -1) return value.includes('\n') ? undefined : 'always';
+  if (!/^(?:\s+#.*)?$/.test(rest.slice(end + 1))) return 'always';
+  return quote === '"' && /[\\$]/.test(rest.slice(1, end)) ? 'for-secrets' : undefined;
 }

@@ -9,6 +9,8 @@ export interface ValueType<T> {
   readonly schema: z.ZodMiniType<T, string>;
   /** Completes the sentence "expected …". */
   readonly expected: string;
+  /** The value as a user would write it. */
+  format(value: T): string;
 }
 
 /** The type of the value that a ValueType parses to. */
@@ -19,11 +21,17 @@ type Issue = { readonly issue: string };
 class LazyType<T> implements ValueType<T> {
   readonly expected: string;
   readonly #make: () => z.ZodMiniType<T, string>;
+  readonly #format: (value: T) => string;
   #made: z.ZodMiniType<T, string> | undefined;
 
-  constructor(expected: string, make: () => z.ZodMiniType<T, string>) {
+  constructor(expected: string, make: () => z.ZodMiniType<T, string>, format: (value: T) => string = String) {
     this.expected = expected;
     this.#make = make;
+    this.#format = format;
+  }
+
+  format(value: T): string {
+    return this.#format(value);
   }
 
   get schema(): z.ZodMiniType<T, string> {
@@ -37,6 +45,7 @@ function custom<T>(
   expected: string,
   parse: (text: string) => T | Issue,
   pattern?: RegExp | (() => RegExp),
+  format?: (value: T) => string,
 ): ValueType<T> {
   const transform = () =>
     z.transform((text: string, context): T => {
@@ -47,8 +56,10 @@ function custom<T>(
       }
       return result;
     });
-  return new LazyType(expected, () =>
-    z.pipe(matching(typeof pattern === 'function' ? pattern() : pattern), transform()),
+  return new LazyType(
+    expected,
+    () => z.pipe(matching(typeof pattern === 'function' ? pattern() : pattern), transform()),
+    format,
   );
 }
 
@@ -58,6 +69,7 @@ function isIssue(value: unknown): value is Issue {
 
 const matching = (pattern: RegExp | undefined) => (pattern ? z.string().check(z.regex(pattern)) : z.string());
 
+/** Free text, or text of a pattern. */
 export function text(expected: string, pattern?: RegExp): ValueType<string> {
   return new LazyType(expected, () => matching(pattern));
 }
@@ -69,6 +81,7 @@ function anyCase(words: readonly string[]): RegExp {
   return new RegExp(`^(?:${words.map(letters).join('|')})$`);
 }
 
+/** A switch. */
 export function boolean(): ValueType<boolean> {
   return custom(
     'true, false, 1, 0, yes, no, on or off',
@@ -113,15 +126,16 @@ const DURATION_UNITS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const;
 /** A duration in milliseconds: whole seconds without a unit, or a whole number of ms, s, m or h. */
 export function duration(range: { min?: number; max?: number } = {}): ValueType<number> {
   const { min = 1, max = 24 * 3_600_000 } = range;
-  const zero = min === 0 ? ', or 0' : '';
+  const least = min > 1 ? `, at least ${formatDuration(min)}` : min === 0 ? ', or 0' : ', more than 0';
   return custom<number>(
-    `a duration such as 30 (seconds), 500ms, 30s, 5m or 1h${zero}, at most ${formatDuration(max)}`,
+    `a duration such as 30 (seconds), 500ms, 30s, 5m or 1h${least}, at most ${formatDuration(max)}`,
     (value) => {
       const [, digits = '', unit = 's'] = /^(\d+)(ms|s|m|h)?$/.exec(value) ?? [];
       const milliseconds = Number(digits) * DURATION_UNITS[unit as keyof typeof DURATION_UNITS];
       return milliseconds >= min && milliseconds <= max ? milliseconds : { issue: 'out of range' };
     },
     /^(?:0|[1-9]\d{0,9})(?:ms|s|m|h)?$/,
+    formatDuration,
   );
 }
 
@@ -145,6 +159,10 @@ export function size(min: number, max: number): ValueType<number> {
       return bytes >= min && bytes <= max ? bytes : { issue: 'out of range' };
     },
     /^[1-9]\d{0,14}[kmgKMG]?$/,
+    (bytes) => {
+      const unit = (['g', 'm', 'k'] as const).find((each) => bytes % units[each] === 0) ?? '';
+      return `${bytes / units[unit]}${unit}`;
+    },
   );
 }
 
@@ -172,20 +190,23 @@ export function list<T>(
   item: ValueType<T>,
   identity: (value: T) => string = String,
 ): ValueType<readonly T[]> {
-  return custom<readonly T[]>(`a comma-separated list, each item ${item.expected}`, (value) => {
+  const parse = (value: string): readonly T[] | Issue => {
     const items: T[] = [];
     const seen = new Set<string>();
     for (const part of value.split(',').map((each) => each.trim())) {
       if (part === '') return { issue: 'an item of the list is empty' };
       const parsed = item.schema.safeParse(part);
-      if (!parsed.success) return { issue: `${JSON.stringify(part)} is not ${item.expected}` };
+      // By its place: the text of an item may hold what must not be shown, a password in a URL say.
+      if (!parsed.success) return { issue: `item ${items.length + 1} is not ${item.expected}` };
       const key = identity(parsed.data);
-      if (seen.has(key)) return { issue: `${JSON.stringify(part)} stands in the list twice` };
+      if (seen.has(key)) return { issue: `item ${items.length + 1} stands in the list twice` };
       seen.add(key);
       items.push(parsed.data);
     }
     return items;
-  });
+  };
+  const format = (items: readonly T[]) => items.map((each) => item.format(each)).join(',');
+  return custom(`a comma-separated list, each item ${item.expected}`, parse, undefined, format);
 }
 
 /** An IP address or a CIDR range, v4 or v6. */
@@ -197,25 +218,27 @@ export function cidr(): ValueType<string> {
 }
 
 /** An absolute http(s) URL without credentials or fragment, kept as written. */
-export function url(options: { httpsOnly?: boolean; query?: boolean } = {}): ValueType<string> {
-  const scheme = options.httpsOnly ? 'https' : 'http or https';
+export function url(options: { query?: boolean } = {}): ValueType<string> {
   const query = options.query ? '' : ', query';
-  return custom<string>(`a full ${scheme} URL without credentials${query} or fragment`, (value) => {
+  return custom<string>(`a full http or https URL without credentials${query} or fragment`, (value) => {
     const parsed = parseHttpUrl(value);
     if (!parsed) return { issue: 'not a full URL' };
-    if (options.httpsOnly && parsed.protocol !== 'https:') return { issue: 'not https' };
-    if (parsed.username || parsed.password || parsed.hash)
-      return { issue: 'credentials or a fragment in the URL' };
+    if (hasUserInfo(value) || value.includes('#')) return { issue: 'credentials or a fragment in the URL' };
     if (!options.query && value.includes('?')) return { issue: 'a query in the URL' };
     return value;
   });
 }
 
-/** WHATWG parsing repairs too much (spaces, backslashes, a missing slash); this takes only what was meant as a URL. */
+/** WHATWG parsing repairs too much (spaces, backslashes, a missing slash, odd hosts); this takes what was meant as a URL. */
 export function parseHttpUrl(value: string): URL | undefined {
-  if (!/^https?:\/\/[^/?#]/i.test(value) || /[\s\\<>"`{}|^]/.test(value)) return undefined;
+  const authority =
+    /^https?:\/\/(?:[^/?#@]*@)?(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?(?:[/?#]|$)/i;
+  if (!authority.test(value) || /[\s\\<>"`{}|^]/.test(value)) return undefined;
   return URL.canParse(value) ? new URL(value) : undefined;
 }
+
+/** Whether a URL names a user, be it with an empty name. */
+const hasUserInfo = (value: string) => /^\w+:\/\/[^/?#]*@/.test(value);
 
 /** `host:port`, the host a name, an IPv4 address or a bracketed IPv6 address. */
 export function hostPort(): ValueType<string> {
@@ -229,10 +252,10 @@ export function hostPort(): ValueType<string> {
   );
 }
 
+/** A host name or IP address. */
 export function host(): ValueType<string> {
-  return text(
-    'a host name or IP address',
-    /^(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]+)$/,
+  return new LazyType('a host name or IP address', () =>
+    z.union([matching(/^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])$/), z.ipv6()]),
   );
 }
 
@@ -263,7 +286,7 @@ export function endpoint(): ValueType<Endpoint> {
     (value) => {
       const parsed = parseHttpUrl(value);
       if (!parsed) return { issue: 'not a full URL with scheme and host' };
-      if (parsed.username || parsed.password) return { issue: 'the URL holds a user name or password' };
+      if (hasUserInfo(value)) return { issue: 'the URL holds a user name or password' };
       if (value.includes('#')) return { issue: 'the URL holds a fragment' };
       if ([...parsed.searchParams.keys()].some((name) => name !== 'api-version')) {
         return { issue: 'the URL holds a query other than api-version' };
@@ -278,6 +301,8 @@ export function endpoint(): ValueType<Endpoint> {
         ...(dropped ? { dropped } : {}),
       };
     },
+    undefined,
+    ({ origin }) => origin,
   );
 }
 
@@ -290,13 +315,14 @@ export interface DeploymentName {
 
 /** `name` or `name=backend-name`. */
 export function deployment(): ValueType<DeploymentName> {
-  return custom(
+  return custom<DeploymentName>(
     'name or name=backend-name',
     (value) => {
       const [name = '', backendName = name] = value.split('=');
       return { name, backendName };
     },
     /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?:=[A-Za-z0-9][A-Za-z0-9._-]{0,99})?$/,
+    ({ name, backendName }) => (name === backendName ? name : `${name}=${backendName}`),
   );
 }
 
@@ -310,7 +336,7 @@ export interface ModelPrice {
 /** `model=prompt/completion`, in USD per million tokens. */
 export function modelPrice(): ValueType<ModelPrice> {
   const amount = /(?:0|[1-9]\d{0,5})(?:\.\d{1,6})?/.source;
-  return custom(
+  return custom<ModelPrice>(
     'model=prompt/completion in USD per million tokens, such as gpt-4o=2.50/10',
     (value) => {
       const [model = '', prices = ''] = value.split('=');
@@ -318,5 +344,6 @@ export function modelPrice(): ValueType<ModelPrice> {
       return { model, prompt: prompt ?? 0, completion: completion ?? 0 };
     },
     new RegExp(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}=${amount}/${amount}$`),
+    ({ model, prompt, completion }) => `${model}=${prompt}/${completion}`,
   );
 }

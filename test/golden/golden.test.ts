@@ -38,6 +38,18 @@ describe('golden scenarios', () => {
       await expect(documents[document]).toMatchFileSnapshot(join(expected, document));
       expect(readRendered(documents[document])).toEqual(await readYaml(documents[document]));
     }
+    if (documents) {
+      const service = await readYaml(documents['apisix.yaml']);
+      const config = await readYaml(documents['config.yaml']);
+      // What a service uses must be loaded, and nothing else should be.
+      expect(service).toHaveProperty('document.services.0.plugins');
+      const plugins = Object.keys(
+        (service as { document: { services: [{ plugins: object }] } }).document.services[0].plugins,
+      );
+      expect((config as { document: { plugins: string[] } }).document.plugins.toSorted()).toEqual(
+        plugins.toSorted(),
+      );
+    }
     const files: string[] = documents ? [...DOCUMENT_NAMES, 'diagnostics.txt'] : ['diagnostics.txt'];
     const leftOver = existsSync(expected)
       ? readdirSync(expected).filter((file) => !files.includes(file))

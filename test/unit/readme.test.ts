@@ -19,6 +19,12 @@ const commands = blocks('sh')
   .flatMap((text) => text.trim().split('\n'))
   .filter((command) => !RUN_BY_THE_GATE.includes(command));
 
+/** A shell passes over the failure of a command that it sources: that command is run by itself as well. */
+const runnable = (command: string) => {
+  const [, inner] = /^source <\((.*)\)$/.exec(command) ?? [];
+  return inner === undefined ? command : `${inner} && ${command}`;
+};
+
 let copy = '';
 beforeAll(() => {
   copy = mkdtempSync(join(tmpdir(), 'genai-gateway-readme-'));
@@ -43,7 +49,7 @@ test('the gate runs what is not run here', () => {
 
 describe('every command of the README does what it says', () => {
   test.each(commands)('%s', { timeout: 180_000 }, (command) => {
-    const { status, stderr } = spawnSync('bash', ['-c', `set -o pipefail; ${command}`], {
+    const { status, stderr } = spawnSync('bash', ['-c', `set -o pipefail; ${runnable(command)}`], {
       cwd: copy,
       encoding: 'utf8',
       env: { ...process.env, npm_config_update_notifier: 'false' },

@@ -149,6 +149,9 @@ describe.each<[string, types.ValueType<unknown>, Record<string, unknown>]>([
       'https://a b': 'refused',
       'https://u@a': 'refused',
       'https://a#b': 'refused',
+      'https://@a': 'refused',
+      'https://a,b': 'refused',
+      'https://$A.example': 'refused',
       'https://a?b=c': 'refused',
       'a.example': 'refused',
       'https://': 'refused',
@@ -237,6 +240,9 @@ describe('endpoint', () => {
   });
 
   test.each([
+    'https://a.openai.azure.com,',
+    'https://$FOO.openai.azure.com',
+    'https://@a.openai.azure.com',
     'a.openai.azure.com',
     'https://a/v2',
     'https://u:p@a',

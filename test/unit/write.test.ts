@@ -1,20 +1,27 @@
+import { spawn } from 'node:child_process';
 import {
   chmodSync,
+  chownSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { DOCUMENT_NAMES, type Documents } from '../../compiler/emit/emit.ts';
 import { writeDocuments } from '../../compiler/output/write.ts';
+import { GOOD } from '../support/workspace.ts';
 
 const documents = (version: string): Documents => ({
   'config.yaml': `config: ${version}\n`,
@@ -107,5 +114,58 @@ describe('a set of documents', () => {
       reason: 'a part of the path is not a folder',
     });
     expect(existsSync(join(folder, 'file', 'out'))).toBe(false);
+  });
+
+  test('keeps the owner that an existing file was given, and its links', () => {
+    writeDocuments(folder, documents('1'), 0o640);
+    const elsewhere = mkdtempSync(join(tmpdir(), 'genai-gateway-elsewhere-'));
+    try {
+      renameSync(join(folder, 'apisix.yaml'), join(elsewhere, 'real.yaml'));
+      symlinkSync(join(elsewhere, 'real.yaml'), join(folder, 'apisix.yaml'));
+      // Only root may give files away; anybody may give them to themselves.
+      const [uid, gid] =
+        process.getuid?.() === 0 ? [0, 636] : [process.getuid?.() ?? 0, process.getgid?.() ?? 0];
+      chownSync(join(elsewhere, 'real.yaml'), uid, gid);
+      expect(writeDocuments(folder, documents('2'), 0o640)).toMatchObject({ ok: true });
+      expect(lstatSync(join(folder, 'apisix.yaml')).isSymbolicLink()).toBe(true);
+      expect(readFileSync(join(elsewhere, 'real.yaml'), 'utf8')).toBe(documents('2')['apisix.yaml']);
+      expect(statSync(join(elsewhere, 'real.yaml'))).toMatchObject({ uid, gid });
+      expect(readdirSync(elsewhere)).toEqual(['real.yaml']);
+    } finally {
+      rmSync(elsewhere, { recursive: true });
+    }
+  });
+
+  test('leaves nothing of a render that was killed, nor its lock', () => {
+    writeDocuments(folder, documents('1'), 0o640);
+    for (const left of ['.apisix.yaml.99.abc.new', '.config.yaml.99.abc.old', '.genai-gateway.lock']) {
+      writeFileSync(join(folder, left), 'a key');
+    }
+    utimesSync(join(folder, '.genai-gateway.lock'), 1, 1);
+    expect(writeDocuments(folder, documents('2'), 0o640)).toMatchObject({ ok: true });
+    expect(readdirSync(folder).sort()).toEqual([...DOCUMENT_NAMES].sort());
+  });
+
+  test('of renders at once is always that of one of them', async () => {
+    const module = fileURLToPath(new URL('../../dist/genai-gateway.cjs', import.meta.url));
+    const render = (name: string) =>
+      new Promise((resolve) => {
+        const env = {
+          ...GOOD,
+          OTEL_SERVICE_NAME: name,
+          ENVIRONMENT: name,
+          OTEL_COLLECTOR_ENDPOINT: '127.0.0.1:4318',
+        };
+        spawn(process.execPath, ['--', module, 'render', '--quiet', '--out', folder], { env }).on(
+          'exit',
+          resolve,
+        );
+      });
+    for (let round = 0; round < 5; round++) {
+      const codes = await Promise.all(['a', 'b', 'c', 'd'].map((each) => render(`${each}${round}`)));
+      expect(codes).toEqual([0, 0, 0, 0]);
+      const [, winner = ''] = /service.name: "(..)"/.exec(read('apisix.yaml')) ?? [];
+      expect(read('otel-collector.yaml')).toContain(`"value": "${winner}"`);
+    }
   });
 });

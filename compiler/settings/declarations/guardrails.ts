@@ -8,7 +8,8 @@ const PER_CLIENT = 'counts per client, no longer per IP address, when authentica
 const GATEWAY_WIDE = 'one budget for the whole gateway, no longer one for each backend and route';
 const PREFLIGHT = 'preflight requests work now; in the accelerator OPTIONS was a 404';
 
-const httpToken = (expected: string) => text(expected, /^[A-Za-z0-9!#$%&'*+.^_|~-]+$/);
+/** `**` would make APISIX allow everything, credentials or not. */
+const httpToken = (expected: string) => text(expected, /^(?:\*|[A-Za-z0-9!#$%&'+.^_|~-]+)$/);
 
 /** A browser origin, or `*`; APISIX compares it byte for byte with the Origin header. */
 const origin = text(
@@ -23,7 +24,6 @@ export const guardrailSettings = {
     default: false,
     example: 'true',
     output: AI_LIMIT,
-    changed: GATEWAY_WIDE,
   }),
   AI_RATE_LIMIT_STRATEGY: setting(oneOf(['total_tokens', 'req', 'prompt_tokens', 'completion_tokens']), {
     section,

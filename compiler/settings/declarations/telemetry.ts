@@ -81,7 +81,7 @@ export const telemetrySettings = {
     output: `${COLLECTOR}: exporters.azuremonitor`,
     sensitive: true,
   }),
-  AZURE_MONITOR_WORKSPACE_ENDPOINT: setting(url(), {
+  AZURE_MONITOR_WORKSPACE_ENDPOINT: setting(url({ query: true }), {
     section,
     description: 'Azure Monitor workspace, without /api/v1/write; turns remote write of metrics on.',
     defaultText: 'none',

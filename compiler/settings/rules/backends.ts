@@ -42,6 +42,13 @@ const backendsHaveCredentials: Rule = (context) => {
     if (mode === 'entra') {
       if (backend.KEY) report('KEY_UNUSED_WITH_ENTRA', key, { index: backend.index });
     } else if (mode === 'api-key') {
+      for (const field of ['TOKEN_RESOURCE', 'MSI_CLIENT_ID'] as const) {
+        const variable = backendVariable(field, backend);
+        if (given(variable))
+          report('SETTING_WITHOUT_EFFECT', variable, {
+            needs: `${backendVariable('AUTH_MODE', backend)}=entra`,
+          });
+      }
       if (!given(key)) {
         report('REQUIRED_SETTING', key, {
           because: `backend ${backend.index} signs in with a key`,

@@ -49,9 +49,14 @@ const retryStatusesAgree: Rule = (context) => {
   }
 };
 
-const cooldownFitsItsCap: Rule = ({ values, report }) => {
-  if (values.AI_PROXY_COOLDOWN > values.AI_PROXY_COOLDOWN_MAX) {
-    report('ABOVE_LIMIT', 'AI_PROXY_COOLDOWN', { other: 'AI_PROXY_COOLDOWN_MAX', effect: 'the cap wins' });
+const cooldownFitsItsCap: Rule = ({ values, given, report }) => {
+  // A default that is above the cap is no mistake of anybody's: the cap wins.
+  if (given('AI_PROXY_COOLDOWN') && values.AI_PROXY_COOLDOWN > values.AI_PROXY_COOLDOWN_MAX) {
+    report('ABOVE_LIMIT', 'AI_PROXY_COOLDOWN', {
+      low: 'AI_PROXY_COOLDOWN',
+      high: 'AI_PROXY_COOLDOWN_MAX',
+      effect: 'the cap wins',
+    });
   }
 };
 

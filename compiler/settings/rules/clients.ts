@@ -53,9 +53,9 @@ const clientKeysAreUniqueAndLong: Rule = ({ clients, values, report }) => {
   }
 };
 
-const oneWayOfNamingClients: Rule = ({ clients, given, report }) => {
+const oneWayOfNamingClients: Rule = ({ clients, given, usable, report }) => {
   const [first] = clients;
-  if (!first || !given('GATEWAY_CLIENT_KEY')) return;
+  if (!first || !usable('GATEWAY_CLIENT_KEY')) return;
   const indexed =
     [clientVariable('NAME', first), clientVariable('KEY', first)].find(given) ??
     `clients with index ${first.index}`;

@@ -1,3 +1,5 @@
+import type { PlainName } from '../declarations/index.ts';
+import type { Settings } from '../parse.ts';
 import type { Rule } from './rule.ts';
 
 const inlineSecretsAreSaid: Rule = ({ values, report }) => {
@@ -10,65 +12,142 @@ const notBuiltYet: Rule = ({ values, report }) => {
     report('NOT_BUILT_YET', 'GATEWAY_WATCH', { feature: 'following files at run time' });
 };
 
-const telemetryIsConsistent: Rule = ({ values, report }) => {
-  if (values.PROMETHEUS_SCRAPE_TIMEOUT >= values.PROMETHEUS_SCRAPE_INTERVAL) {
-    report('NOT_BELOW', 'PROMETHEUS_SCRAPE_TIMEOUT', { other: 'PROMETHEUS_SCRAPE_INTERVAL' });
-  }
-  if (values.OTEL_MEMORY_SPIKE_MIB >= values.OTEL_MEMORY_LIMIT_MIB) {
-    report('NOT_BELOW', 'OTEL_MEMORY_SPIKE_MIB', { other: 'OTEL_MEMORY_LIMIT_MIB' });
-  }
-  if (/\/api\/v1\/write\/?$/.test(values.AZURE_MONITOR_WORKSPACE_ENDPOINT ?? '')) {
-    report(
-      'REMOTE_WRITE_PATH',
-      'AZURE_MONITOR_WORKSPACE_ENDPOINT',
-      {},
-      values.AZURE_MONITOR_WORKSPACE_ENDPOINT,
-    );
+const telemetryIsConsistent: Rule = ({ values, given, report }) => {
+  const below = (low: PlainName, high: PlainName) => {
+    if (Number(values[low]) >= Number(values[high]))
+      report('NOT_BELOW', given(low) ? low : high, { low, high });
+  };
+  below('PROMETHEUS_SCRAPE_TIMEOUT', 'PROMETHEUS_SCRAPE_INTERVAL');
+  below('OTEL_MEMORY_SPIKE_MIB', 'OTEL_MEMORY_LIMIT_MIB');
+  const endpoint = values.AZURE_MONITOR_WORKSPACE_ENDPOINT;
+  if (endpoint !== undefined && /\/api\/v1\/write\/?(?:\?|$)|\?/.test(endpoint)) {
+    report('REMOTE_WRITE_PATH', 'AZURE_MONITOR_WORKSPACE_ENDPOINT', {}, endpoint);
   }
 };
 
-/** A setting that was given although nothing reads it: often a guardrail that its owner believes to be on. */
-const settingsHaveAnEffect: Rule = (context) => {
-  const { values, sources, report } = context;
-  const groups: readonly [unused: boolean, names: RegExp, needs: string][] = [
-    [values.LB_ALG !== 'chash', /^LB_HASH_/, 'LB_ALG=chash'],
-    [!values.APISIX_ACTIVE_HEALTH_CHECKS, /^APISIX_ACTIVE_HEALTH_CHECK_/, 'APISIX_ACTIVE_HEALTH_CHECKS=true'],
-    [
+/** Settings that nothing reads while a switch is off: `names` while `unused`, unless a switch among `switches` is itself wrong. */
+interface Unused {
+  readonly unused: boolean;
+  readonly names: RegExp;
+  readonly needs: string;
+  readonly switches: readonly PlainName[];
+}
+
+const anyTokenLimit = ({ values, clients }: Settings) =>
+  values.ENABLE_AI_RATE_LIMIT ||
+  clients.some((each) => each.TOKENS_PER_MINUTE !== undefined || each.TOKENS_PER_DAY !== undefined);
+
+const anyLimit = (settings: Settings) =>
+  anyTokenLimit(settings) ||
+  settings.values.ENABLE_RATE_LIMIT ||
+  settings.values.ENABLE_QUOTA ||
+  settings.clients.some((each) => each.REQUESTS_PER_MINUTE !== undefined);
+
+function unusedSettings(settings: Settings): Unused[] {
+  const { values } = settings;
+  const debug = values.ENABLE_DEBUG_EXPORTER ?? values.GATEWAY_LOG_MODE === 'dev';
+  const metrics = debug || values.AZURE_MONITOR_WORKSPACE_ENDPOINT !== undefined;
+  const when = (unused: boolean, names: RegExp, needs: string, ...switches: PlainName[]): Unused => ({
+    unused,
+    names,
+    needs,
+    switches,
+  });
+  return [
+    when(values.LB_ALG !== 'chash', /^LB_HASH_/, 'LB_ALG=chash', 'LB_ALG'),
+    when(
+      !values.APISIX_ACTIVE_HEALTH_CHECKS,
+      /^APISIX_ACTIVE_HEALTH_CHECK_/,
+      'APISIX_ACTIVE_HEALTH_CHECKS=true',
+      'APISIX_ACTIVE_HEALTH_CHECKS',
+    ),
+    when(
       values.RESPONSES_AFFINITY_REDIS_HOST === undefined,
       /^RESPONSES_AFFINITY_REDIS_(?!HOST)/,
       'RESPONSES_AFFINITY_REDIS_HOST',
-    ],
-    [
+      'RESPONSES_AFFINITY_REDIS_HOST',
+    ),
+    when(
       !values.ENABLE_AI_RATE_LIMIT,
-      /^AI_RATE_LIMIT_(?!REDIS|POLICY|REJECT|STRATEGY)/,
+      /^AI_RATE_LIMIT_(?:WINDOW|HIGH|LOW|SCOPE|LIMIT)/,
       'ENABLE_AI_RATE_LIMIT=true',
-    ],
-    [values.AI_RATE_LIMIT_POLICY !== 'redis', /^AI_RATE_LIMIT_REDIS_/, 'AI_RATE_LIMIT_POLICY=redis'],
-    [!values.ENABLE_RATE_LIMIT, /^RATE_LIMIT_(?!KEY)/, 'ENABLE_RATE_LIMIT=true'],
-    [
+      'ENABLE_AI_RATE_LIMIT',
+    ),
+    when(
+      !anyTokenLimit(settings),
+      /^AI_RATE_LIMIT_(?:STRATEGY|REJECT)/,
+      'ENABLE_AI_RATE_LIMIT=true or token budgets of clients',
+      'ENABLE_AI_RATE_LIMIT',
+    ),
+    when(
+      !anyLimit(settings),
+      /^AI_RATE_LIMIT_POLICY$/,
+      'a limit to count',
+      'ENABLE_AI_RATE_LIMIT',
+      'ENABLE_RATE_LIMIT',
+      'ENABLE_QUOTA',
+    ),
+    when(
+      values.AI_RATE_LIMIT_POLICY !== 'redis',
+      /^AI_RATE_LIMIT_REDIS_/,
+      'AI_RATE_LIMIT_POLICY=redis',
+      'AI_RATE_LIMIT_POLICY',
+    ),
+    when(!values.ENABLE_RATE_LIMIT, /^RATE_LIMIT_(?!KEY)/, 'ENABLE_RATE_LIMIT=true', 'ENABLE_RATE_LIMIT'),
+    when(
       !values.ENABLE_RATE_LIMIT && !values.ENABLE_QUOTA,
       /^RATE_LIMIT_KEY$/,
       'ENABLE_RATE_LIMIT=true or ENABLE_QUOTA=true',
-    ],
-    [!values.ENABLE_QUOTA, /^QUOTA_/, 'ENABLE_QUOTA=true'],
-    [!values.ENABLE_CORS, /^CORS_/, 'ENABLE_CORS=true'],
-    [!values.ENABLE_IP_RESTRICTION, /^IP_(?:WHITE|BLACK)LIST$/, 'ENABLE_IP_RESTRICTION=true'],
-    [!values.ENABLE_OIDC, /^OIDC_/, 'ENABLE_OIDC=true'],
-    [!values.ENABLE_CACHE, /^CACHE_TTL$/, 'the cache, which is not built yet'],
-    [
+      'ENABLE_RATE_LIMIT',
+      'ENABLE_QUOTA',
+    ),
+    when(!values.ENABLE_QUOTA, /^QUOTA_/, 'ENABLE_QUOTA=true', 'ENABLE_QUOTA'),
+    when(!values.ENABLE_CORS, /^CORS_/, 'ENABLE_CORS=true', 'ENABLE_CORS'),
+    when(
+      !values.ENABLE_IP_RESTRICTION,
+      /^IP_(?:WHITE|BLACK)LIST$/,
+      'ENABLE_IP_RESTRICTION=true',
+      'ENABLE_IP_RESTRICTION',
+    ),
+    when(!values.ENABLE_OIDC, /^OIDC_/, 'ENABLE_OIDC=true', 'ENABLE_OIDC'),
+    when(!values.ENABLE_CACHE, /^CACHE_TTL$/, 'the cache, which is not built yet'),
+    when(
       values.APIM_GATEWAY_LOGS_INGEST_URI === undefined,
-      /^APIM_GATEWAY_LOGS_(?!INGEST_URI)/,
+      /^(?:APIM_GATEWAY_LOGS_(?!INGEST_URI)|APIM_GATEWAY_ID$|GATEWAY_PRODUCT_ID$)/,
       'APIM_GATEWAY_LOGS_INGEST_URI',
-    ],
-    [
+      'APIM_GATEWAY_LOGS_INGEST_URI',
+    ),
+    when(
       values.AZURE_MONITOR_WORKSPACE_ENDPOINT === undefined,
       /^PROMETHEUS_REMOTE_WRITE_/,
       'AZURE_MONITOR_WORKSPACE_ENDPOINT',
-    ],
+      'AZURE_MONITOR_WORKSPACE_ENDPOINT',
+    ),
+    when(
+      !metrics,
+      /^(?:PROMETHEUS_SCRAPE_|MODEL_PRICES$|APISIX_GATEWAY_ENDPOINT$)/,
+      'AZURE_MONITOR_WORKSPACE_ENDPOINT or ENABLE_DEBUG_EXPORTER=true',
+      'AZURE_MONITOR_WORKSPACE_ENDPOINT',
+      'ENABLE_DEBUG_EXPORTER',
+    ),
+    when(
+      values.OTEL_COLLECTOR_ENDPOINT === undefined,
+      /^OTEL_SAMPLE_RATE$/,
+      'OTEL_COLLECTOR_ENDPOINT',
+      'OTEL_COLLECTOR_ENDPOINT',
+    ),
   ];
+}
+
+/** A setting that was given although nothing reads it: often a guardrail that its owner believes to be on. */
+const settingsHaveAnEffect: Rule = (context) => {
+  const { sources, unusable, report } = context;
+  const groups = unusedSettings(context).filter(
+    ({ unused, switches }) => unused && !switches.some((each) => unusable.has(each)),
+  );
   for (const name of sources.keys()) {
-    const group = groups.find(([unused, names]) => unused && names.test(name));
-    if (group) report('SETTING_WITHOUT_EFFECT', name, { needs: group[2] });
+    const group = groups.find(({ names }) => names.test(name));
+    if (group) report('SETTING_WITHOUT_EFFECT', name, { needs: group.needs });
   }
 };
 

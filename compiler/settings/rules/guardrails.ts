@@ -1,7 +1,9 @@
 import type { PlainName } from '../declarations/index.ts';
+import { highLaneLimit } from '../effective.ts';
 import { clientVariable, type Rule } from './rule.ts';
 
-const limitsAreComplete: Rule = ({ values, given, report }) => {
+const limitsAreComplete: Rule = (context) => {
+  const { values, given, report } = context;
   const needs = (name: PlainName, because: string, example: string) => {
     if (!given(name)) report('REQUIRED_SETTING', name, { because, example });
   };
@@ -12,9 +14,12 @@ const limitsAreComplete: Rule = ({ values, given, report }) => {
   }
   if (values.AI_RATE_LIMIT_POLICY === 'redis')
     needs('AI_RATE_LIMIT_REDIS_HOST', 'AI_RATE_LIMIT_POLICY=redis needs it', 'redis.internal');
-  if (values.ENABLE_AI_RATE_LIMIT && values.AI_RATE_LIMIT_LOW_LIMIT > values.AI_RATE_LIMIT_HIGH_LIMIT) {
-    report('ABOVE_LIMIT', 'AI_RATE_LIMIT_LOW_LIMIT', {
-      other: 'AI_RATE_LIMIT_HIGH_LIMIT',
+  if (values.ENABLE_AI_RATE_LIMIT && values.AI_RATE_LIMIT_LOW_LIMIT > highLaneLimit(context)) {
+    const low = 'AI_RATE_LIMIT_LOW_LIMIT';
+    const high = 'AI_RATE_LIMIT_HIGH_LIMIT';
+    report('ABOVE_LIMIT', given(low) ? low : high, {
+      low,
+      high,
       effect: 'the low lane gets more than the high one',
     });
   }

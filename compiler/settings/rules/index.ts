@@ -16,6 +16,7 @@ export function checkRules(settings: Settings, hasVariable: (name: string) => bo
   const context: RuleContext = {
     ...settings,
     given: (name) => settings.sources.has(name),
+    usable: (name) => settings.sources.has(name) && !settings.unusable.has(name),
     hasVariable,
     report: (code, setting, args, received) =>
       diagnostics.push(diagnostic(code, { setting, source: settings.sources.get(setting), received }, args)),

@@ -118,7 +118,7 @@ describe('bad input', () => {
     ],
     [
       'a key in a variable and a file',
-      { ...GOOD, AZURE_OPENAI_KEY_0_FILE: '/dev/null' },
+      { ...GOOD, AZURE_OPENAI_KEY_0_FILE: '/etc/hostname' },
       'SECRET_GIVEN_TWICE',
       'AZURE_OPENAI_KEY_0',
     ],
@@ -160,8 +160,9 @@ describe('bad input', () => {
     [
       'is 50 MB',
       () => inFolder('big.env', Buffer.alloc(50 * 1024 * 1024, '#')),
-      'it has 52428800 bytes, more than 16777216',
+      'it has more than 4194304 bytes',
     ],
+    ['is a device', () => '/dev/zero', 'it is not a file'],
     ['has a NUL', () => inFolder('nul.env', 'A=b\0c\n'), 'NUL'],
     [
       'is a loop of links',

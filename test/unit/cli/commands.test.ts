@@ -106,7 +106,7 @@ describe('init', () => {
   test('never overwrites', () => {
     const { code, stderr } = runCli(['init', '--out', inFolder('.env', 'mine')]);
     expect(code).toBe(3);
-    expect(stderr).toContain('it exists already');
+    expect(stderr).toContain('FILE_EXISTS');
     expect(readFileSync(inFolder('.env'), 'utf8')).toBe('mine');
   });
 });

@@ -94,6 +94,28 @@ describe('--templates', () => {
     expect(existsSync(inFolder('out'))).toBe(false);
   });
 
+  test('no template gets at a secret, as a part of a text or as a key', () => {
+    const secrets = { ...GOOD, GATEWAY_SECRETS: 'inline' };
+    const consumers = (line: string) =>
+      `consumers:\n{{#each clients}}\n  - username: {{json name}}\n    ${line}\n{{/each}}\n`;
+    for (const line of [
+      'desc: {{json (concat "key " key)}}',
+      '{{json key}}: 1',
+      'plugins: {{{json key}}: 1}',
+      '"{{json key}}',
+    ]) {
+      render({ 'apisix/consumers.hbs': consumers(line) });
+      for (const format of ['text', 'json']) {
+        const { code, stdout, stderr } = runCli(
+          ['render', '--templates', inFolder('templates'), '--out', inFolder('out'), '--format', format],
+          { env: secrets },
+        );
+        expect(code, line).toBe(1);
+        expect(stdout + stderr).not.toContain('key-of-client');
+      }
+    }
+  });
+
   test('a folder that is not there, or empty, is a diagnostic', () => {
     expect(runCli(['check', '--templates', inFolder('nowhere')], { env: GOOD })).toMatchObject({
       code: 1,
