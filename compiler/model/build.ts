@@ -69,7 +69,7 @@ export function buildModel(settings: Settings): GatewayModel {
     telemetry: telemetry(settings),
     server: {
       logLevel: values.APISIX_LOG_LEVEL,
-      workers: values.GATEWAY_WORKERS,
+      workers: values.GATEWAY_WORKERS.toLowerCase(),
       maxBodySize: values.GATEWAY_MAX_BODY_SIZE,
       trustedProxies: values.GATEWAY_TRUSTED_PROXIES ?? [],
       backendHeader: values.GATEWAY_BACKEND_HEADER,
