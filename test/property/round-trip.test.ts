@@ -4,6 +4,7 @@ import { compile } from '../../compiler/compile.ts';
 import { toJson } from '../../compiler/emit/json.ts';
 import { readYaml } from '../../compiler/output/check.ts';
 import { readRendered } from '../../compiler/output/read-rendered.ts';
+import type { Secret } from '../../compiler/settings/secret.ts';
 import { goodEnvironment, HOSTILE_TEXTS } from '../support/arbitraries.ts';
 
 const plain = { text: (value: string) => value, secret: () => '' };
@@ -54,64 +55,137 @@ test('YAML 1.1 reads any JSON value back as it was', async () => {
 /** Undoes what the collector undoes: `$$` is a dollar sign. */
 const unescaped = (value: unknown): unknown => JSON.parse(JSON.stringify(value).replaceAll('$$', '$'));
 
-interface Service {
-  readonly plugins: {
-    readonly 'ai-proxy-multi': { readonly instances: readonly object[] };
-    readonly 'ai-rate-limiting': { readonly rejected_msg: string };
-  };
+/** The object without what is undefined, as it is written. */
+const written = (object: object): object => JSON.parse(JSON.stringify(object));
+
+interface Rendered {
+  readonly services: [{ readonly plugins: Readonly<Record<string, unknown>> }];
+  readonly consumers: object[];
+  readonly plugin_metadata: object[];
 }
 
 test('what is emitted reads back as the model', async () => {
   await fc.assert(
     fc.asyncProperty(goodEnvironment, async (environment) => {
       const { diagnostics, documents, model } = await compile({ environment, envFiles: [] });
-      if (!documents || !model)
+      if (!documents || !model) {
         throw new Error(JSON.stringify(diagnostics.filter(({ severity }) => severity === 'error')));
-      const inline = model.server.secrets === 'inline';
-      const apisix = (await read(documents['apisix.yaml'])) as {
-        services: [Service];
-        consumers: object[];
-        plugin_metadata: object[];
-      };
+      }
       for (const text of Object.values(documents)) expect(readRendered(text)).toBeDefined();
-      const { plugins } = apisix.services[0];
-      expect(plugins['ai-proxy-multi'].instances).toEqual(
-        model.backends.map(({ name, origin, priority, weight, credential }) => {
-          if (credential.kind !== 'api-key') throw new Error('only keys are generated');
-          const key = inline ? credential.key.reveal() : `$env://${credential.key.variable}`;
-          return {
+      const secret = (each: Secret) =>
+        model.server.secrets === 'inline' ? each.reveal() : `$env://${each.variable}`;
+      const { services, consumers, plugin_metadata } = (await read(documents['apisix.yaml'])) as Rendered;
+      const [{ plugins }] = services;
+      const { backends, clients, failover, limits, balancing, telemetry } = model;
+
+      expect(plugins['ai-proxy-multi']).toEqual(
+        written({
+          ...(balancing.algorithm === 'latency'
+            ? {}
+            : { balancer: { algorithm: balancing.algorithm, hash_on: balancing.hash?.on } }),
+          fallback_strategy: [
+            ...(failover.retryStatuses.some((each) => each < 500) ? ['http_429'] : []),
+            ...(failover.retryStatuses.some((each) => each >= 500) ? ['http_5xx'] : []),
+          ],
+          max_retries: failover.maxAttempts === undefined ? undefined : failover.maxAttempts - 1,
+          logging: { summaries: true, payloads: false },
+          instances: backends.map(({ name, origin, priority, weight, credential }) => ({
             name,
             provider: 'azure-openai',
             priority,
             weight,
-            auth: { header: { 'api-key': key } },
+            auth: credential.kind === 'api-key' ? { header: { 'api-key': secret(credential.key) } } : {},
             override: { endpoint: origin },
-          };
+          })),
         }),
       );
-      expect(plugins['ai-rate-limiting'].rejected_msg).toBe(model.limits.rejection.message);
-      expect(apisix.consumers).toEqual(
-        model.clients.map(({ name, key, lane }) => ({
-          username: name,
-          plugins: { 'azure-openai-auth': { key: inline ? key.reveal() : `$env://${key.variable}`, lane } },
-        })),
+
+      const details = backends
+        .map(({ name, region, deployments, credential }) => ({
+          name,
+          region,
+          deployments:
+            deployments && Object.fromEntries(deployments.map((each) => [each.name, each.backendName])),
+          identity:
+            credential.kind === 'entra'
+              ? { resource: credential.resource, client_id: credential.clientId }
+              : undefined,
+        }))
+        .filter(({ region, deployments, identity }) => region !== undefined || deployments || identity);
+      expect(plugins['azure-openai-proxy']).toMatchObject(
+        written({
+          timeouts: { read_ms: failover.timeouts.read },
+          retry_statuses: failover.retryStatuses,
+          ...(details.length > 0 ? { backends: details } : {}),
+          ...(balancing.algorithm === 'latency' ? { balancer: 'latency' } : {}),
+        }),
       );
-      expect(apisix.plugin_metadata[0]).toMatchObject({
-        resource: { 'service.name': model.telemetry.serviceName },
+
+      expect(plugins['ai-rate-limiting']).toMatchObject({
+        rejected_msg: limits.rejection.message,
+        rules: expect.arrayContaining([
+          expect.objectContaining({
+            count: limits.lanes?.high,
+            time_window: limits.lanes?.window,
+            header_prefix: 'high',
+          }),
+          expect.objectContaining({
+            count: limits.lanes?.low,
+            time_window: limits.lanes?.window,
+            header_prefix: 'low',
+          }),
+        ]),
       });
-      const collector = unescaped(await read(documents['otel-collector.yaml']));
-      expect(collector).toMatchObject({
+      const { rules } = plugins['ai-rate-limiting'] as { rules: { header_prefix: string }[] };
+      expect(rules.at(-1)?.header_prefix).toBe('any');
+      const prefixes = rules.map((each) => each.header_prefix);
+      expect(prefixes.includes('client-day')).toBe(clients.some((each) => each.tokensPerDay !== undefined));
+      expect(prefixes.includes('client-minute')).toBe(
+        clients.some((each) => each.tokensPerMinute !== undefined),
+      );
+      expect('limit-count' in plugins).toBe(clients.some((each) => each.requestsPerMinute !== undefined));
+
+      expect(consumers).toEqual(
+        clients.flatMap(({ name, key, secondaryKey, ...client }) => [
+          written({
+            username: name,
+            plugins: {
+              'azure-openai-auth': {
+                key: secret(key),
+                lane: client.lane,
+                models: client.models,
+                tokens_per_minute: client.tokensPerMinute,
+                tokens_per_day: client.tokensPerDay,
+                requests_per_minute: client.requestsPerMinute,
+              },
+            },
+          }),
+          ...(secondaryKey
+            ? [
+                {
+                  id: `${name}/credentials/secondary`,
+                  plugins: { 'azure-openai-auth': { key: secret(secondaryKey) } },
+                },
+              ]
+            : []),
+        ]),
+      );
+
+      expect(plugins).toMatchObject({
+        opentelemetry: {
+          sampler: { options: { root: { options: { fraction: telemetry.traces?.sampleRate } } } },
+        },
+      });
+      expect(plugin_metadata[0]).toMatchObject({ resource: { 'service.name': telemetry.serviceName } });
+      expect(unescaped(await read(documents['otel-collector.yaml']))).toMatchObject({
         exporters: {
           'prometheusremotewrite/azure': {
-            external_labels: {
-              cluster: model.telemetry.clusterName,
-              environment: model.telemetry.resource.environment,
-            },
+            external_labels: { cluster: telemetry.clusterName, environment: telemetry.resource.environment },
           },
         },
       });
     }),
-    { numRuns: 300 },
+    { numRuns: 400 },
   );
 });
 

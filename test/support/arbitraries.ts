@@ -159,48 +159,104 @@ const label = fc
 
 const name = fc.stringMatching(/^[A-Za-z0-9_-]{1,20}$/);
 
+const positive = fc.integer({ min: 1, max: 10_000_000 });
+const optional = <T>(arbitrary: fc.Arbitrary<T>) => fc.option(arbitrary, { nil: undefined });
+const distinct = <T extends string | number>(arbitrary: fc.Arbitrary<T>) =>
+  fc.uniqueArray(arbitrary, { minLength: 1, maxLength: 4 });
+
+const backend = fc.record({
+  NAME: name,
+  KEY: key,
+  WEIGHT: fc.integer({ min: 1, max: 10_000 }),
+  PRIORITY: optional(fc.nat(1_000)),
+  REGION: optional(fc.constantFrom('swedencentral', 'West Europe', 'no', '0777')),
+  DEPLOYMENTS: optional(
+    distinct(fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9._-]{0,9}(?:=[A-Za-z0-9][A-Za-z0-9._-]{0,9})?$/)),
+  ),
+  entra: fc.boolean(),
+});
+
+const client = fc.record({
+  NAME: name,
+  KEY: key,
+  KEY_SECONDARY: optional(key),
+  PRIORITY: optional(fc.constantFrom('high', 'low')),
+  MODELS: optional(distinct(fc.stringMatching(/^[A-Za-z0-9*][A-Za-z0-9.*_-]{0,9}$/))),
+  TOKENS_PER_MINUTE: optional(positive),
+  TOKENS_PER_DAY: optional(positive),
+  REQUESTS_PER_MINUTE: optional(positive),
+});
+
+const wholeGateway = fc.record({
+  AI_PROXY_READ_TIMEOUT: optional(fc.integer({ min: 1, max: 3_600 })),
+  AI_PROXY_RETRY_STATUSES: optional(distinct(fc.integer({ min: 400, max: 599 }))),
+  AI_PROXY_MAX_ATTEMPTS: optional(fc.integer({ min: 1, max: 20 })),
+  AI_RATE_LIMIT_HIGH_LIMIT: optional(positive),
+  AI_RATE_LIMIT_WINDOW_SECONDS: optional(fc.integer({ min: 1, max: 100_000 })),
+  AI_RATE_LIMIT_SCOPE: optional(fc.constantFrom('gateway', 'client')),
+  LB_ALG: optional(fc.constantFrom('roundrobin', 'chash', 'latency')),
+  OTEL_SAMPLE_RATE: optional(fc.constantFrom('0', '1', '0.000000000001', '0.5')),
+  GATEWAY_LOG_MODE: optional(fc.constantFrom('prod', 'test', 'dev')),
+});
+
+/** The variables of one group's members; a list is written with commas, what is undefined is not written. */
+const variables = (
+  prefix: string,
+  members: readonly Readonly<Record<string, unknown>>[],
+): [string, string][] =>
+  members.flatMap((fields, index) =>
+    Object.entries(fields).flatMap(([field, value]): [string, string][] =>
+      value === undefined ? [] : [[`${prefix}${field}${prefix === '' ? '' : `_${index}`}`, String(value)]],
+    ),
+  );
+
 /** An environment that is good, with hostile texts wherever a setting takes free text. */
 export const goodEnvironment = fc
   .record({
-    backends: fc.uniqueArray(fc.record({ name, key, weight: fc.integer({ min: 1, max: 10_000 }) }), {
+    backends: fc.uniqueArray(backend, {
       minLength: 1,
       maxLength: 4,
-      selector: (each) => each.name.toLowerCase(),
+      selector: (each) => each.NAME.toLowerCase(),
     }),
-    clients: fc.uniqueArray(fc.record({ name, key }), {
-      minLength: 1,
-      maxLength: 4,
-      selector: (each) => each.name,
-    }),
+    clients: fc.uniqueArray(client, { minLength: 1, maxLength: 4, selector: (each) => each.NAME }),
     labels: fc.tuple(label, label, label, label),
     secrets: fc.constantFrom('reference', 'inline'),
+    gateway: wholeGateway,
   })
-  .filter(
-    ({ backends, clients }) =>
-      new Set([...backends, ...clients].map((each) => each.key)).size === backends.length + clients.length,
+  .filter(({ clients }) => {
+    const keys = clients.flatMap((each) => [each.KEY, each.KEY_SECONDARY ?? []].flat());
+    return new Set(keys).size === keys.length;
+  })
+  .filter(({ backends }) =>
+    backends.every(
+      ({ DEPLOYMENTS = [] }) =>
+        new Set(DEPLOYMENTS.map((each) => each.split('=')[0])).size === DEPLOYMENTS.length,
+    ),
   )
-  .map(({ backends, clients, labels: [service, environment, cluster, message], secrets }) => ({
-    GATEWAY_SECRETS: secrets,
-    GATEWAY_REQUIRE_AUTH: 'true',
-    OTEL_SERVICE_NAME: service,
-    ENVIRONMENT: environment,
-    CLUSTER_NAME: cluster,
-    OTEL_COLLECTOR_ENDPOINT: '127.0.0.1:4318',
-    AZURE_MONITOR_WORKSPACE_ENDPOINT: 'https://workspace.example.com',
-    ENABLE_AI_RATE_LIMIT: 'true',
-    AI_RATE_LIMIT_REJECT_MESSAGE: message,
-    ...Object.fromEntries(
-      backends.flatMap((each, index) => [
-        [`AZURE_OPENAI_ENDPOINT_${index}`, `https://resource-${index}.openai.azure.com`],
-        [`AZURE_OPENAI_NAME_${index}`, each.name],
-        [`AZURE_OPENAI_KEY_${index}`, each.key],
-        [`AZURE_OPENAI_WEIGHT_${index}`, String(each.weight)],
+  .map(({ backends, clients, labels: [service, environment, cluster, message], secrets, gateway }) =>
+    Object.fromEntries([
+      ...variables('', [
+        {
+          GATEWAY_SECRETS: secrets,
+          GATEWAY_REQUIRE_AUTH: 'true',
+          OTEL_SERVICE_NAME: service,
+          ENVIRONMENT: environment,
+          CLUSTER_NAME: cluster,
+          OTEL_COLLECTOR_ENDPOINT: '127.0.0.1:4318',
+          AZURE_MONITOR_WORKSPACE_ENDPOINT: 'https://workspace.example.com',
+          ENABLE_AI_RATE_LIMIT: 'true',
+          AI_RATE_LIMIT_REJECT_MESSAGE: message,
+          ...gateway,
+        },
       ]),
-    ),
-    ...Object.fromEntries(
-      clients.flatMap((each, index) => [
-        [`GATEWAY_CLIENT_NAME_${index}`, each.name],
-        [`GATEWAY_CLIENT_KEY_${index}`, each.key],
-      ]),
-    ),
-  }));
+      ...variables(
+        'AZURE_OPENAI_',
+        backends.map(({ entra, KEY, ...fields }, index) => ({
+          ENDPOINT: `https://resource-${index}.openai.azure.com`,
+          ...(entra ? { AUTH_MODE: 'entra' } : { KEY }),
+          ...fields,
+        })),
+      ),
+      ...variables('GATEWAY_CLIENT_', clients),
+    ]),
+  );

@@ -4,7 +4,10 @@ import { apiKey, boolean, cidr, list, oneOf, size, text } from '../types.ts';
 const section = 'Gateway';
 const PROXY = 'apisix.yaml: services[].plugins.azure-openai-proxy';
 
-const workers = text('a whole number from 1 to 256, or auto', /^(?:[aA][uU][tT][oO]|[1-9]\d?|1\d\d|2[0-4]\d|25[0-6])$/);
+const workers = text(
+  'a whole number from 1 to 256, or auto',
+  /^(?:[aA][uU][tT][oO]|[1-9]\d?|1\d\d|2[0-4]\d|25[0-6])$/,
+);
 
 export const gatewaySettings = {
   GATEWAY_REQUIRE_AUTH: setting(boolean(), {
