@@ -4,7 +4,6 @@
  * V8 itself refuses the cache of another bundle or another Node; the bundle then starts without it.
  */
 const { readFileSync, writeFileSync } = require('node:fs');
-const { createRequire } = require('node:module');
 const { dirname, join } = require('node:path');
 const { Script } = require('node:vm');
 
@@ -22,9 +21,7 @@ function readCache() {
 // The bundle is ASCII, which is read faster as latin1.
 const script = new Script(readFileSync(filename, 'latin1'), { filename, cachedData: readCache() });
 const bundle = { exports: {} };
-script
-  .runInThisContext()
-  .call(bundle.exports, bundle.exports, createRequire(filename), bundle, filename, dirname(filename));
+script.runInThisContext().call(bundle.exports, bundle.exports, require, bundle, filename, dirname(filename));
 
 // Set by the build alone, after a run that has used what a render uses.
 if (process.env.GENAI_GATEWAY_BUILD === 'code-cache') {

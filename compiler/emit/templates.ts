@@ -77,12 +77,18 @@ function named(name: string, template: TemplateDelegate): TemplateDelegate {
   return Object.assign(wrapped, template);
 }
 
-const ours: Readonly<Record<string, TemplateDelegate>> = Object.fromEntries(
-  Object.entries(precompiled).map(([name, specification]) => [
-    name,
-    named(name, environment.template(specification as TemplateSpecification)),
-  ]),
-);
+/** Our templates, each made when it is first used: most gateways use half of them. */
+const ours: Record<string, TemplateDelegate> = {};
+for (const [name, specification] of Object.entries(precompiled)) {
+  let made: TemplateDelegate | undefined;
+  Object.defineProperty(ours, name, {
+    enumerable: true,
+    get: () => {
+      made ??= named(name, environment.template(specification as TemplateSpecification));
+      return made;
+    },
+  });
+}
 
 /**
  * A document as text. Pure: the same view, encoding and overrides give the same bytes.

@@ -14,8 +14,8 @@ import {
   readFileSync,
   realpathSync,
   renameSync,
-  rmSync,
   statSync,
+  unlinkSync,
   writeSync,
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
@@ -82,7 +82,7 @@ class Locked extends Error {}
 
 function lock(folder: string): () => void {
   const path = join(folder, LOCK);
-  const release = () => rmSync(path, { force: true });
+  const release = () => remove(path);
   for (const started = Date.now(); ; ) {
     try {
       closeSync(openSync(path, 'wx', 0o600));
@@ -101,7 +101,7 @@ function lock(folder: string): () => void {
 function removeLeftOvers(folder: string): void {
   for (const file of readdirSync(folder)) {
     if (DOCUMENT_NAMES.some((name) => file.startsWith(`.${name}.`)) && /\.(?:new|old)$/.test(file))
-      rmSync(join(folder, file));
+      remove(join(folder, file));
   }
 }
 
@@ -162,14 +162,23 @@ function replaceAll(
   } catch (error) {
     for (const each of replacements.filter(({ renamed }) => renamed)) {
       if (each.old) renameSync(each.backup, each.target);
-      else rmSync(each.target, { force: true });
+      else remove(each.target);
     }
     throw error;
   } finally {
     for (const { temporary, backup } of replacements) {
-      rmSync(temporary, { force: true });
-      rmSync(backup, { force: true });
+      remove(temporary);
+      remove(backup);
     }
+  }
+}
+
+/** Removes a file that may not be there; rmSync would load more of Node than all the rest of this needs. */
+function remove(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
 }
 

@@ -173,9 +173,9 @@ function parseValue(name: string, given: Given, inline: boolean, diagnostics: Di
       );
     if (!inline && value !== given.value) return invalid(diagnostic('SECRET_SURROUNDED_BY_SPACE', place, {}));
   }
-  const parsed = declaration.type.schema.safeParse(value);
-  if (!parsed.success) {
-    const issue = parsed.error.issues.find((each) => each.code === 'custom')?.message;
+  const parsed = declaration.type.parse(value);
+  if ('issue' in parsed) {
+    const { issue } = parsed;
     return invalid(
       diagnostic(
         'INVALID_VALUE',
@@ -190,10 +190,10 @@ function parseValue(name: string, given: Given, inline: boolean, diagnostics: Di
   }
   if (declaration.sensitive && given.quoted && !inline)
     diagnostics.push(diagnostic('SECRET_QUOTED', place, {}));
-  reportHistory(name, declaration, value, parsed.data, place, diagnostics);
+  reportHistory(name, declaration, value, parsed.value, place, diagnostics);
   return declaration.sensitive
-    ? new Secret(name, parsed.data as string, fromFile ? 'file' : 'variable')
-    : parsed.data;
+    ? new Secret(name, parsed.value as string, fromFile ? 'file' : 'variable')
+    : parsed.value;
 }
 
 function hasLineBreak(value: string): boolean {

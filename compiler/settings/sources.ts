@@ -82,7 +82,8 @@ function readText(path: string, maxBytes: number): { text: string } | { reason: 
     if (stats.size > maxBytes) return tooLarge;
     const chunks: Buffer[] = [];
     for (let total = 0; total <= maxBytes; ) {
-      const chunk = Buffer.allocUnsafe(64 * 1024);
+      // A file tells its size, a pipe does not; one byte more finds the end in the same read.
+      const chunk = Buffer.allocUnsafe(total === 0 && stats.size > 0 ? stats.size + 1 : 64 * 1024);
       const length = readSync(file, chunk);
       if (length === 0) return { text: Buffer.concat(chunks).toString('utf8') };
       chunks.push(chunk.subarray(0, length));

@@ -1,14 +1,22 @@
 /**
- * The value types that settings are declared with. Each is a zod schema from the trimmed, non-empty text of a
- * variable to its value, and the words for "what was expected". Text is never coerced: what does not match is an issue.
+ * The value types that settings are declared with: from the trimmed, non-empty text of a variable to its value, with
+ * the words for "what was expected". Text is never coerced: what does not match is an issue.
  */
 import * as z from 'zod/mini';
 
+/** What a text comes to: a value, or an issue, in words where they say more than "expected …". */
+export type Parsed<T> = { readonly value: T } | Issue;
+
+interface Issue {
+  readonly issue: string | undefined;
+}
+
 export interface ValueType<T> {
-  /** Made when it is first asked for: a start parses a few settings out of hundreds. */
-  readonly schema: z.ZodMiniType<T, string>;
   /** Completes the sentence "expected …". */
   readonly expected: string;
+  /** The texts that may be values, as far as a pattern can tell; for JSON Schema. */
+  readonly schema: z.ZodMiniType<string, string>;
+  parse(text: string): Parsed<T>;
   /** The value as a user would write it. */
   format(value: T): string;
 }
@@ -16,51 +24,41 @@ export interface ValueType<T> {
 /** The type of the value that a ValueType parses to. */
 export type ValueOf<V> = V extends ValueType<infer T> ? T : never;
 
-type Issue = { readonly issue: string };
-
-class LazyType<T> implements ValueType<T> {
-  readonly expected: string;
-  readonly #make: () => z.ZodMiniType<T, string>;
-  readonly #format: (value: T) => string;
-  #made: z.ZodMiniType<T, string> | undefined;
-
-  constructor(expected: string, make: () => z.ZodMiniType<T, string>, format: (value: T) => string = String) {
-    this.expected = expected;
-    this.#make = make;
-    this.#format = format;
-  }
-
-  format(value: T): string {
-    return this.#format(value);
-  }
-
-  get schema(): z.ZodMiniType<T, string> {
-    this.#made ??= this.#make();
-    return this.#made;
-  }
-}
-
-/** A type whose parser answers with a value, or with an issue that says more than "expected …" can. */
+/**
+ * A type of texts that match a pattern, which `read` takes apart. A render parses a dozen of hundreds of settings:
+ * patterns are made, and zod's schemas beside them, when they are asked for.
+ */
 function custom<T>(
   expected: string,
-  parse: (text: string) => T | Issue,
+  read: (text: string) => T | Issue,
   pattern?: RegExp | (() => RegExp),
-  format?: (value: T) => string,
+  format: (value: T) => string = String,
 ): ValueType<T> {
-  const transform = () =>
-    z.transform((text: string, context): T => {
-      const result = parse(text);
-      if (isIssue(result)) {
-        context.issues.push({ code: 'custom', message: result.issue, input: text });
-        return z.NEVER;
-      }
-      return result;
-    });
-  return new LazyType(
+  const made = () => (typeof pattern === 'function' ? pattern() : pattern);
+  return {
     expected,
-    () => z.pipe(matching(typeof pattern === 'function' ? pattern() : pattern), transform()),
     format,
-  );
+    get schema() {
+      return matching(made());
+    },
+    parse: (text) => {
+      if (made()?.test(text) === false) return { issue: undefined };
+      const result = read(text);
+      return isIssue(result) ? result : { value: result };
+    },
+  };
+}
+
+/** A type of texts that one of zod's own schemas takes. */
+function known(expected: string, schema: () => z.ZodMiniType<string, string>): ValueType<string> {
+  return {
+    expected,
+    format: String,
+    get schema() {
+      return schema();
+    },
+    parse: (text) => (schema().safeParse(text).success ? { value: text } : { issue: undefined }),
+  };
 }
 
 function isIssue(value: unknown): value is Issue {
@@ -71,7 +69,7 @@ const matching = (pattern: RegExp | undefined) => (pattern ? z.string().check(z.
 
 /** Free text, or text of a pattern. */
 export function text(expected: string, pattern?: RegExp): ValueType<string> {
-  return new LazyType(expected, () => matching(pattern));
+  return custom(expected, (value) => value, pattern);
 }
 
 /** Exactly one of some words, in any case; JSON Schema knows no flag for that. */
@@ -195,13 +193,13 @@ export function list<T>(
     const seen = new Set<string>();
     for (const part of value.split(',').map((each) => each.trim())) {
       if (part === '') return { issue: 'an item of the list is empty' };
-      const parsed = item.schema.safeParse(part);
+      const parsed = item.parse(part);
       // By its place: the text of an item may hold what must not be shown, a password in a URL say.
-      if (!parsed.success) return { issue: `item ${items.length + 1} is not ${item.expected}` };
-      const key = identity(parsed.data);
+      if (isIssue(parsed)) return { issue: `item ${items.length + 1} is not ${item.expected}` };
+      const key = identity(parsed.value);
       if (seen.has(key)) return { issue: `item ${items.length + 1} stands in the list twice` };
       seen.add(key);
-      items.push(parsed.data);
+      items.push(parsed.value);
     }
     return items;
   };
@@ -211,7 +209,7 @@ export function list<T>(
 
 /** An IP address or a CIDR range, v4 or v6. */
 export function cidr(): ValueType<string> {
-  return new LazyType('an IP address or CIDR range such as 10.0.0.0/8', () =>
+  return known('an IP address or CIDR range such as 10.0.0.0/8', () =>
     // APISIX takes no IPv4 within IPv6.
     z.union([z.ipv4(), z.cidrv4(), z.ipv6().check(z.regex(/^[^.]*$/)), z.cidrv6().check(z.regex(/^[^.]*$/))]),
   );
@@ -254,7 +252,7 @@ export function hostPort(): ValueType<string> {
 
 /** A host name or IP address. */
 export function host(): ValueType<string> {
-  return new LazyType('a host name or IP address', () =>
+  return known('a host name or IP address', () =>
     z.union([matching(/^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])$/), z.ipv6()]),
   );
 }

@@ -2,8 +2,8 @@ import { describe, expect, test } from 'vitest';
 import * as types from '../../compiler/settings/types.ts';
 
 const parse = <T>(type: types.ValueType<T>, text: string): T | 'refused' => {
-  const result = type.schema.safeParse(text);
-  return result.success ? result.data : 'refused';
+  const result = type.parse(text);
+  return 'value' in result ? result.value : 'refused';
 };
 
 describe.each<[string, types.ValueType<unknown>, Record<string, unknown>]>([
