@@ -7,8 +7,20 @@ import { SCENARIO_NAMES, type ScenarioName } from './commands/scenarios.ts';
 import { type CommonOptions, EXIT, type Terminal } from './commands/terminal.ts';
 import { REPORT_FORMATS } from './diagnostics/formats.ts';
 
-/** The program. Every action ends by telling `exit` its code; nothing in here ends the process. */
-export function createProgram(terminal: Terminal, exit: (code: number) => void): Command {
+const COMMAND_NAMES = [
+  'render',
+  'check',
+  'preview',
+  'explain',
+  'init',
+  'schema',
+  'docs',
+  'completion',
+] as const;
+type CommandName = (typeof COMMAND_NAMES)[number];
+
+/** The program, with all of its commands or one alone. Every action ends by telling `exit` its code; nothing in here ends the process. */
+export function createProgram(terminal: Terminal, exit: (code: number) => void, only?: CommandName): Command {
   const program = new Command('genai-gateway')
     .description('Compiles environment settings into an Azure OpenAI gateway on Apache APISIX.')
     .version(PACKAGE_VERSION)
@@ -45,110 +57,119 @@ Examples:
   const withTemplates = (each: Command) =>
     each.option('--templates <dir>', 'use the .hbs files there in place of those of the same name', notEmpty);
 
-  withTemplates(
-    withSettings(
-      command(
-        'render',
-        'Validate the settings, then write config.yaml, apisix.yaml and otel-collector.yaml.',
-        `  genai-gateway render --out rendered
+  const definitions: Readonly<Record<CommandName, () => Command>> = {
+    render: () =>
+      withTemplates(
+        withSettings(
+          command(
+            'render',
+            'Validate the settings, then write config.yaml, apisix.yaml and otel-collector.yaml.',
+            `  genai-gateway render --out rendered
   genai-gateway render --env-file base.env --env-file prod.env --out rendered --strict`,
-      ).requiredOption('--out <dir>', 'folder to write to; made when missing', notEmpty),
-    ),
-  ).action(async (options: CommonOptions & { out: string }) => exit(await render(options, terminal)));
-
-  withTemplates(
-    withSettings(
-      command(
-        'check',
-        'Validate only; the findings go to stdout.',
-        `  genai-gateway check --env-file .env
+          ).requiredOption('--out <dir>', 'folder to write to; made when missing', notEmpty),
+        ),
+      ).action(async (options: CommonOptions & { out: string }) => exit(await render(options, terminal))),
+    check: () =>
+      withTemplates(
+        withSettings(
+          command(
+            'check',
+            'Validate only; the findings go to stdout.',
+            `  genai-gateway check --env-file .env
   genai-gateway check --env-file .env --strict --format github
   genai-gateway check --env-file .env --format sarif > findings.sarif`,
-      ),
-    ),
-  ).action(async (options: CommonOptions) => exit(await check(options, terminal)));
-
-  withTemplates(
-    withSettings(
-      command(
-        'preview',
-        'Print what would be written, secrets as references or redacted.',
-        `  genai-gateway preview --env-file .env
+          ),
+        ),
+      ).action(async (options: CommonOptions) => exit(await check(options, terminal))),
+    preview: () =>
+      withTemplates(
+        withSettings(
+          command(
+            'preview',
+            'Print what would be written, secrets as references or redacted.',
+            `  genai-gateway preview --env-file .env
   genai-gateway preview collector --env-file .env
   genai-gateway preview model --env-file .env | jq .backends`,
-      ).addArgument(
-        new Argument('[what]', 'a document, or a stage before it').choices(PREVIEWS).default('apisix'),
-      ),
-    ),
-  ).action(async (what: Preview, options: CommonOptions) => exit(await preview(what, options, terminal)));
-
-  withOutput(
-    command(
-      'explain',
-      'Tell about one setting: meaning, type, default, where its value came from, what it becomes.',
-      `  genai-gateway explain AZURE_OPENAI_WEIGHT_0 --env-file .env
+          ).addArgument(
+            new Argument('[what]', 'a document, or a stage before it').choices(PREVIEWS).default('apisix'),
+          ),
+        ),
+      ).action(async (what: Preview, options: CommonOptions) => exit(await preview(what, options, terminal))),
+    explain: () =>
+      withOutput(
+        command(
+          'explain',
+          'Tell about one setting: meaning, type, default, where its value came from, what it becomes.',
+          `  genai-gateway explain AZURE_OPENAI_WEIGHT_0 --env-file .env
   genai-gateway explain LB_ALG`,
-    )
-      .argument('<name>', 'a setting, with or without index')
-      .option('-e, --env-file <file>', 'read variables from a file; repeatable, later files win', collect),
-    ['text', 'json'],
-  ).action(async (name: string, options: CommonOptions) => {
-    const { explain } = await import('./commands/explain.ts');
-    exit(await explain(name, options, terminal));
-  });
-
-  withOutput(
-    command(
-      'init',
-      'Print a commented env file for a scenario, or write it to a new file.',
-      `  genai-gateway init --scenario multi-region
+        )
+          .argument('<name>', 'a setting, with or without index')
+          .option(
+            '-e, --env-file <file>',
+            'read variables from a file; repeatable, later files win',
+            collect,
+          ),
+        ['text', 'json'],
+      ).action(async (name: string, options: CommonOptions) => {
+        const { explain } = await import('./commands/explain.ts');
+        exit(await explain(name, options, terminal));
+      }),
+    init: () =>
+      withOutput(
+        command(
+          'init',
+          'Print a commented env file for a scenario, or write it to a new file.',
+          `  genai-gateway init --scenario multi-region
   genai-gateway init --scenario ptu-spillover --out .env`,
-    )
-      .addOption(new Option('--scenario <name>', 'which example').choices(SCENARIO_NAMES).default('minimal'))
-      .option('--out <file>', 'write to this file, which must not exist', notEmpty),
-  ).action(async (options: CommonOptions & { scenario: ScenarioName; out?: string }) => {
-    const { init } = await import('./commands/init.ts');
-    exit(await init(options.scenario, options, terminal));
-  });
-
-  command(
-    'schema',
-    'Print the JSON Schema of the settings.',
-    '  genai-gateway schema > settings.schema.json',
-  ).action(async () => {
-    const { settingsJsonSchema } = await import('./settings/json-schema.ts');
-    terminal.out(`${JSON.stringify(settingsJsonSchema(), null, 2)}\n`);
-    exit(EXIT.ok);
-  });
-
-  command(
-    'docs',
-    'Print the reference of all settings as Markdown, or as an env file.',
-    `  genai-gateway docs > settings.md
+        )
+          .addOption(
+            new Option('--scenario <name>', 'which example').choices(SCENARIO_NAMES).default('minimal'),
+          )
+          .option('--out <file>', 'write to this file, which must not exist', notEmpty),
+      ).action(async (options: CommonOptions & { scenario: ScenarioName; out?: string }) => {
+        const { init } = await import('./commands/init.ts');
+        exit(await init(options.scenario, options, terminal));
+      }),
+    schema: () =>
+      command(
+        'schema',
+        'Print the JSON Schema of the settings.',
+        '  genai-gateway schema > settings.schema.json',
+      ).action(async () => {
+        const { settingsJsonSchema } = await import('./settings/json-schema.ts');
+        terminal.out(`${JSON.stringify(settingsJsonSchema(), null, 2)}\n`);
+        exit(EXIT.ok);
+      }),
+    docs: () =>
+      command(
+        'docs',
+        'Print the reference of all settings as Markdown, or as an env file.',
+        `  genai-gateway docs > settings.md
   genai-gateway docs env-example > .env.example`,
-  )
-    .addArgument(
-      new Argument('[page]', 'which page').choices(['reference', 'env-example']).default('reference'),
-    )
-    .action(async (page: string) => {
-      const { envExample, settingsReference } = await import('./settings/reference.ts');
-      terminal.out(page === 'reference' ? settingsReference() : envExample());
-      exit(EXIT.ok);
-    });
-
-  command(
-    'completion',
-    'Print a completion script for a shell.',
-    `  source <(genai-gateway completion bash)
+      )
+        .addArgument(
+          new Argument('[page]', 'which page').choices(['reference', 'env-example']).default('reference'),
+        )
+        .action(async (page: string) => {
+          const { envExample, settingsReference } = await import('./settings/reference.ts');
+          terminal.out(page === 'reference' ? settingsReference() : envExample());
+          exit(EXIT.ok);
+        }),
+    completion: () =>
+      command(
+        'completion',
+        'Print a completion script for a shell.',
+        `  source <(genai-gateway completion bash)
   genai-gateway completion fish | source`,
-  )
-    .addArgument(new Argument('<shell>', 'which shell').choices(SHELLS))
-    .action(async (shell: Shell) => {
-      const { completionScript } = await import('./commands/completion.ts');
-      terminal.out(completionScript(shell, program));
-      exit(EXIT.ok);
-    });
-
+      )
+        .addArgument(new Argument('<shell>', 'which shell').choices(SHELLS))
+        .action(async (shell: Shell) => {
+          const { completionScript } = await import('./commands/completion.ts');
+          terminal.out(completionScript(shell, program));
+          exit(EXIT.ok);
+        }),
+  };
+  for (const name of only === undefined ? COMMAND_NAMES : [only]) definitions[name]();
   return program;
 }
 
@@ -162,9 +183,15 @@ function notEmpty(value: string): string {
 /** Runs the program on arguments without `node` and the script's path; the exit code. */
 export async function run(args: readonly string[], terminal: Terminal): Promise<number> {
   let code: number = EXIT.usage;
-  const program = createProgram(terminal, (given) => {
-    code = given;
-  });
+  // A command that is named needs no other one to be made, but for the list of all.
+  const only = COMMAND_NAMES.find((name) => name === args[0] && name !== 'completion');
+  const program = createProgram(
+    terminal,
+    (given) => {
+      code = given;
+    },
+    only,
+  );
   try {
     await program.parseAsync(args, { from: 'user' });
     return code;

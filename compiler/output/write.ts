@@ -157,7 +157,6 @@ function replaceAll(
       at.path = path;
       chmodSync(path, mode);
     }
-    for (const each of new Set(replacements.map(({ target }) => dirname(target)))) syncFolder(each);
     return outcomes;
   } catch (error) {
     for (const each of replacements.filter(({ renamed }) => renamed)) {
@@ -225,17 +224,5 @@ function keepOwner(file: number, { uid, gid }: OldFile, mode: number): void {
   } catch (error) {
     // What everyone may read needs no owner.
     if ((mode & 0o004) === 0) throw error;
-  }
-}
-
-/** Makes the renames last over a crash, where the file system can sync a folder. */
-function syncFolder(folder: string): void {
-  const handle = openSync(folder, 'r');
-  try {
-    fsyncSync(handle);
-  } catch {
-    // Some network file systems refuse; the files themselves are synced.
-  } finally {
-    closeSync(handle);
   }
 }
