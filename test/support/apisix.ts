@@ -19,6 +19,8 @@ export const CONTAINER_TIMEOUT_MS = 90_000;
 
 // Ryuk is a second image to pull, and every container here is stopped by the test that started it.
 process.env.TESTCONTAINERS_RYUK_DISABLED ??= 'true';
+// Ports are published on loopback; within a container testcontainers would look for them at Docker's gateway.
+process.env.TESTCONTAINERS_HOST_OVERRIDE ??= '127.0.0.1';
 
 export type Availability =
   | { readonly available: true }
