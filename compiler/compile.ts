@@ -69,6 +69,7 @@ function withoutSecrets(
   diagnostics: readonly Diagnostic[],
   { values, backends, clients }: Settings,
 ): Diagnostic[] {
+  if (diagnostics.length === 0) return [];
   const secrets = [values, ...backends, ...clients]
     .flatMap((group) => Object.values<unknown>({ ...group }))
     .filter((value) => value instanceof Secret)

@@ -9,7 +9,7 @@ import {
   plainSettings,
 } from './declarations/index.ts';
 
-export const MAX_INDEX = 9999;
+const MAX_INDEX = 9999;
 
 export type KnownName =
   | { readonly kind: 'plain'; readonly name: PlainName; readonly declaration: Declaration }
@@ -27,8 +27,8 @@ export type NameVerdict =
   /** `NAME_FILE` of a sensitive setting. */
   | { readonly is: 'secret-file'; readonly known: KnownName }
   | { readonly is: 'wrong-case'; readonly declared: string }
-  | { readonly is: 'wrong-index'; readonly canonical?: string }
-  | { readonly is: 'unknown'; readonly nearest?: string; readonly note?: string }
+  | { readonly is: 'wrong-index'; readonly canonical: string | undefined }
+  | { readonly is: 'unknown'; readonly nearest: string | undefined; readonly note?: string }
   | { readonly is: 'foreign' };
 
 /** Names that begin like ours are reported when they are not declared. */
@@ -89,17 +89,14 @@ function findExact(name: string): KnownName | { readonly canonical: string | und
 export function resolveName(name: string): NameVerdict {
   const exact = findExact(name);
   if (exact) {
-    if ('kind' in exact) return { is: 'setting', known: exact };
-    return exact.canonical === undefined
-      ? { is: 'wrong-index' }
+    return 'kind' in exact
+      ? { is: 'setting', known: exact }
       : { is: 'wrong-index', canonical: exact.canonical };
   }
   if (name.endsWith('_FILE')) {
     const base = findExact(name.slice(0, -'_FILE'.length));
     if (base && !('kind' in base)) {
-      return base.canonical === undefined
-        ? { is: 'wrong-index' }
-        : { is: 'wrong-index', canonical: `${base.canonical}_FILE` };
+      return { is: 'wrong-index', canonical: base.canonical && `${base.canonical}_FILE` };
     }
     if (base) {
       if (base.declaration.sensitive) return { is: 'secret-file', known: base };
@@ -114,8 +111,7 @@ export function resolveName(name: string): NameVerdict {
       : { is: 'foreign' };
   }
   if (!OUR_PREFIXES.test(name) || FOREIGN.has(name) || SERVICE_LINK.test(name)) return { is: 'foreign' };
-  const nearest = nearestName(name);
-  return nearest === undefined ? { is: 'unknown' } : { is: 'unknown', nearest };
+  return { is: 'unknown', nearest: nearestName(name) };
 }
 
 /** Longer than any name of ours could be misspelt, and short enough to compare. */

@@ -21,9 +21,6 @@ export interface ValueType<T> {
   format(value: T): string;
 }
 
-/** The type of the value that a ValueType parses to. */
-export type ValueOf<V> = V extends ValueType<infer T> ? T : never;
-
 /**
  * A type of texts that match a pattern, which `read` takes apart. A render parses a dozen of hundreds of settings:
  * patterns are made, and zod's schemas beside them, when they are asked for.

@@ -1,6 +1,6 @@
 import { backendFields } from '../declarations/index.ts';
 import { backendAuthMode, backendName } from '../effective.ts';
-import { backendVariable, type Rule } from './rule.ts';
+import { backendVariable, firstWith, type Rule } from './rule.ts';
 
 const atLeastOneBackend: Rule = ({ backends, hasVariable, report }) => {
   if (backends.length === 0)
@@ -66,9 +66,8 @@ const backendNamesAreUnique: Rule = ({ backends, report }) => {
   for (const backend of backends) {
     const name = backendName(backend);
     const variable = backendVariable('NAME', backend);
-    const other = seen.get(name.toLowerCase());
+    const other = firstWith(seen, name.toLowerCase(), variable);
     if (other !== undefined) report('DUPLICATE_NAME', variable, { other, name });
-    else seen.set(name.toLowerCase(), variable);
   }
 };
 
@@ -78,9 +77,8 @@ const backendsAreDifferentResources: Rule = ({ backends, report }) => {
     if (!backend.ENDPOINT) continue;
     const variable = backendVariable('ENDPOINT', backend);
     const identity = `${backend.ENDPOINT.origin} ${backend.KEY?.reveal() ?? `entra ${backend.MSI_CLIENT_ID ?? ''}`}`;
-    const other = seen.get(identity);
+    const other = firstWith(seen, identity, variable);
     if (other !== undefined) report('DUPLICATE_BACKEND', variable, { other });
-    else seen.set(identity, variable);
   }
 };
 

@@ -1,6 +1,6 @@
 import { clientFields } from '../declarations/index.ts';
 import type { Secret } from '../secret.ts';
-import { clientVariable, type Rule } from './rule.ts';
+import { clientVariable, firstWith, type Rule } from './rule.ts';
 
 const clientsAreContiguous: Rule = ({ clients, report }) => {
   const last = clients.at(-1);
@@ -29,9 +29,8 @@ const clientNamesAreUnique: Rule = ({ clients, report }) => {
   for (const client of clients) {
     if (client.NAME === undefined) continue;
     const variable = clientVariable('NAME', client);
-    const other = seen.get(client.NAME);
+    const other = firstWith(seen, client.NAME, variable);
     if (other !== undefined) report('DUPLICATE_NAME', variable, { other, name: client.NAME });
-    else seen.set(client.NAME, variable);
   }
 };
 
@@ -41,9 +40,8 @@ const clientKeysAreUniqueAndLong: Rule = ({ clients, values, report }) => {
   const seen = new Map<string, string>();
   const check = (variable: string, key: Secret | undefined) => {
     if (!key) return;
-    const other = seen.get(key.reveal());
+    const other = firstWith(seen, key.reveal(), variable);
     if (other !== undefined) report('DUPLICATE_CLIENT_KEY', variable, { other });
-    else seen.set(key.reveal(), variable);
     if (key.length < MIN_KEY_LENGTH) report('SHORT_CLIENT_KEY', variable, { length: key.length });
   };
   check('GATEWAY_CLIENT_KEY', values.GATEWAY_CLIENT_KEY);

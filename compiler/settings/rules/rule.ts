@@ -29,3 +29,10 @@ export const backendVariable = (field: keyof typeof backendFields, { index }: Ba
 /** The variable of a client's field. */
 export const clientVariable = (field: keyof typeof clientFields, { index }: ClientValues): string =>
   `${indexedGroups.clients.prefix}${field}_${index}`;
+
+/** The variable that was first with a key, or undefined, and this one is first from now on. */
+export function firstWith(seen: Map<string, string>, key: string, variable: string): string | undefined {
+  const first = seen.get(key);
+  if (first === undefined) seen.set(key, variable);
+  return first;
+}
