@@ -1,0 +1,102 @@
+--- Gives every error that the gateway itself makes the OpenAI shape and its Retry-After, whichever
+-- plugin made it, nginx's own included; and answers what no route takes.
+
+local core = require("apisix.core")
+local errors = require("genai.errors")
+local ngx = ngx
+local pairs = pairs
+local tonumber = tonumber
+local type = type
+local lower = string.lower
+local max = math.max
+
+local plugin_name = "azure-openai-errors"
+
+local DEFAULT_RETRY_MS = 1000
+
+
+local schema = {
+    type = "object",
+    properties = {
+        not_found = { type = "boolean" },
+    },
+    additionalProperties = false,
+}
+
+
+local _M = {
+    version = 0.1,
+    -- before any plugin that could end a request
+    priority = 24000,
+    name = plugin_name,
+    schema = schema,
+}
+
+
+function _M.check_schema(conf)
+    return core.schema.check(schema, conf)
+end
+
+
+-- Milliseconds until the limits that refused a request let it pass again, as the limiters tell in
+-- headers like X-RateLimit-Reset and X-AI-high-RateLimit-Reset; nil where none did.
+local function limiter_reset_ms()
+    local longest
+    local headers = ngx.resp.get_headers(0)
+    for name, value in pairs(headers) do
+        local prefix = lower(name):match("^(x%-.*ratelimit%-)reset$")
+        if prefix and tonumber(headers[prefix .. "remaining"]) == 0 then
+            local seconds = tonumber(value)
+            longest = seconds and max(seconds, longest or 0) or longest
+        end
+    end
+    return longest and longest * 1000
+end
+
+
+-- Called by APISIX for every answer that a plugin ends a request with.
+local function shape(code, body, headers)
+    if not code or code < 400 then
+        return code, body, headers
+    end
+
+    local content_type = ngx.header["Content-Type"]
+    if type(content_type) == "string" and content_type ~= "application/json" then
+        ngx.header["Content-Type"] = nil
+    end
+    headers = headers or {}
+    headers["Content-Type"] = "application/json"
+    if errors.is_retryable(code) and not ngx.header["Retry-After"] then
+        headers["Retry-After"], headers["retry-after-ms"] =
+            errors.retry_after(limiter_reset_ms() or DEFAULT_RETRY_MS)
+    end
+    return code, errors.shaped(code, body), headers
+end
+
+
+function _M.rewrite(conf, ctx)
+    core.response.exit_insert_callback(shape)
+    if conf.not_found then
+        return 404
+    end
+end
+
+
+--- Content handler of the location that nginx's own errors lead to: bodies that are too large or
+-- too slow, headers it cannot read, and what failed inside it.
+function _M.page()
+    local status = ngx.status
+    if status < 400 then
+        status = 500
+    end
+    ngx.header["Content-Type"] = "application/json"
+    if errors.is_retryable(status) then
+        ngx.header["Retry-After"], ngx.header["retry-after-ms"] =
+            errors.retry_after(DEFAULT_RETRY_MS)
+    end
+    ngx.status = status
+    ngx.say(core.json.encode(errors.body(status)))
+end
+
+
+return _M

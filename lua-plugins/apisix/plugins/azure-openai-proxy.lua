@@ -1,0 +1,519 @@
+--- Sends a request to Azure OpenAI: picks a backend of ai-proxy-multi's pool, fails over inside the
+-- request, streams, and ends it.
+
+local core = require("apisix.core")
+local plugin = require("apisix.plugin")
+local accounting = require("apisix.plugins.azure-openai-proxy.accounting")
+local availability = require("apisix.plugins.azure-openai-proxy.availability")
+local body_mod = require("apisix.plugins.azure-openai-proxy.body")
+local forwarding = require("apisix.plugins.azure-openai-proxy.forwarding")
+local pools = require("apisix.plugins.azure-openai-proxy.pool")
+local upstream = require("apisix.plugins.azure-openai-proxy.upstream")
+local variables = require("apisix.plugins.azure-openai-proxy.variables")
+local cooldown = require("genai.cooldown")
+local errors = require("genai.errors")
+local headers_mod = require("genai.headers")
+local picking = require("genai.picking")
+local targets = require("genai.target")
+local verdict = require("genai.verdict")
+local ngx = ngx
+local get_headers = ngx.req.get_headers
+local get_method = ngx.req.get_method
+local ngx_exit = ngx.exit
+local ngx_now = ngx.now
+local parse_http_time = ngx.parse_http_time
+local max = math.max
+local pairs = pairs
+local type = type
+
+local plugin_name = "azure-openai-proxy"
+local pool_plugin_name = "ai-proxy-multi"
+
+-- An error's body is read up to here, for its message and for the connection to be kept.
+local MAX_ERROR_BODY = 65536
+
+
+local milliseconds_schema = { type = "integer", minimum = 0 }
+
+local status_schema = { type = "integer", minimum = 400, maximum = 599 }
+
+local name_schema = { type = "string", minLength = 1 }
+
+local backend_schema = {
+    type = "object",
+    properties = {
+        name = name_schema,
+        region = name_schema,
+        -- the client's name of a deployment to the backend's
+        deployments = {
+            type = "object",
+            minProperties = 1,
+            additionalProperties = name_schema,
+        },
+    },
+    required = { "name" },
+    additionalProperties = false,
+}
+
+local schema = {
+    type = "object",
+    properties = {
+        timeouts = {
+            type = "object",
+            properties = {
+                connect_ms = milliseconds_schema,
+                send_ms = milliseconds_schema,
+                read_ms = milliseconds_schema,
+            },
+            required = { "connect_ms", "send_ms", "read_ms" },
+            additionalProperties = false,
+        },
+        retry_statuses = { type = "array", uniqueItems = true, items = status_schema },
+        cooldown = {
+            type = "object",
+            properties = {
+                default_ms = milliseconds_schema,
+                max_ms = milliseconds_schema,
+            },
+            required = { "default_ms", "max_ms" },
+            additionalProperties = false,
+        },
+        stream_hold_ms = milliseconds_schema,
+        deadline_ms = milliseconds_schema,
+        backend_header = { type = "boolean" },
+        backends = { type = "array", minItems = 1, items = backend_schema },
+    },
+    required = { "timeouts", "retry_statuses", "cooldown", "stream_hold_ms" },
+    additionalProperties = false,
+}
+
+
+local _M = {
+    version = 0.1,
+    priority = 1045,
+    name = plugin_name,
+    schema = schema,
+}
+
+
+variables.register()
+
+
+function _M.check_schema(conf)
+    return core.schema.check(schema, conf)
+end
+
+
+local function pool_conf(ctx)
+    local plugins = ctx.plugins
+    for i = 1, #plugins, 2 do
+        if plugins[i].name == pool_plugin_name then
+            return plugins[i + 1]
+        end
+    end
+    return nil
+end
+
+
+function _M.access(conf, ctx)
+    local target, err = targets.parse(ctx.var.request_uri, ctx.var.uri, get_method())
+    if not target then
+        return 400, errors.body(400, "The request's target is refused: " .. err .. ".",
+                                "invalid_request_target")
+    end
+
+    local ai_conf = pool_conf(ctx)
+    if not ai_conf then
+        core.log.error("no ", pool_plugin_name, " beside ", plugin_name, ": there is no backend")
+        return 503, errors.body(503)
+    end
+
+    ctx.genai = {
+        target = target,
+        seen = {},
+        pool = pools.of(ai_conf, conf),
+        attempts = 0,
+        request = { tried = {} },
+    }
+    accounting.begin(ctx, target)
+    plugin.skip_plugin(ctx, pool_plugin_name)
+    -- ai-rate-limiting, whose turn comes later in this phase, acts only when this is set; a name
+    -- for all backends makes its limits those of the gateway
+    ctx.picked_ai_instance_name = "pool"
+    ctx.bypass_nginx_upstream = true
+end
+
+
+-- What a consistent hash is made of, as ai-proxy-multi's `balancer` says it.
+local function hash_key(pool, ctx)
+    local balancer = pool.balancer
+    if balancer.algorithm ~= "chash" then
+        return nil
+    end
+
+    local value
+    if balancer.hash_on == "consumer" then
+        value = ctx.consumer_name
+    elseif balancer.hash_on == "header" then
+        value = core.request.header(ctx, balancer.key)
+    elseif balancer.hash_on == "cookie" then
+        value = ctx.var["cookie_" .. balancer.key]
+    elseif balancer.hash_on == "vars_combinations" then
+        value = core.utils.resolve_var(balancer.key, ctx.var)
+    else
+        value = ctx.var[balancer.key]
+    end
+    -- Requests without it still go somewhere, and one client's to one place.
+    if value == nil or value == "" then
+        value = ctx.var.remote_addr
+    end
+    return value
+end
+
+
+local function prepare(ctx, state)
+    local body, err = body_mod.read()
+    if not body then
+        core.log.error("the request body cannot be read: ", err)
+        return 500, errors.body(500)
+    end
+
+    local headers = get_headers(0)
+    local target = state.target
+    local model
+    if target.names_model then
+        model = body_mod.model(body, headers["content-type"])
+    end
+    if target.generates then
+        state.wants_stream = body_mod.wants_stream(body)
+        if state.wants_stream then
+            ctx.var.request_type = "ai_stream"
+        end
+    end
+
+    state.body = body
+    state.model = model
+    state.passed = headers_mod.to_backend(headers)
+    local length = body.length
+    if not length and headers["content-length"] then
+        length = 0
+    end
+    state.empty_length = length
+
+    local request = state.request
+    request.deployment = target.deployment or model and model.value or nil
+    -- Where no model is named, a throttled operation does not stop the others.
+    request.cooldown_scope = request.deployment or "(" .. target.operation .. ")"
+    request.hash_key = hash_key(state.pool, ctx)
+
+    if request.deployment and not picking.is_served(state.pool.backends, request.deployment) then
+        return 404, errors.body(404, "The API deployment for this resource does not exist.",
+                                "DeploymentNotFound")
+    end
+end
+
+
+-- The request as one backend gets it.
+local function params_for(state, backend)
+    local target, body = state.target, state.body
+    local path = target.path
+    local served_as = picking.served_as(backend.deployments, state.request.deployment)
+    state.served_as = served_as or nil
+    if served_as and served_as ~= state.request.deployment then
+        if target.deployment then
+            path = targets.renamed_path(target, served_as)
+        else
+            body = body_mod.with_model(body, state.model, served_as)
+        end
+    end
+
+    local query = target.query
+    for name, value in pairs(backend.query or {}) do
+        local pair = ngx.escape_uri(name) .. "=" .. ngx.escape_uri(value)
+        query = query and query ~= "" and query .. "&" .. pair or pair
+    end
+
+    local source, err = body_mod.source(body)
+    if err then
+        return nil, err
+    end
+    return {
+        method = get_method(),
+        path = backend.prefix .. path,
+        query = query,
+        headers = upstream.request_headers(backend, state.passed, body.length
+                                                                  or state.empty_length),
+        body = source,
+        use_default_user_agent = false,
+    }
+end
+
+
+-- Keeps what the client is told if no other backend answers.
+local function note_failure(state, backend, failure)
+    local reason = failure.reason
+    state.failures = state.failures or {}
+    state.failures[reason] = true
+    if not state.last or verdict.rank(failure) >= verdict.rank(state.last) then
+        state.last = failure
+    end
+
+    local conf = state.pool.conf.cooldown
+    local duration
+    if reason == "credentials" then
+        duration = conf.max_ms
+    else
+        local named = failure.headers and cooldown.named_ms(failure.headers, ngx_now(),
+                                                            parse_http_time)
+        duration = cooldown.duration_ms(named, conf)
+    end
+    local key = availability.failed(backend, state.request.cooldown_scope, reason, duration)
+    if key and reason == "failing" then
+        state.suspected = state.suspected or {}
+        state.suspected[#state.suspected + 1] = key
+    end
+    core.log.warn("backend ", backend.name, " ", reason, ": ", failure.status or failure.err,
+                  duration > 0 and ", left alone for " .. duration .. " ms" or "")
+end
+
+
+-- Reads the message of an error that the client may be told.
+local function message_of(text)
+    local decoded = core.json.decode(text)
+    local err = type(decoded) == "table" and decoded.error
+    if type(err) == "table" and type(err.message) == "string" then
+        return err.message
+    end
+    return nil
+end
+
+
+-- One attempt. Gives the exchange to hand on to the client, or what went wrong.
+local function attempt(state, backend)
+    local pool = state.pool
+    local params, err = params_for(state, backend)
+    if not params then
+        return nil, { reason = "request", err = err }
+    end
+
+    local started = ngx_now()
+    local exchange, phase
+    exchange, phase, err = upstream.send(backend, params, pool.conf.timeouts)
+    if not exchange then
+        accounting.note_upstream(backend, phase == "timeout" and 504 or 502, started)
+        if phase == "request" or phase == "stale" then
+            return nil, { reason = phase, err = err }
+        elseif phase == "timeout" then
+            return nil, { reason = "failing", status = 504, err = err }
+        end
+        return nil, { reason = phase == "connect" and "unreachable" or "failing", status = 502,
+                      err = err }
+    end
+
+    accounting.note_upstream(backend, exchange.status, started)
+    local meaning = verdict.of_status(exchange.status, pool.retry)
+    if meaning ~= "answer" then
+        exchange:set_read_timeout(2000)
+        local text = exchange:read_short(MAX_ERROR_BODY)
+        local failure = {
+            reason = meaning,
+            status = exchange.status,
+            headers = exchange.headers,
+            message = meaning ~= "credentials" and message_of(text) or nil,
+        }
+        exchange:finish(pool)
+        return nil, failure
+    end
+
+    state.seen.answered_at = ngx_now()
+    local is_stream = exchange:is_event_stream(state.wants_stream)
+    local leading
+    if is_stream and exchange.status == 200 and not exchange.done
+       and pool.conf.stream_hold_ms > 0
+    then
+        leading = forwarding.read_leading(exchange, pool.conf.stream_hold_ms)
+        if leading.status then
+            -- The rest of a refused stream is an event or two.
+            exchange:set_read_timeout(100)
+            exchange:read_short(MAX_ERROR_BODY)
+            exchange:finish(pool)
+            return nil, {
+                reason = leading.status == 429 and "throttled" or "failing",
+                status = leading.status,
+                headers = exchange.headers,
+                message = leading.message,
+            }
+        elseif leading.err and not leading.has_output then
+            exchange:finish(pool)
+            return nil, { reason = "failing", status = 502, err = leading.err }
+        end
+    end
+    return exchange, nil, leading, is_stream
+end
+
+
+local function add_backend_headers(state, backend)
+    if state.pool.conf.backend_header then
+        ngx.header["x-gateway-backend"] = backend and backend.name or nil
+        ngx.header["x-gateway-attempts"] = state.attempts
+    end
+end
+
+
+-- Hands an answer on to the client and ends the request.
+local function answer(ctx, state, backend, exchange, leading, is_stream)
+    if state.request.probing then
+        availability.forget(state.request.probing)
+        state.request.probing = nil
+    end
+
+    state.status = exchange.status
+    core.response.set_response_source(ctx, "upstream")
+    forwarding.send_head(exchange)
+    add_backend_headers(state, backend)
+    local who, err = forwarding.send_body(exchange, state.seen, leading, is_stream)
+    exchange:finish(state.pool)
+    if who == "backend" then
+        core.log.error("the answer of backend ", backend.name, " broke off: ", err,
+                       "; the client's connection is cut")
+        return ngx_exit(ngx.ERROR)
+    elseif who == "client" then
+        return ngx_exit(499)
+    end
+    return ngx_exit(ngx.HTTP_OK)
+end
+
+
+-- Statuses of what no backend answered, by what holds them back.
+local function refusal(held)
+    local reasons = held.reasons or {}
+    if reasons.throttled then
+        return 429, nil, "All backends that serve this are throttled."
+    elseif reasons.failing or reasons.unreachable then
+        return 503, "upstream_unavailable", "No backend that serves this is available now."
+    end
+    return 502, "upstream_credentials", "The gateway's own credentials were refused by the"
+                                        .. " backends."
+end
+
+
+-- Headers of the best failure that help to find it at Azure; not those about its body.
+local function pass_failure_headers(failure)
+    if not failure or not failure.headers then
+        return
+    end
+    headers_mod.to_client(failure.headers, function(name, value)
+        local key = name:lower()
+        if key ~= "content-length" and key ~= "content-type" and key ~= "content-encoding"
+           and key ~= "retry-after" and key ~= "retry-after-ms" and key ~= "set-cookie"
+           and key ~= "www-authenticate"
+        then
+            ngx.header[name] = value
+        end
+    end)
+end
+
+
+-- No backend is left: the best last answer, and when to come again.
+local function give_up(ctx, state, held)
+    -- What failed at every backend is more likely the request's fault than theirs.
+    if state.suspected then
+        availability.forget(state.suspected)
+    end
+
+    local last = state.last
+    local status, code, message
+    if last and last.reason ~= "credentials" then
+        status, message = last.status, last.message
+        if last.reason == "unreachable" or last.err then
+            code = status == 504 and "upstream_timeout" or "upstream_unreachable"
+        end
+    else
+        status, code, message = refusal(held or {})
+        if last then
+            status, code, message = 502, "upstream_credentials",
+                                    "The gateway's own credentials were refused by the backends."
+        end
+    end
+
+    pass_failure_headers(last and last.reason ~= "credentials" and last or nil)
+    add_backend_headers(state, nil)
+    state.status = status
+    if errors.is_retryable(status) or status == 500 then
+        local soonest = availability.soonest(state.pool, state.request)
+        ngx.header["Retry-After"], ngx.header["retry-after-ms"] =
+            errors.retry_after(max(soonest or 0, 1))
+    end
+    return status, errors.body(status, message, code)
+end
+
+
+local function is_past_deadline(state)
+    local deadline = state.pool.conf.deadline_ms
+    return deadline and (ngx_now() - state.started) * 1000 >= deadline
+end
+
+
+-- In this phase, after plugins that look at prompts or change them.
+function _M.before_proxy(conf, ctx)
+    local state = ctx.genai
+    local code, err_body = prepare(ctx, state)
+    if code then
+        return code, err_body
+    end
+
+    state.started = ngx_now()
+    local pool, request = state.pool, state.request
+    local stale
+    while state.attempts < pool.max_attempts do
+        if state.attempts > 0 and is_past_deadline(state) then
+            break
+        end
+
+        local backend, held = availability.next(pool, request)
+        if not backend then
+            -- A connection that had gone stale says nothing about its backend.
+            if not stale or request.tried[stale] == "again" then
+                return give_up(ctx, state, held)
+            end
+            backend = stale
+        end
+        request.tried[backend] = request.tried[backend] and "again" or "once"
+        state.attempts = state.attempts + 1
+
+        accounting.begin_attempt(ctx, state, backend)
+        local exchange, failure, leading, is_stream = attempt(state, backend)
+        if exchange then
+            return answer(ctx, state, backend, exchange, leading, is_stream)
+        end
+        accounting.end_attempt(ctx, state)
+
+        if failure.reason == "request" then
+            return 400, errors.body(400, "The request cannot be sent to a backend: "
+                                         .. failure.err .. ".", "invalid_request")
+        elseif failure.reason == "stale" then
+            stale = backend
+            state.attempts = state.attempts - 1
+        else
+            request.probing = nil
+            note_failure(state, backend, failure)
+        end
+    end
+
+    return give_up(ctx, state, nil)
+end
+
+
+function _M.log(conf, ctx)
+    local state = ctx.genai
+    if not state then
+        return
+    end
+    if state.request.probing then
+        availability.release(state.request.probing)
+    end
+    accounting.finish(ctx, state)
+end
+
+
+return _M

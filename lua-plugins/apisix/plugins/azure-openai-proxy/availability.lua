@@ -1,0 +1,188 @@
+--- Which backend a request goes to next, given what is tried, cooling or being tried again.
+
+local cooldown = require("genai.cooldown")
+local picking = require("genai.picking")
+local ngx = ngx
+local ngx_now = ngx.now
+local ipairs = ipairs
+local math_min = math.min
+
+local _M = {}
+
+-- Between two looks at a backend that another request is trying.
+local WAIT_S = 0.05
+
+local dict = ngx.shared["genai-gateway-state"]
+
+
+local function milliseconds()
+    return ngx_now() * 1000
+end
+
+
+-- Two cool-downs count: that of the backend as a whole and that of the deployment.
+local function keys_of(backend, deployment)
+    return cooldown.key(backend), cooldown.key(backend, deployment)
+end
+
+
+-- Fills `seen` with what holds a backend back.
+local function look(backend, deployment, now, seen)
+    if backend.is_broken then
+        seen.reason = seen.reason or "credentials"
+        return false
+    end
+
+    local whole, part = keys_of(backend, deployment)
+    local state, left, reason = cooldown.state(dict, whole, now)
+    local part_state, part_left, part_reason = cooldown.state(dict, part, now)
+    if state == "usable" and part_state == "usable" then
+        return true
+    end
+
+    if state ~= "cooling" and part_state ~= "cooling" then
+        return true, { state == "ended" and whole or part,
+                       state == "ended" and part_state == "ended" and part or nil }
+    end
+
+    if part_state == "cooling" and (state ~= "cooling" or part_left > left) then
+        left, reason = part_left, part_reason
+    end
+    seen.soonest = math_min(left, seen.soonest or left)
+    seen.reasons = seen.reasons or {}
+    seen.reasons[reason] = true
+    return false
+end
+
+
+local function pick(pool, candidates, hash_key)
+    if #candidates == 1 then
+        return candidates[1]
+    end
+    if hash_key then
+        return picking.consistent_hash(candidates, hash_key)
+    end
+    return picking.round_robin(candidates)
+end
+
+
+local function without(list, backend)
+    local rest = {}
+    for _, each in ipairs(list) do
+        if each ~= backend then
+            rest[#rest + 1] = each
+        end
+    end
+    return rest
+end
+
+
+-- One look at all backends.
+local function look_around(pool, request, seen)
+    local now = milliseconds()
+    for _, tier in ipairs(pool.tiers) do
+        local candidates, ended = {}, {}
+        for _, backend in ipairs(tier) do
+            if not request.tried[backend]
+               and picking.served_as(backend.deployments, request.deployment) ~= false
+            then
+                local is_usable, keys = look(backend, request.cooldown_scope, now, seen)
+                if is_usable then
+                    candidates[#candidates + 1] = backend
+                    ended[backend] = keys
+                end
+            end
+        end
+
+        while #candidates > 0 do
+            local backend = pick(pool, candidates, request.hash_key)
+            local keys = ended[backend]
+            if not keys or cooldown.take_probe(dict, keys[1]) then
+                return backend, keys
+            end
+            seen.probed = seen.probed or backend
+            seen.probed_keys = seen.probed_keys or keys
+            candidates = without(candidates, backend)
+        end
+    end
+    return nil
+end
+
+
+--- The backend for the next attempt.
+-- @tparam table pool
+-- @tparam table request `tried` (a set), `deployment`, `cooldown_scope`, `hash_key`
+-- @treturn table|nil the backend
+-- @treturn table|nil when it is tried for the first time after a cool-down: the cool-downs to end
+--   when it works; or, without a backend, what holds all of them back: `soonest` (ms) and `reasons`
+function _M.next(pool, request)
+    local waited = 0
+    while true do
+        local seen = {}
+        local backend, keys = look_around(pool, request, seen)
+        if backend then
+            request.probing = keys
+            return backend, keys
+        end
+        if not seen.probed then
+            return nil, seen
+        end
+
+        -- Only a backend that another request is trying is left: its outcome is worth a moment.
+        if waited * 1000 >= cooldown.PROBE_MS then
+            return seen.probed, seen.probed_keys
+        end
+        ngx.sleep(WAIT_S)
+        waited = waited + WAIT_S
+    end
+end
+
+
+--- Remembers that a backend failed.
+-- @tparam string reason
+-- @tparam number duration_ms 0: not at all
+-- @treturn string|nil the name of the cool-down that began
+function _M.failed(backend, scope, reason, duration_ms)
+    if duration_ms == 0 then
+        return nil
+    end
+    local whole, part = keys_of(backend, scope)
+    local key = (reason == "unreachable" or reason == "credentials") and whole or part
+    cooldown.start(dict, key, milliseconds(), duration_ms, reason)
+    return key
+end
+
+
+--- Forgets cool-downs.
+function _M.forget(keys)
+    for _, key in ipairs(keys) do
+        cooldown.stop(dict, key)
+    end
+end
+
+
+--- When the first of all backends that a request could go to is usable again, in milliseconds;
+-- nil where none is cooling.
+function _M.soonest(pool, request)
+    local seen = {}
+    local now = milliseconds()
+    for _, tier in ipairs(pool.tiers) do
+        for _, backend in ipairs(tier) do
+            if picking.served_as(backend.deployments, request.deployment) ~= false
+               and look(backend, request.cooldown_scope, now, seen)
+            then
+                return 0
+            end
+        end
+    end
+    return seen.soonest
+end
+
+
+--- Gives the right to try a backend back, where the request ended without showing anything.
+function _M.release(keys)
+    cooldown.release_probe(dict, keys[1])
+end
+
+
+return _M

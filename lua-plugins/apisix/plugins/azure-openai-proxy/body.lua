@@ -1,0 +1,175 @@
+--- The body of the client's request: read once, sent as often as there are attempts.
+
+local core = require("apisix.core")
+local json_members = require("genai.json_members")
+local multipart = require("genai.multipart")
+local io_open = io.open
+local ngx = ngx
+local find = string.find
+local lower = string.lower
+local sub = string.sub
+local type = type
+
+local _M = {}
+
+local PIECE = 65536
+
+-- A JSON body beyond this is sent on without being searched for its model.
+local MAX_SEARCHED = 64 * 1024 * 1024
+
+local WANTED = { model = true, stream = true }
+
+
+local function decode(text)
+    return (core.json.decode(text))
+end
+
+
+local function read_file(name)
+    local file, err = io_open(name, "rb")
+    if not file then
+        return nil, err
+    end
+    local data = file:read("*a")
+    file:close()
+    return data
+end
+
+
+--- Reads the body from the client.
+-- @treturn table `data` or, for one that nginx put into a file, `file`; `length` in bytes. Without
+--   a body `length` is nil
+-- @treturn nil|string the reason
+function _M.read()
+    ngx.req.read_body()
+    local data = ngx.req.get_body_data()
+    if data then
+        return { data = data, length = #data }
+    end
+
+    local name = ngx.req.get_body_file()
+    if not name then
+        return {}
+    end
+    local file, err = io_open(name, "rb")
+    if not file then
+        return nil, err
+    end
+    local length = file:seek("end")
+    file:close()
+    return { file = name, length = length }
+end
+
+
+local function member_of_json(body, name)
+    if not body.members then
+        local data = body.data
+        if not data and body.file and body.length <= MAX_SEARCHED then
+            data = read_file(body.file)
+        end
+        body.members = data and json_members.find(data, WANTED, decode) or {}
+    end
+    return body.members[name]
+end
+
+
+local function field_of_multipart(body, name)
+    if body.data then
+        local value, first, last = multipart.field(body.data, name)
+        return value and { value = value, first = first, last = last } or nil
+    end
+
+    local file = io_open(body.file, "rb")
+    if not file then
+        return nil
+    end
+    local window, offset = "", 0
+    local found
+    while not found do
+        local piece = file:read(PIECE)
+        if not piece then
+            break
+        end
+        window = window .. piece
+        local value, first, last = multipart.field(window, name)
+        if value then
+            found = { value = value, first = offset + first, last = offset + last }
+        end
+        -- A field may begin in one piece and end in the next.
+        local kept = sub(window, -3 * multipart.WINDOW)
+        offset = offset + #window - #kept
+        window = kept
+    end
+    file:close()
+    return found
+end
+
+
+--- What a body says of the model that shall answer.
+-- @tparam table body
+-- @tparam string|nil content_type
+-- @treturn table|nil `value`, and `first` and `last`, where it stands; nil: it names none
+function _M.model(body, content_type)
+    if not body.length then
+        return nil
+    end
+    content_type = type(content_type) == "string" and lower(content_type) or ""
+    if find(content_type, "multipart/form-data", 1, true) then
+        body.is_multipart = true
+        return field_of_multipart(body, "model")
+    end
+
+    local model = member_of_json(body, "model")
+    return model and model.is_string and model.value and model or nil
+end
+
+
+--- Whether a JSON body asks for a stream.
+function _M.wants_stream(body)
+    if not body.length or body.is_multipart then
+        return false
+    end
+    local stream = member_of_json(body, "stream")
+    return stream ~= nil and not stream.is_string and stream.value == "true"
+end
+
+
+--- The same body with another model in it.
+-- @tparam table model as `model` gave it
+-- @tparam string name
+function _M.with_model(body, model, name)
+    local data = body.data or read_file(body.file)
+    if not data then
+        return body
+    end
+    local written = body.is_multipart and name or core.json.encode(name)
+    data = sub(data, 1, model.first - 1) .. written .. sub(data, model.last + 1)
+    return { data = data, length = #data }
+end
+
+
+--- The body for one attempt: a string, or a function that gives it in pieces.
+function _M.source(body)
+    if not body.file then
+        return body.data
+    end
+
+    local file, err = io_open(body.file, "rb")
+    if not file then
+        return nil, err
+    end
+    return function()
+        if not file then
+            return nil
+        end
+        local piece = file:read(PIECE)
+        if not piece then
+            file:close()
+            file = nil
+        end
+        return piece
+    end
+end
+
+
+return _M

@@ -1,0 +1,163 @@
+--- The pool of backends, made once of each configuration: ai-proxy-multi's instances and what
+-- azure-openai-proxy knows beyond them.
+
+local core = require("apisix.core")
+local secret = require("apisix.secret")
+local picking = require("genai.picking")
+local verdict = require("genai.verdict")
+local ipairs = ipairs
+local pairs = pairs
+local setmetatable = setmetatable
+local tonumber = tonumber
+local concat = table.concat
+local match = string.match
+local sort = table.sort
+
+local _M = {}
+
+-- Its conf tables are APISIX's, and stay the same as long as the configuration does.
+local compiled = setmetatable({}, { __mode = "k" })
+
+-- Each route has conf tables of its own; their requests are shared out as those of one pool.
+local memories = setmetatable({}, { __mode = "v" })
+
+
+local DEFAULT_PORTS = { http = 80, https = 443 }
+
+
+local function parse_endpoint(endpoint)
+    local scheme, authority, path = match(endpoint, "^(https?)://([^/?#]+)([^?#]*)$")
+    if not scheme then
+        return nil
+    end
+    local host, port = match(authority, "^(%[[%x:%.]+%])$"), nil
+    if not host then
+        host, port = match(authority, "^(.-):(%d+)$")
+        if not host then
+            host = authority
+        end
+    end
+    return {
+        scheme = scheme,
+        host = host,
+        port = tonumber(port) or DEFAULT_PORTS[scheme],
+        authority = authority,
+        prefix = (path:gsub("/+$", "")),
+    }
+end
+
+
+local function has_unresolved(values)
+    for _, value in pairs(values or {}) do
+        if secret.is_secret_ref(value) then
+            return true
+        end
+    end
+    return false
+end
+
+
+local function backend_of(instance, details, ai_conf)
+    local endpoint = parse_endpoint(instance.override and instance.override.endpoint or "")
+    if not endpoint then
+        core.log.error("backend ", instance.name, " has no usable endpoint: it is left out")
+        return nil
+    end
+
+    local auth = instance.auth or {}
+    local is_broken
+    if has_unresolved(auth.header) or has_unresolved(auth.query) then
+        core.log.error("the credential of backend ", instance.name,
+                       " cannot be resolved: it gets no requests until it can")
+        is_broken = true
+    elseif not auth.header and not auth.query then
+        core.log.error("backend ", instance.name, " has no credential: it gets no requests")
+        is_broken = true
+    end
+
+    return {
+        name = instance.name,
+        id = instance.name .. "|" .. endpoint.scheme .. "://" .. endpoint.authority,
+        priority = instance.priority or 0,
+        weight = instance.weight,
+        is_broken = is_broken,
+        deployments = details and details.deployments,
+        host = endpoint.authority,
+        prefix = endpoint.prefix,
+        address = endpoint.host .. ":" .. endpoint.port,
+        headers = auth.header,
+        query = auth.query,
+        connection = {
+            scheme = endpoint.scheme,
+            host = endpoint.host,
+            port = endpoint.port,
+            ssl_server_name = endpoint.scheme == "https" and endpoint.host or nil,
+            ssl_verify = ai_conf.ssl_verify ~= false,
+            pool_size = ai_conf.keepalive_pool,
+        },
+    }
+end
+
+
+-- The balancer's memory of a backend, shared by pools of the same backends.
+local function share_memory(backends)
+    local names = {}
+    for i, each in ipairs(backends) do
+        names[i] = concat({ each.id, each.priority, each.weight }, "|")
+    end
+    sort(names)
+    local key = concat(names, "\n")
+    local memory = memories[key]
+    if not memory then
+        memory = {}
+        memories[key] = memory
+    end
+    for _, each in ipairs(backends) do
+        memory[each.id] = memory[each.id] or {}
+        each.memory = memory[each.id]
+    end
+    return memory
+end
+
+
+local function compile(ai_conf, conf)
+    local details = {}
+    for _, each in ipairs(conf.backends or {}) do
+        details[each.name] = each
+    end
+
+    local backends = {}
+    for _, instance in ipairs(ai_conf.instances) do
+        backends[#backends + 1] = backend_of(instance, details[instance.name], ai_conf)
+    end
+
+    return {
+        backends = backends,
+        memory = share_memory(backends),
+        tiers = picking.tiers(backends),
+        balancer = ai_conf.balancer or { algorithm = "roundrobin" },
+        max_attempts = ai_conf.max_retries and ai_conf.max_retries + 1 or #backends,
+        retry = verdict.retry_set(conf.retry_statuses, ai_conf.fallback_strategy),
+        keepalive = ai_conf.keepalive ~= false,
+        keepalive_timeout = ai_conf.keepalive_timeout,
+        keepalive_pool = ai_conf.keepalive_pool,
+        logs_summaries = ai_conf.logging and ai_conf.logging.summaries or false,
+        conf = conf,
+    }
+end
+
+
+--- The pool of a request.
+-- @tparam table ai_conf configuration of ai-proxy-multi, secrets resolved
+-- @tparam table conf configuration of azure-openai-proxy
+function _M.of(ai_conf, conf)
+    local pool = compiled[ai_conf]
+    if not pool or pool.conf ~= conf then
+        pool = compile(ai_conf, conf)
+        compiled[ai_conf] = pool
+    end
+    return pool
+end
+
+
+return _M

@@ -1,0 +1,63 @@
+--- Variables of a request that rules of limits, labels and log formats are made of.
+
+local core = require("apisix.core")
+local lower = string.lower
+local tostring = tostring
+local type = type
+
+local _M = {}
+
+
+local function lane(ctx)
+    local client = ctx.genai_client
+    if client and client.lane == "low" then
+        return "low"
+    end
+
+    local asked = core.request.header(ctx, "x-priority")
+    if type(asked) == "string" and lower(asked) == "low" then
+        return "low"
+    end
+    return "high"
+end
+
+
+local function register_lane(which)
+    core.ctx.register_var("genai_lane_" .. which, function(ctx)
+        return lane(ctx) == which and which or nil
+    end)
+    core.ctx.register_var("genai_lane_" .. which .. "_client", function(ctx)
+        return lane(ctx) == which and ctx.consumer_name
+               and which .. "#" .. ctx.consumer_name or nil
+    end)
+end
+
+
+-- A rule's key and its count, both nil for a client without that limit. Rules with the same
+-- resolved key would share a counter, hence the prefix.
+local function register_limit(key_name, count_name, field)
+    core.ctx.register_var(key_name, function(ctx)
+        local client = ctx.genai_client
+        return client and client[field] and field .. "#" .. ctx.consumer_name or nil
+    end)
+    core.ctx.register_var(count_name, function(ctx)
+        local client = ctx.genai_client
+        return client and client[field] and tostring(client[field]) or nil
+    end)
+end
+
+
+--- Registers all of them; once, when the plugin's module is loaded.
+function _M.register()
+    core.ctx.register_var("genai_client", function(ctx)
+        return ctx.consumer_name
+    end)
+    register_lane("high")
+    register_lane("low")
+    register_limit("genai_client_day", "genai_client_day_tokens", "tokens_per_day")
+    register_limit("genai_client_minute", "genai_client_minute_tokens", "tokens_per_minute")
+    register_limit("genai_client_requests", "genai_client_requests_limit", "requests_per_minute")
+end
+
+
+return _M

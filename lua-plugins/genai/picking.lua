@@ -1,0 +1,123 @@
+--- Which backend is next: highest priority first, and inside one priority by the algorithm.
+
+local bit = require("bit")
+local bxor = bit.bxor
+local rshift = bit.rshift
+local tobit = bit.tobit
+local byte = string.byte
+local log = math.log
+local floor = math.floor
+local ipairs = ipairs
+local pairs = pairs
+local sort = table.sort
+
+local _M = {}
+
+
+--- Backends by priority.
+-- @tparam table backends each with `name`, `priority`, `weight`; those of weight 0 are drained
+-- @treturn table tiers, highest priority first; each a list of backends in the order given
+function _M.tiers(backends)
+    local by_priority = {}
+    local priorities = {}
+    for _, each in ipairs(backends) do
+        if each.weight > 0 then
+            if not by_priority[each.priority] then
+                by_priority[each.priority] = {}
+                priorities[#priorities + 1] = each.priority
+            end
+            local tier = by_priority[each.priority]
+            tier[#tier + 1] = each
+        end
+    end
+
+    sort(priorities, function(a, b) return a > b end)
+    local tiers = {}
+    for i, priority in ipairs(priorities) do
+        tiers[i] = by_priority[priority]
+    end
+    return tiers
+end
+
+
+--- Smooth weighted round robin: in every run of picks each backend has its share, evenly spread.
+-- @tparam table candidates at least one; `memory` of each is a table for the algorithm to keep
+function _M.round_robin(candidates)
+    local total, best, most = 0, nil, nil
+    for i = 1, #candidates do
+        local each = candidates[i]
+        local memory, weight = each.memory, each.weight
+        local current = (memory.current or 0) + weight
+        memory.current = current
+        total = total + weight
+        if not best or current > most then
+            best, most = each, current
+        end
+    end
+    best.memory.current = most - total
+    return best
+end
+
+
+-- a * b modulo 2^32, where the product of two doubles would lose its low bits
+local function multiply(a, b)
+    local low = (a % 65536) * b
+    local high = (floor(a / 65536) * b) % 65536
+    return (low + high * 65536) % 4294967296
+end
+
+
+-- FNV-1a with the finish of MurmurHash3, which spreads what differs in one character
+local function hash(text)
+    local h = 2166136261
+    for i = 1, #text do
+        h = multiply(bxor(tobit(h), byte(text, i)) % 4294967296, 16777619)
+    end
+    h = multiply(bxor(tobit(h), rshift(tobit(h), 16)) % 4294967296, 2246822507)
+    h = multiply(bxor(tobit(h), rshift(tobit(h), 13)) % 4294967296, 3266489909)
+    return bxor(tobit(h), rshift(tobit(h), 16)) % 4294967296
+end
+
+
+--- Weighted rendezvous hashing: the same key goes to the same backend as long as it is there, and
+-- only the keys of a backend that is not there move, by weight.
+-- @tparam table candidates at least one
+-- @tparam string key
+function _M.consistent_hash(candidates, key)
+    local best, best_score
+    for i = 1, #candidates do
+        local each = candidates[i]
+        local uniform = (hash(each.name .. "\n" .. key) + 0.5) / 4294967296
+        local score = -each.weight / log(uniform)
+        if not best or score > best_score then
+            best, best_score = each, score
+        end
+    end
+    return best
+end
+
+
+--- The deployments of a backend as it names them.
+-- @tparam table|nil deployments the client's name to the backend's; nil: everything
+-- @tparam string|nil deployment the client's; nil: the request names none
+-- @treturn string|nil|false the backend's name; false: it does not serve it
+function _M.served_as(deployments, deployment)
+    if not deployment or not deployments then
+        return deployment
+    end
+    return deployments[deployment] or false
+end
+
+
+--- Whether any backend of a pool serves a deployment.
+function _M.is_served(backends, deployment)
+    for _, each in pairs(backends) do
+        if _M.served_as(each.deployments, deployment) ~= false then
+            return true
+        end
+    end
+    return false
+end
+
+
+return _M

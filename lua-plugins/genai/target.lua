@@ -1,0 +1,169 @@
+--- What a request asks for, read from its target: API, operation, deployment in the path.
+
+local find = string.find
+local gsub = string.gsub
+local match = string.match
+local sub = string.sub
+local char = string.char
+local tonumber = tonumber
+
+local _M = {}
+
+
+-- The first segments after the API's prefix, and what the operation is called in metrics. What is
+-- not here is "other": a client must not be able to make up label values.
+local OPERATIONS = {
+    ["chat/completions"] = "chat_completions",
+    ["completions"] = "completions",
+    ["embeddings"] = "embeddings",
+    ["images/generations"] = "images_generations",
+    ["images/edits"] = "images_edits",
+    ["images/variations"] = "images_variations",
+    ["audio/transcriptions"] = "audio_transcriptions",
+    ["audio/translations"] = "audio_translations",
+    ["audio/speech"] = "audio_speech",
+    ["responses"] = "responses",
+    ["conversations"] = "conversations",
+    ["models"] = "models",
+    ["files"] = "files",
+    ["uploads"] = "uploads",
+    ["batches"] = "batches",
+    ["vector_stores"] = "vector_stores",
+    ["fine_tuning"] = "fine_tuning",
+    ["assistants"] = "assistants",
+    ["threads"] = "threads",
+    ["evals"] = "evals",
+    ["containers"] = "containers",
+    ["videos"] = "videos",
+    ["realtime"] = "realtime",
+}
+
+-- Operations that a model answers, so that their tokens and times are measured as such.
+local GENERATING = {
+    chat_completions = true,
+    completions = true,
+    embeddings = true,
+    responses = true,
+}
+
+-- Operations whose body names the model, where the path does not.
+local NAMES_MODEL = {
+    chat_completions = true,
+    completions = true,
+    embeddings = true,
+    responses = true,
+    images_generations = true,
+    images_edits = true,
+    images_variations = true,
+    audio_transcriptions = true,
+    audio_translations = true,
+    audio_speech = true,
+    videos = true,
+}
+
+
+local function decoded(text)
+    return (gsub(text, "%%(%x%x)", function(digits)
+        return char(tonumber(digits, 16))
+    end))
+end
+
+
+-- Whether a path goes where it reads. nginx routes by the path that it decoded, merged and
+-- resolved, and the backend gets the one that the client sent: with dot segments, repeated
+-- slashes or an encoded slash in the part that routes, those would be two different requests.
+local function is_plain(path, normalized)
+    if find(path, "[\\#]") then
+        return false
+    end
+
+    if path == normalized then
+        return true
+    end
+
+    local plain = decoded(path)
+    if plain ~= normalized or find(plain, "[\\%c]") then
+        return false
+    end
+
+    local prefix = match(plain, "^/openai/v1/") or match(plain, "^/openai/deployments/")
+                   or "/openai/"
+    return sub(path, 1, #prefix) == prefix
+end
+
+
+local function operation_of(rest)
+    local first, second = match(rest, "^([^/]+)/?([^/]*)")
+    if not first then
+        return "other"
+    end
+
+    return OPERATIONS[first .. "/" .. second] or OPERATIONS[first] or "other"
+end
+
+
+--- Reads a request's target.
+-- @tparam string request_uri the target as the client sent it, query string included
+-- @tparam string normalized nginx's own reading of its path (`$uri`)
+-- @tparam string method
+-- @treturn table|nil `path` and `query` as sent (`query` nil where there is none); `api`: "v1" or
+--   "classic"; `operation`; `deployment` of the path, decoded, or nil; `generates`: whether a model
+--   answers; `names_model`: whether its body names the model
+-- @treturn nil|string why the target is refused
+function _M.parse(request_uri, normalized, method)
+    local path, query = request_uri, nil
+    local mark = find(request_uri, "?", 1, true)
+    if mark then
+        path = sub(request_uri, 1, mark - 1)
+        query = sub(request_uri, mark + 1)
+        if find(query, "#", 1, true) then
+            return nil, "the query string holds a #"
+        end
+    end
+
+    if not is_plain(path, normalized) then
+        return nil, "the path has dot segments, repeated slashes or encoded characters that"
+                    .. " would route it elsewhere than it reads"
+    end
+
+    local target = { path = path, query = query, api = "classic" }
+    local rest = match(path, "^/openai/v1/(.*)$")
+    if rest then
+        target.api = "v1"
+    else
+        local deployment, tail = match(path, "^/openai/deployments/([^/]+)/(.*)$")
+        if deployment then
+            target.deployment = decoded(deployment)
+            rest = tail
+        else
+            rest = match(path, "^/openai/(.*)$") or ""
+        end
+    end
+
+    local operation = operation_of(rest)
+    target.operation = operation
+    if method == "POST" and not (operation == "responses" and find(rest, "/", 1, true)) then
+        target.generates = GENERATING[operation] or false
+        target.names_model = not target.deployment and NAMES_MODEL[operation] or false
+    else
+        target.generates = false
+        target.names_model = false
+    end
+
+    return target
+end
+
+
+--- The path for a backend that has the deployment under another name.
+-- @tparam table target as `parse` gives it, with a deployment
+-- @tparam string name the backend's name of it
+function _M.renamed_path(target, name)
+    local encoded = gsub(name, "[^%w%-%._~]", function(each)
+        return ("%%%02X"):format(each:byte())
+    end)
+    local tail = match(target.path, "^/openai/deployments/[^/]+(/.*)$")
+    return "/openai/deployments/" .. encoded .. tail
+end
+
+
+return _M
