@@ -104,12 +104,10 @@ end
 
 
 --- Name of a cool-down. A backend that was pointed elsewhere does not inherit one.
--- @tparam string|nil deployment nil: all that the backend has
-function _M.key(backend, deployment)
-    if not deployment then
-        return "cool|" .. backend.id
-    end
-    return "cool|" .. backend.id .. "|" .. sub(deployment, 1, 128)
+-- @tparam string id the backend's, which says its name and where it is
+-- @tparam string|nil scope deployment or operation; nil: all that the backend has
+function _M.key(id, scope)
+    return scope and "cool|" .. id .. "|" .. sub(scope, 1, 128) or "cool|" .. id
 end
 
 

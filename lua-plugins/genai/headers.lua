@@ -1,5 +1,6 @@
 --- Which headers pass, in both directions.
 
+local concat = table.concat
 local find = string.find
 local gmatch = string.gmatch
 local lower = string.lower
@@ -43,30 +44,48 @@ for _, name in ipairs(_M.CREDENTIALS) do
     NOT_FORWARDED[name] = true
 end
 
-local INTERNAL = "^x%-consumer%-"
-local INTERNAL_ALSO = { "^x%-forwarded%-", "^x%-gateway%-", "^x%-apisix%-" }
+-- Beginnings of names that only this gateway and what stands before it give a meaning.
+local INTERNAL = { "^x%-consumer%-", "^x%-forwarded%-", "^x%-gateway%-", "^x%-apisix%-" }
 
 local NOT_RETURNED = set(HOP_BY_HOP)
 NOT_RETURNED["server"] = true
 
 
--- Whether a name is one of those that only this gateway and what stands before it give a meaning.
-local function is_internal(name)
-    if find(name, INTERNAL) then
-        return true
+local function is_forwarded(name)
+    if NOT_FORWARDED[name] then
+        return false
     end
-    for _, pattern in ipairs(INTERNAL_ALSO) do
+    for _, pattern in ipairs(INTERNAL) do
         if find(name, pattern) then
-            return true
+            return false
         end
     end
-    return false
+    return true
+end
+
+
+-- What was found out about names, of which clients send the same few.
+local known, known_count = {}, 0
+local MAX_KNOWN = 1000
+
+
+local function is_forwarded_once(name)
+    local forwarded = known[name]
+    if forwarded == nil then
+        forwarded = is_forwarded(name)
+        if known_count >= MAX_KNOWN then
+            known, known_count = {}, 0
+        end
+        known[name] = forwarded
+        known_count = known_count + 1
+    end
+    return forwarded
 end
 
 
 -- Names that a Connection header makes hop-by-hop, or nil.
 local function named_by_connection(value)
-    if not value then
+    if not value or value == "keep-alive" or value == "close" then
         return nil
     end
 
@@ -83,32 +102,74 @@ local function named_by_connection(value)
 end
 
 
+--- Writes headers as lines of a request's head.
+-- @tparam string|number|table value a list of values is a line each
+-- @treturn string|nil nil: the value would end its line, and go on as a header of its own
+function _M.line(name, value)
+    if type(value) == "table" then
+        local lines = {}
+        for i, each in ipairs(value) do
+            lines[i] = _M.line(name, each)
+            if not lines[i] then
+                return nil
+            end
+        end
+        return concat(lines)
+    end
+    if find(value, "\n", 1, true) or find(value, "\r", 1, true) or find(value, "\0", 1, true) then
+        return nil
+    end
+    return name .. ": " .. value .. "\r\n"
+end
+
+
 --- A client's headers as a backend may see them.
 -- @tparam table headers all of them, by lower-case name; values are strings, or lists of strings
--- @treturn table those that pass
-function _M.to_backend(headers)
+-- @tparam table replaced set of names that the gateway sets itself
+-- @treturn string|nil those that pass, as lines of a request's head
+-- @treturn nil|string why they cannot be sent
+function _M.to_backend(headers, replaced)
     local named = named_by_connection(headers["connection"])
-    local passed = {}
+    local lines, count = {}, 0
     for name, value in pairs(headers) do
-        if not NOT_FORWARDED[name] and not (find(name, "^x%-") and is_internal(name))
-           and not (named and named[name]) and type(value) ~= "boolean"
+        if is_forwarded_once(name) and not replaced[name] and not (named and named[name])
+           and type(value) ~= "boolean"
         then
-            passed[name] = value
+            local line = _M.line(name, value)
+            if not line then
+                return nil, "the header " .. name .. " holds a line break"
+            end
+            count = count + 1
+            lines[count] = line
         end
     end
-    return passed
+    return concat(lines)
 end
 
 
 --- A backend's headers as the client gets them.
--- @tparam table headers as the backend sent them
--- @tparam function pass called with name and value of each that passes
+-- @tparam table headers as `http_head` read them
+-- @tparam function pass called with the name and value of each that passes; where one occurs more
+--   than once, once with a list of its values
 function _M.to_client(headers, pass)
-    local named = named_by_connection(headers["Connection"])
-    for name, value in pairs(headers) do
-        local key = lower(name)
+    local named = named_by_connection(headers["connection"])
+    local names, lower_names, values = headers.names, headers.lower_names, headers.values
+    local seen = {}
+    for i = 1, headers.count do
+        local key = lower_names[i]
         if not NOT_RETURNED[key] and not (named and named[key]) then
-            pass(name, value)
+            local before = seen[key]
+            if not before then
+                seen[key] = values[i]
+                pass(names[i], values[i])
+            else
+                if type(before) ~= "table" then
+                    before = { before }
+                    seen[key] = before
+                end
+                before[#before + 1] = values[i]
+                pass(names[i], before)
+            end
         end
     end
 end

@@ -10,6 +10,8 @@ local tonumber = tonumber
 local _M = {}
 
 
+local V1 = "/openai/v1/"
+
 -- The first segments after the API's prefix, and what the operation is called in metrics. What is
 -- not here is "other": a client must not be able to make up label values.
 local OPERATIONS = {
@@ -73,7 +75,7 @@ end
 -- resolved, and the backend gets the one that the client sent: with dot segments, repeated
 -- slashes or an encoded slash in the part that routes, those would be two different requests.
 local function is_plain(path, normalized)
-    if find(path, "[\\#]") then
+    if find(path, "\\", 1, true) or find(path, "#", 1, true) then
         return false
     end
 
@@ -93,6 +95,11 @@ end
 
 
 local function operation_of(rest)
+    local known = OPERATIONS[rest]
+    if known then
+        return known
+    end
+
     local first, second = match(rest, "^([^/]+)/?([^/]*)")
     if not first then
         return "other"
@@ -127,9 +134,10 @@ function _M.parse(request_uri, normalized, method)
     end
 
     local target = { path = path, query = query, api = "classic" }
-    local rest = match(path, "^/openai/v1/(.*)$")
-    if rest then
+    local rest
+    if sub(path, 1, #V1) == V1 then
         target.api = "v1"
+        rest = sub(path, #V1 + 1)
     else
         local deployment, tail = match(path, "^/openai/deployments/([^/]+)/(.*)$")
         if deployment then

@@ -10,7 +10,9 @@ local get_headers = ngx.req.get_headers
 local ipairs = ipairs
 local pairs = pairs
 local type = type
+local lower = string.lower
 local match = string.match
+local sub = string.sub
 
 local plugin_name = "azure-openai-auth"
 
@@ -143,13 +145,15 @@ local function identify(name, value)
         return nil
     end
 
-    local key
+    -- nginx leaves no space around values.
+    local key = value
     if name == "authorization" then
-        key = match(value, "^%s*[Bb][Ee][Aa][Rr][Ee][Rr]%s+(.-)%s*$")
-    else
-        key = match(value, "^%s*(.-)%s*$")
+        if lower(sub(value, 1, 7)) ~= "bearer " then
+            return nil
+        end
+        key = match(value, "^ *(.*)$", 8)
     end
-    if not key or key == "" then
+    if key == "" then
         return nil
     end
     return find_client(key)
@@ -169,6 +173,7 @@ end
 function _M.rewrite(conf, ctx)
     -- All of them: by default headers beyond the hundredth would not be seen.
     local headers = get_headers(0)
+    ctx.headers = headers
     local client, consumers
     for _, name in ipairs(headers_mod.CREDENTIALS) do
         local value = headers[name]
@@ -181,7 +186,7 @@ function _M.rewrite(conf, ctx)
     end
     -- Only this plugin says who a client is.
     for name in pairs(headers) do
-        if match(name, "^x%-consumer%-") or name == "x-credential-identifier" then
+        if sub(name, 1, 11) == "x-consumer-" or name == "x-credential-identifier" then
             core.request.set_header(ctx, name, nil)
         end
     end

@@ -5,7 +5,6 @@ local exporter = require("apisix.plugins.prometheus.exporter")
 local ngx_now = ngx.now
 local floor = math.floor
 local max = math.max
-local tostring = tostring
 
 local _M = {}
 
@@ -26,6 +25,7 @@ end
 --- An attempt begins. Each is counted as active at its backend until it ends.
 function _M.begin_attempt(ctx, state, backend)
     ctx.balancer_ip = backend.name
+    state.attempt_started = ngx_now()
     exporter.inc_llm_active_connections(ctx)
     state.is_active = true
 end
@@ -33,21 +33,28 @@ end
 
 --- An attempt ends, with the same labels as it began with.
 function _M.end_attempt(ctx, state)
-    if state.is_active then
-        state.is_active = false
-        exporter.dec_llm_active_connections(ctx)
+    if not state.is_active then
+        return
+    end
+    state.is_active = false
+    exporter.dec_llm_active_connections(ctx)
+    if state.is_noted then
+        state.is_noted = false
+        apisix_upstream.update_upstream_state({
+            response_time = floor((ngx_now() - state.attempt_started) * 1000),
+        })
     end
 end
 
 
 --- An attempt as nginx's own variables for upstreams show it.
--- @tparam number started seconds
-function _M.note_upstream(backend, status, started)
+function _M.note_upstream(state, backend, status)
     apisix_upstream.push_upstream_state({
         addr = backend.address,
         status = status,
-        header_time = floor((ngx_now() - started) * 1000),
+        header_time = floor((ngx_now() - state.attempt_started) * 1000),
     })
+    state.is_noted = true
 end
 
 
@@ -67,15 +74,18 @@ function _M.finish(ctx, state)
 
     local status = state.status
     local is_served = status and (status < 400 or status == 429 or status >= 500)
-    local model = is_served and state.request.deployment or state.request.deployment and OTHER
-    if model then
-        var.request_llm_model = model
-        var.llm_model = is_served and state.served_as or model
+    local asked = state.request.deployment
+    local request_model = asked and (is_served and asked or OTHER)
+    local model = asked and (is_served and state.served_as or request_model)
+    if asked then
+        var.request_llm_model = request_model
+        var.llm_model = model
     end
-    var.llm_stream = tostring(state.wants_stream or false)
+    var.llm_stream = state.wants_stream and "true" or "false"
     local first = seen.first_output_at or seen.answered_at
-    if first and state.started then
-        var.llm_time_to_first_token = max(1, floor((first - state.started) * 1000))
+    local first_ms = first and state.started and max(1, floor((first - state.started) * 1000))
+    if first_ms then
+        var.llm_time_to_first_token = first_ms
     end
 
     local usage = seen.usage
@@ -89,22 +99,26 @@ function _M.finish(ctx, state)
         var.llm_prompt_tokens = usage.prompt
         var.llm_completion_tokens = usage.completion
         var.llm_total_tokens = usage.total
-        var.llm_cache_read_input_tokens = usage.cached
-        var.llm_reasoning_tokens = usage.reasoning
+        if usage.cached then
+            var.llm_cache_read_input_tokens = usage.cached
+        end
+        if usage.reasoning then
+            var.llm_reasoning_tokens = usage.reasoning
+        end
     end
 
-    if state.pool and state.pool.logs_summaries then
+    if state.pool.logs_summaries then
         ctx.llm_summary = {
-            request_model = var.request_llm_model,
-            model = var.llm_model,
-            duration = var.llm_time_to_first_token,
-            prompt_tokens = var.llm_prompt_tokens,
-            completion_tokens = var.llm_completion_tokens,
-            total_tokens = var.llm_total_tokens,
+            request_model = request_model,
+            model = model,
+            duration = first_ms,
+            prompt_tokens = usage and usage.prompt,
+            completion_tokens = usage and usage.completion,
+            total_tokens = usage and usage.total,
+            cache_read_input_tokens = usage and usage.cached,
+            reasoning_tokens = usage and usage.reasoning,
             upstream_response_time = var.apisix_upstream_response_time,
-            stream = var.llm_stream,
-            cache_read_input_tokens = var.llm_cache_read_input_tokens,
-            reasoning_tokens = var.llm_reasoning_tokens,
+            stream = state.wants_stream or false,
         }
     end
 end

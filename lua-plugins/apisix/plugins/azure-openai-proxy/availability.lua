@@ -20,20 +20,33 @@ local function milliseconds()
 end
 
 
--- Two cool-downs count: that of the backend as a whole and that of the deployment.
-local function keys_of(backend, deployment)
-    return cooldown.key(backend), cooldown.key(backend, deployment)
+-- Two cool-downs count: that of the backend as a whole and that of the deployment. Their names are
+-- made once.
+local MAX_SCOPES = 1000
+
+
+local function keys_of(backend, scope)
+    local part = backend.scope_keys[scope]
+    if not part then
+        if backend.scope_count >= MAX_SCOPES then
+            backend.scope_keys, backend.scope_count = {}, 0
+        end
+        part = cooldown.key(backend.id, scope)
+        backend.scope_keys[scope] = part
+        backend.scope_count = backend.scope_count + 1
+    end
+    return backend.key, part
 end
 
 
 -- Fills `seen` with what holds a backend back.
-local function look(backend, deployment, now, seen)
+local function look(backend, scope, now, seen)
     if backend.is_broken then
         seen.reason = seen.reason or "credentials"
         return false
     end
 
-    local whole, part = keys_of(backend, deployment)
+    local whole, part = keys_of(backend, scope)
     local state, left, reason = cooldown.state(dict, whole, now)
     local part_state, part_left, part_reason = cooldown.state(dict, part, now)
     if state == "usable" and part_state == "usable" then

@@ -13,7 +13,6 @@ local concat = table.concat
 local find = string.find
 local lower = string.lower
 local sub = string.sub
-local type = type
 
 local _M = {}
 
@@ -172,9 +171,9 @@ end
 
 
 local function forward_body(exchange, seen)
-    local content_type = exchange.headers["Content-Type"]
+    local content_type = exchange.headers["content-type"]
     local kept, size = nil, 0
-    if type(content_type) == "string" and find(lower(content_type), "json", 1, true) then
+    if content_type and find(lower(content_type), "json", 1, true) then
         kept = {}
     end
 

@@ -3,6 +3,8 @@
 
 local core = require("apisix.core")
 local secret = require("apisix.secret")
+local cooldown = require("genai.cooldown")
+local headers_mod = require("genai.headers")
 local picking = require("genai.picking")
 local verdict = require("genai.verdict")
 local ipairs = ipairs
@@ -10,6 +12,7 @@ local pairs = pairs
 local setmetatable = setmetatable
 local tonumber = tonumber
 local concat = table.concat
+local lower = string.lower
 local match = string.match
 local sort = table.sort
 
@@ -57,6 +60,20 @@ local function has_unresolved(values)
 end
 
 
+-- The headers that are the same in every request to a backend.
+local function header_lines(host, credentials)
+    local lines = {
+        headers_mod.line("host", host),
+        -- What is compressed could neither be counted nor watched for errors.
+        headers_mod.line("accept-encoding", "identity"),
+    }
+    for name, value in pairs(credentials or {}) do
+        lines[#lines + 1] = headers_mod.line(lower(name), value)
+    end
+    return concat(lines)
+end
+
+
 local function backend_of(instance, details, ai_conf)
     local endpoint = parse_endpoint(instance.override and instance.override.endpoint or "")
     if not endpoint then
@@ -75,17 +92,20 @@ local function backend_of(instance, details, ai_conf)
         is_broken = true
     end
 
+    local id = instance.name .. "|" .. endpoint.scheme .. "://" .. endpoint.authority
     return {
         name = instance.name,
-        id = instance.name .. "|" .. endpoint.scheme .. "://" .. endpoint.authority,
+        id = id,
+        key = cooldown.key(id),
+        scope_keys = {},
+        scope_count = 0,
         priority = instance.priority or 0,
         weight = instance.weight,
         is_broken = is_broken,
         deployments = details and details.deployments,
-        host = endpoint.authority,
+        lines = header_lines(endpoint.authority, auth.header),
         prefix = endpoint.prefix,
         address = endpoint.host .. ":" .. endpoint.port,
-        headers = auth.header,
         query = auth.query,
         connection = {
             scheme = endpoint.scheme,
@@ -126,13 +146,17 @@ local function compile(ai_conf, conf)
         details[each.name] = each
     end
 
-    local backends = {}
+    local backends, replaced = {}, {}
     for _, instance in ipairs(ai_conf.instances) do
         backends[#backends + 1] = backend_of(instance, details[instance.name], ai_conf)
+        for name in pairs(instance.auth and instance.auth.header or {}) do
+            replaced[lower(name)] = true
+        end
     end
 
     return {
         backends = backends,
+        replaced_headers = replaced,
         memory = share_memory(backends),
         tiers = picking.tiers(backends),
         balancer = ai_conf.balancer or { algorithm = "roundrobin" },

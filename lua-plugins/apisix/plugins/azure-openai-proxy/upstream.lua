@@ -3,9 +3,9 @@
 
 local chunked = require("genai.chunked")
 local http = require("resty.http")
+local http_head = require("genai.http_head")
 local find = string.find
 local lower = string.lower
-local pairs = pairs
 local setmetatable = setmetatable
 local sub = string.sub
 local tonumber = tonumber
@@ -21,29 +21,78 @@ local READ_SIZE = 65536
 local STALE = { ["closed"] = true, ["connection reset by peer"] = true, ["broken pipe"] = true }
 
 
-local function frame(self, method, status, headers)
+local function frame(self, method, response)
+    local status, headers = response.status, response.headers
+    local coding = headers["transfer-encoding"]
     if method == "HEAD" or status == 204 or status == 304 then
         self.framing, self.done = "none", true
-    elseif http.transfer_encoding_is_chunked(headers) then
+    elseif coding and find(lower(coding), "chunked", 1, true) then
         self.framing, self.decoder = "chunked", chunked.new()
     else
-        local length = headers["Content-Length"]
-        self.left = tonumber(type(length) == "table" and length[1] or length)
+        self.left = tonumber(headers["content-length"])
         self.framing = self.left and "length" or "close"
         self.done = self.left == 0
+    end
+
+    local connection = lower(headers["connection"] or "")
+    self.may_be_kept = self.framing ~= "close" and not find(connection, "close", 1, true)
+                       and (response.version == "1.1" or find(connection, "keep-alive", 1, true))
+    self.rest = response.rest ~= "" and response.rest or nil
+    self.has_surplus = self.done and self.rest ~= nil
+end
+
+
+-- Head and body in one write where the body is at hand.
+local function write(socket, head, body)
+    if type(body) ~= "function" then
+        return socket:send(body and { head, body } or head)
+    end
+
+    local ok, err = socket:send(head)
+    while ok do
+        local piece = body()
+        if not piece then
+            return true
+        end
+        ok, err = socket:send(piece)
+    end
+    return nil, err
+end
+
+
+local function read_head(socket)
+    local text = ""
+    while true do
+        local data, err = socket:receiveany(READ_SIZE)
+        if not data then
+            return nil, err
+        end
+        text = text == "" and data or text .. data
+        local response
+        response, err = http_head.response(text)
+        -- Answers that only announce the real one.
+        while response and response.status < 200 do
+            text = response.rest
+            response, err = http_head.response(text)
+        end
+        if response or err then
+            return response, err
+        end
     end
 end
 
 
 --- Sends a request to a backend.
 -- @tparam table backend of the pool
--- @tparam table params `method`, `path`, `query`, `headers`, and `body`: a string or a function
+-- @tparam string method
+-- @tparam string head the request's head
+-- @tparam string|function|nil body
 -- @tparam table timeouts `connect_ms`, `send_ms`, `read_ms`
 -- @treturn table|nil the exchange: `status`, `headers`, and its methods
--- @treturn string|nil what failed: "connect", "request" (it cannot be sent to any backend), "stale"
---   (a connection that had been kept alive), "reset" or "timeout"
+-- @treturn string|nil what failed: "connect", "stale" (a connection that had been kept alive),
+--   "reset" or "timeout"
 -- @treturn string|nil the error
-function _M.send(backend, params, timeouts)
+function _M.send(backend, method, head, body, timeouts)
     local client, err = http.new()
     if not client then
         return nil, "connect", err
@@ -55,22 +104,17 @@ function _M.send(backend, params, timeouts)
     if not ok then
         return nil, "connect", err
     end
-    local is_reused = client:get_reused_times() > 0
 
+    local socket = client.sock
     local response
-    ok, err = client:send_request(params)
+    ok, err = write(socket, head, body)
     if ok then
-        response, err = client:read_response(params)
-        -- Answers that only announce the real one.
-        while response and response.status >= 100 and response.status < 200 do
-            response, err = client:read_response(params)
-        end
+        response, err = read_head(socket)
     end
     if not response then
+        local is_reused = client:get_reused_times() ~= 0
         client:close()
-        if find(err, "invalid characters found", 1, true) then
-            return nil, "request", err
-        elseif err == "timeout" then
+        if err == "timeout" then
             return nil, "timeout", err
         end
         return nil, is_reused and STALE[err] and "stale" or "reset", err
@@ -78,13 +122,13 @@ function _M.send(backend, params, timeouts)
 
     local self = setmetatable({
         client = client,
-        socket = client.sock,
+        socket = socket,
         status = response.status,
         headers = response.headers,
         timeouts = timeouts,
         done = false,
     }, mt)
-    frame(self, params.method, response.status, response.headers)
+    frame(self, method, response)
     return self
 end
 
@@ -101,7 +145,12 @@ end
 -- @treturn nil|string "timeout", or how it broke off
 function _M:read()
     while not self.done do
-        local data, err = self.socket:receiveany(READ_SIZE)
+        local data, err = self.rest, nil
+        if data then
+            self.rest = nil
+        else
+            data, err = self.socket:receiveany(READ_SIZE)
+        end
         if not data then
             if err == "closed" and self.framing == "close" then
                 self.done = true
@@ -157,7 +206,7 @@ end
 
 --- Ends the exchange. A connection whose answer was read to its end is kept for the next one.
 function _M:finish(pool)
-    if self.done and not self.has_surplus and self.framing ~= "close" and pool.keepalive then
+    if self.done and self.may_be_kept and not self.has_surplus and pool.keepalive then
         self.client:set_keepalive(pool.keepalive_timeout, pool.keepalive_pool)
     else
         self.client:close()
@@ -167,29 +216,11 @@ end
 
 --- Whether an answer is a stream of events. Some come without a content type.
 function _M:is_event_stream(was_asked_for)
-    local content_type = self.headers["Content-Type"]
+    local content_type = self.headers["content-type"]
     if not content_type then
         return was_asked_for and self.status == 200
     end
-    return type(content_type) == "string"
-           and find(lower(content_type), "text/event-stream", 1, true) ~= nil
-end
-
-
---- The headers of a request to a backend.
--- @tparam table passed headers that may reach it, by lower-case name
-function _M.request_headers(backend, passed, length)
-    local headers = {}
-    for name, value in pairs(passed) do
-        headers[name] = value
-    end
-    headers["host"] = backend.host
-    headers["accept-encoding"] = "identity"
-    headers["content-length"] = length
-    for name, value in pairs(backend.headers or {}) do
-        headers[name] = value
-    end
-    return headers
+    return find(lower(content_type), "text/event-stream", 1, true) ~= nil
 end
 
 
