@@ -1,6 +1,7 @@
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { check } from './commands/check.ts';
 import { SHELLS, type Shell } from './commands/completion.ts';
+import type { MockCommandOptions } from './commands/mock.ts';
 import { PREVIEWS, type Preview, preview } from './commands/preview.ts';
 import { render } from './commands/render.ts';
 import { SCENARIO_NAMES, type ScenarioName } from './commands/scenarios.ts';
@@ -16,6 +17,7 @@ const COMMAND_NAMES = [
   'schema',
   'docs',
   'completion',
+  'mock',
 ] as const;
 type CommandName = (typeof COMMAND_NAMES)[number];
 
@@ -30,7 +32,7 @@ export function createProgram(terminal: Terminal, exit: (code: number) => void, 
     .addHelpText(
       'after',
       `
-Exit codes: 0 good, 1 the settings are not, 3 the files could not be written, 64 wrong usage.
+Exit codes: 0 good, 1 the settings are not, 3 the files could not be written or a port not be had, 64 wrong usage.
 
 Examples:
   genai-gateway init --scenario ptu-spillover --out .env   start from an example
@@ -168,6 +170,21 @@ Examples:
           terminal.out(completionScript(shell, program));
           exit(EXIT.ok);
         }),
+    mock: () =>
+      command(
+        'mock',
+        'Run mock Azure OpenAI resources, and print the settings of a gateway in front of them.',
+        `  genai-gateway mock > mock.env
+  genai-gateway mock --backends 3 --port 9000 --tpm 10000`,
+      )
+        .option('--backends <count>', 'how many', wholeNumber(1, 100), 2)
+        .option('--port <port>', 'of the first; the others follow; 0 for any', wholeNumber(0, 65_535), 8000)
+        .option('--host <host>', 'address to listen on', notEmpty, '127.0.0.1')
+        .option('--tpm <tokens>', 'tokens per minute of each deployment of each resource', wholeNumber(1))
+        .action(async (options: MockCommandOptions) => {
+          const { mock } = await import('./commands/mock.ts');
+          exit(await mock(options, terminal));
+        }),
   };
   for (const name of only === undefined ? COMMAND_NAMES : [only]) definitions[name]();
   return program;
@@ -179,6 +196,14 @@ function notEmpty(value: string): string {
   if (value === '') throw new InvalidArgumentError('It is empty.');
   return value;
 }
+
+const wholeNumber =
+  (least: number, most = Number.MAX_SAFE_INTEGER) =>
+  (value: string): number => {
+    const number = Number(value);
+    if (/^\d+$/.test(value) && number >= least && number <= most) return number;
+    throw new InvalidArgumentError(`It is not a whole number from ${least} to ${most}.`);
+  };
 
 /** Runs the program on arguments without `node` and the script's path; the exit code. */
 export async function run(args: readonly string[], terminal: Terminal): Promise<number> {

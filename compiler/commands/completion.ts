@@ -9,7 +9,8 @@ interface Completed {
   readonly options: readonly {
     readonly flag: string;
     readonly choices: readonly string[];
-    readonly takesPath: boolean;
+    /** What kind of value, where there are no choices. */
+    readonly takes?: 'path' | 'text';
   }[];
   /** Values of its argument. */
   readonly values: readonly string[];
@@ -20,12 +21,14 @@ function completed(program: Command): Completed[] {
     name: command.name(),
     description: command.description(),
     options: [
-      ...command.options.map(({ long, argChoices, required }) => ({
+      ...command.options.map(({ long, flags, argChoices, required }) => ({
         flag: long ?? '',
         choices: argChoices ?? [],
-        takesPath: required && !argChoices,
+        ...(required && !argChoices
+          ? ({ takes: /<(?:file|dir)>/.test(flags) ? 'path' : 'text' } as const)
+          : {}),
       })),
-      { flag: '--help', choices: [], takesPath: false },
+      { flag: '--help', choices: [] },
     ],
     values: command.registeredArguments.flatMap(({ argChoices }) => argChoices ?? []),
   }));
@@ -46,12 +49,13 @@ function cases(commands: readonly Completed[]): string {
       .map(({ flag, choices }) => `    "${name} ${flag}") offered="${choices.join(' ')}" ;;`),
     `    "${name} "*) offered="${[...options.map(({ flag }) => flag), ...values].join(' ')}" ;;`,
   ]);
-  const paths = new Set(
-    commands.flatMap(({ options }) =>
-      options.filter(({ takesPath }) => takesPath).map(({ flag }) => `*" ${flag}"`),
-    ),
+  const taking = (kind: 'path' | 'text') => {
+    const flags = commands.flatMap(({ options }) => options.filter(({ takes }) => takes === kind));
+    return [...new Set(flags.map(({ flag }) => `*" ${flag}"`))].join(' | ');
+  };
+  return [`    ${taking('path')}) offered=FILES ;;`, `    ${taking('text')}) offered= ;;`, ...lines].join(
+    '\n',
   );
-  return [`    ${[...paths].join(' | ')}) offered=FILES ;;`, ...lines].join('\n');
 }
 
 function posix(shell: 'bash' | 'zsh', name: string, commands: readonly Completed[]): string {
@@ -95,8 +99,9 @@ function fish(name: string, commands: readonly Completed[]): string {
     return [
       `complete -c ${name} -n __fish_use_subcommand -a ${each.name} -d '${each.description.replaceAll("'", "\\'")}'`,
       ...each.values.map((value) => `${within} -a ${value}`),
-      ...each.options.map(({ flag, choices, takesPath }) => {
-        const value = takesPath ? ' -r -F' : choices.length > 0 ? ` -x -a '${choices.join(' ')}'` : '';
+      ...each.options.map(({ flag, choices, takes }) => {
+        const values = choices.length > 0 ? ` -x -a '${choices.join(' ')}'` : '';
+        const value = takes === undefined ? values : { path: ' -r -F', text: ' -x' }[takes];
         return `${within} -l ${flag.slice(2)}${value}`;
       }),
     ];
