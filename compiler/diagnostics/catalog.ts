@@ -114,8 +114,12 @@ export const catalog = {
       'nothing to do if that is what you want',
       'set GATEWAY_REQUIRE_AUTH=true to keep it and end this message',
     ),
-  NOT_BUILT_YET: (a: { feature: string }, name) =>
-    error(`${a.feature} is not built yet`, `${name} unset or false`, `remove ${name}`),
+  NOT_BUILT_YET: (a: { feature: string; instead?: string | undefined }, name) =>
+    error(
+      `not built yet: ${a.feature}`,
+      a.instead ?? `${name} unset`,
+      a.instead ? `use ${a.instead}, or remove ${name}` : `remove ${name}`,
+    ),
   SETTING_WITHOUT_EFFECT: (a: { needs: string }, name) =>
     warning(`${name} has no effect without ${a.needs}`, a.needs, `set ${a.needs}, or remove ${name}`),
   REQUIRED_SETTING: (a: { because: string; example: string }, name) =>
@@ -185,8 +189,8 @@ export const catalog = {
   BACKEND_WITHOUT_CREDENTIAL: (a: { index: number }, name) =>
     error(
       `backend ${a.index} has neither a key nor an auth mode`,
-      `AZURE_OPENAI_KEY_${a.index}, or an Entra auth mode`,
-      `set ${name}, or AZURE_OPENAI_AUTH_MODE_${a.index}=entra for a managed identity`,
+      `AZURE_OPENAI_KEY_${a.index}`,
+      `set ${name}`,
     ),
   KEY_UNUSED_WITH_ENTRA: (a: { index: number }, name) =>
     warning(
@@ -255,7 +259,7 @@ export const catalog = {
   NO_CLIENT: () =>
     error(
       'authentication is on but there is no client',
-      'at least one GATEWAY_CLIENT_NAME_N with GATEWAY_CLIENT_KEY_N, or OIDC',
+      'at least one GATEWAY_CLIENT_NAME_N with GATEWAY_CLIENT_KEY_N',
       'set GATEWAY_CLIENT_NAME_0 and GATEWAY_CLIENT_KEY_0',
     ),
   AUTH_OFF: () =>

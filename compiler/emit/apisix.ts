@@ -100,19 +100,11 @@ function countRules({ limits, clients }: GatewayModel): LimitRule[] | undefined 
 }
 
 /** What azure-openai-proxy must know of a backend beyond its instance; undefined where that is nothing. */
-function backendDetails({ name, region, deployments, credential }: Backend): object | undefined {
+function backendDetails({ name, region, deployments }: Backend): object | undefined {
   const details = {
     ...(region === undefined ? {} : { region }),
     ...(deployments
       ? { deployments: Object.fromEntries(deployments.map((each) => [each.name, each.backendName])) }
-      : {}),
-    ...(credential.kind === 'entra'
-      ? {
-          identity: {
-            resource: credential.resource,
-            ...(credential.clientId === undefined ? {} : { client_id: credential.clientId }),
-          },
-        }
       : {}),
   };
   return Object.keys(details).length > 0 ? { name, ...details } : undefined;
@@ -125,19 +117,6 @@ function fallbackStrategy(statuses: readonly number[]): string[] {
     ...(statuses.some((each) => each >= 500) ? ['http_5xx'] : []),
   ];
 }
-
-/** Path prefixes of the APIM toolkit's scenarios. */
-const SCENARIO_PREFIXES = [
-  '/retry-with-payg',
-  '/retry-with-payg-v2',
-  '/round-robin-simple',
-  '/round-robin-simple-v2',
-  '/round-robin-weighted',
-  '/round-robin-weighted-v2',
-  '/latency-routing',
-  '/prioritization-simple',
-  '/usage-tracking',
-] as const;
 
 /** Fields of the access log. No query string and no credential header: clients put keys in both. */
 const LOG_FIELDS = {
@@ -188,7 +167,6 @@ export function apisixView(model: GatewayModel): object {
     backendDetails: nonEmpty(model.backends.map(backendDetails).filter((each) => each !== undefined)),
     fallbackStrategy: fallbackStrategy(failover.retryStatuses),
     maxRetries: failover.maxAttempts === undefined ? undefined : { count: failover.maxAttempts - 1 },
-    scenarioPrefixes: SCENARIO_PREFIXES,
     accessLogFields: { ...logFields(model), ...LUA_LOG_FIELDS },
   };
 }
@@ -204,6 +182,7 @@ const LATENCY_BUCKETS = [
 export function configView(model: GatewayModel): object {
   const { telemetry, limits } = model;
   const used: readonly [plugin: string, used: unknown][] = [
+    ['azure-openai-errors', true],
     ['request-id', true],
     ['prometheus', true],
     ['azure-openai-auth', true],
@@ -214,11 +193,9 @@ export function configView(model: GatewayModel): object {
     ['limit-count', countRules(model)],
     ['cors', model.cors],
     ['ip-restriction', model.ipRestriction],
-    ['openid-connect', model.authentication.oidc],
     ['response-rewrite', model.hardenResponses],
     ['opentelemetry', telemetry.traces],
     ['file-logger', telemetry.accessLogPath],
-    ['apim-gateway-logger', telemetry.apimRecords],
   ];
   return {
     ...model,

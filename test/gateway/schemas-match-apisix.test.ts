@@ -37,7 +37,14 @@ interface OurSchema extends SchemaObject {
 interface LiveSchemas {
   readonly main: { readonly route: SchemaObject; readonly service: SchemaObject };
   readonly plugins: Readonly<
-    Record<string, { readonly schema: SchemaObject; readonly metadata_schema?: SchemaObject }>
+    Record<
+      string,
+      {
+        readonly schema: SchemaObject;
+        readonly consumer_schema?: SchemaObject;
+        readonly metadata_schema?: SchemaObject;
+      }
+    >
   >;
 }
 
@@ -45,8 +52,8 @@ const ours = JSON.parse(
   readFileSync(fileURLToPath(new URL('../../schemas/apisix.schema.json', import.meta.url)), 'utf8'),
 ) as OurSchema;
 
-/** Those of this repository: their schemas are our own. */
-const OUR_PLUGINS = ['azure-openai-auth', 'azure-openai-proxy', 'apim-gateway-logger'];
+/** Those of this repository: what they accept is known to the last word. */
+const OUR_PLUGINS = ['azure-openai-errors', 'azure-openai-auth', 'azure-openai-proxy'];
 const pluginSchemas = ours.definitions.plugins?.properties ?? {};
 const stockPlugins = Object.keys(pluginSchemas).filter((name) => !OUR_PLUGINS.includes(name));
 
@@ -85,6 +92,17 @@ describe.skipIf(cannotRunGatewayTests("schemas against APISIX's own"))('schemas/
     expect(unknownProperties(pluginSchemas[name] ?? false, schema ?? false)).toEqual([]);
   });
 
+  test.each(OUR_PLUGINS)('says of %s exactly what the plugin accepts', (name) => {
+    expect(essence(pluginSchemas[name] ?? false)).toEqual(essence(live.plugins[name]?.schema ?? false));
+  });
+
+  test('says of a client exactly what azure-openai-auth accepts', () => {
+    const plugins = ours.definitions.consumer?.properties?.plugins as SchemaObject;
+    expect(essence(plugins.properties?.['azure-openai-auth'] ?? false)).toEqual(
+      essence(live.plugins['azure-openai-auth']?.consumer_schema ?? false),
+    );
+  });
+
   test.each(metadataSchemas)(
     'knows no property in the metadata of %s that APISIX does not have',
     (name, schema) => {
@@ -99,7 +117,7 @@ describe.skipIf(cannotRunGatewayTests("schemas against APISIX's own"))('schemas/
   });
 
   test('is about as large as expected, so that the tests above have something to compare', () => {
-    expect(stockPlugins.length).toBeGreaterThanOrEqual(12);
+    expect(stockPlugins.length).toBeGreaterThanOrEqual(11);
     expect(metadataSchemas.length).toBeGreaterThanOrEqual(1);
     const names = stockPlugins.map(
       (name) => unknownProperties(pluginSchemas[name] ?? false, { properties: { _: true } }).length,
@@ -114,6 +132,22 @@ const withId = (schema: SchemaObject): SchemaObject => ({
   ...schema,
   properties: { ...schema.properties, id: true },
 });
+
+/** Words of a schema that take or refuse nothing by themselves, or that APISIX puts into every plugin's. */
+const WITHOUT_EFFECT = ['$comment', 'description', 'encrypt_fields', '_meta'];
+
+/** A schema written in full, so that two that accept the same can be compared. */
+function essence(schema: unknown): unknown {
+  if (Array.isArray(schema)) return schema.map(essence);
+  if (typeof schema !== 'object' || schema === null) return schema;
+  const { $ref, ...own } = schema as SchemaObject & Record<string, unknown>;
+  if ($ref !== undefined) return essence(ours.definitions[$ref.replace('#/definitions/', '')]);
+  const entries = Object.entries(own)
+    .filter(([name]) => !WITHOUT_EFFECT.includes(name))
+    // Beside the values themselves their type says nothing more.
+    .filter(([name]) => name !== 'type' || own.enum === undefined);
+  return Object.fromEntries(entries.map(([name, value]) => [name, essence(value)]));
+}
 
 /** Plugins have tests of their own. */
 const withoutPlugins = (schema: SchemaObject): SchemaObject => ({

@@ -34,15 +34,19 @@ const planted = fc.constantFrom<(value: string) => string>(
 const base = {
   AZURE_OPENAI_ENDPOINT_0: 'https://one.openai.azure.com',
   GATEWAY_CLIENT_NAME_0: 'app',
-  ENABLE_OIDC: 'true',
-  OIDC_CLIENT_ID: 'client',
-  OIDC_DISCOVERY_URL: 'https://login.example.com/.well-known/openid-configuration',
-  OIDC_REDIRECT_URI: 'https://gateway.example.com/callback',
   AI_RATE_LIMIT_POLICY: 'redis',
   AI_RATE_LIMIT_REDIS_HOST: 'redis.internal',
   ENABLE_QUOTA: 'true',
   QUOTA_COUNT: '10',
   QUOTA_TIME_WINDOW: '60',
+};
+
+/** What is not built yet: refused, and its secrets are no less secret. */
+const unbuilt = {
+  ENABLE_OIDC: 'true',
+  OIDC_CLIENT_ID: 'client',
+  OIDC_DISCOVERY_URL: 'https://login.example.com/.well-known/openid-configuration',
+  OIDC_REDIRECT_URI: 'https://gateway.example.com/callback',
   RESPONSES_AFFINITY_REDIS_HOST: 'redis.internal',
   APIM_GATEWAY_LOGS_INGEST_URI: 'https://dce.example.com/streams/x?api-version=1',
 };
@@ -100,6 +104,7 @@ test('no piece of a secret appears in any output, report or file', { timeout: 12
           ...(allGood
             ? {}
             : {
+                ...unbuilt,
                 AZURE_OPENAI_ENDPOINT_0: `https://user:${value(sensitive.length + 2)}@one.openai.azure.com?sig=${value(sensitive.length + 3)}`,
               }),
         };
@@ -108,7 +113,7 @@ test('no piece of a secret appears in any output, report or file', { timeout: 12
         // Both ways of naming clients at once would be an error of its own.
         if (allGood) delete environment.GATEWAY_CLIENT_KEY;
         const said = await everythingSaid(environment);
-        if (allGood && mode === 'reference') expect(said).toContain('$env://OIDC_CLIENT_SECRET');
+        if (allGood && mode === 'reference') expect(said).toContain('$env://AI_RATE_LIMIT_REDIS_PASSWORD');
         expect(said.length).toBeGreaterThan(1000);
         for (const each of values) {
           for (let at = 0; at + 8 <= each.length; at++) expect(said).not.toContain(each.slice(at, at + 8));

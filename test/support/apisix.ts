@@ -12,7 +12,7 @@ export const PORTS = { proxy: 9080, metrics: 9091, status: 7085, control: 9090, 
 
 const CONF = '/usr/local/apisix/conf';
 const LUA_IN_CONTAINER = '/opt/genai-gateway/lua-plugins';
-const LUA_STAND_INS = fileURLToPath(new URL('lua-plugins', import.meta.url));
+const LUA_PLUGINS = fileURLToPath(new URL('../../lua-plugins', import.meta.url));
 const START_TIMEOUT_MS = 40_000;
 /** For hooks that start a container: longer than it gets to start, so that one that fails is cleared away. */
 export const CONTAINER_TIMEOUT_MS = 90_000;
@@ -55,21 +55,31 @@ export interface ApisixOptions {
   readonly documents: Documents;
   /** The whole environment of the container, beside what the image itself needs. */
   readonly environment: Readonly<Record<string, string>>;
-  /** Folder with the Lua plugins; without it the stand-ins of this folder. */
-  readonly luaPlugins?: string;
   /** Folders that a deployment would mount, for APISIX to write to. */
   readonly writableFolders?: readonly string[];
   /** Names of hosts that are there and refuse every connection; without this no name resolves, and that takes a while. */
   readonly refusingHosts?: readonly string[];
+  /** Addresses of further hosts by name; `host-gateway` is this one. */
+  readonly extraHosts?: Readonly<Record<string, string>>;
+  /** Adds to the documents what `clientOf` reads: a log of whom each request was taken for. */
+  readonly logsClients?: boolean;
 }
 
 export interface Apisix {
   /** A request from the host to one of the published ports. */
   request(port: number, path: string, init?: RequestInit): Promise<Response>;
+  /** The port of the host that leads to one of the published ports. */
+  mappedPort(port: number): number;
+  /** The client that a request with this header `x-test-request` was taken for, or null for none; needs `logsClients`. */
+  clientOf(request: string): Promise<string | null>;
   /** What the control API answers to GET. */
   control(path: string): Promise<unknown>;
   /** Addresses with a listening TCP socket, `127.0.0.1:9090`, in order. */
   listening(): Promise<string[]>;
+  /** The processes that serve requests: what they have used of the CPU, and hold of memory. */
+  workers(): Promise<
+    readonly { readonly pid: number; readonly cpuMs: number; readonly residentBytes: number }[]
+  >;
   /** The address that requests from the host come from. */
   hostAddress(): Promise<string>;
   /** Everything APISIX wrote since its start: its access log and its error log. */
@@ -82,17 +92,18 @@ export async function startApisix(options: ApisixOptions): Promise<Apisix> {
   const {
     documents,
     environment,
-    luaPlugins = LUA_STAND_INS,
     writableFolders = [],
     refusingHosts = [],
+    extraHosts = {},
+    logsClients = false,
   } = options;
   return start({
     // The collector's file is nothing to APISIX, and must not disturb it.
-    files: documents,
+    files: logsClients ? withClientLog(documents) : documents,
     environment,
-    luaPlugins,
     writableFolders,
     refusingHosts,
+    extraHosts,
     publish: [PORTS.proxy, PORTS.metrics, PORTS.status],
     readyPath: '/status/ready',
   });
@@ -111,10 +122,7 @@ export interface Validator {
 }
 
 /** A throw-away APISIX with an Admin API, which the gateway itself never has, for its validation of whole files. */
-export async function startValidator(
-  plugins: readonly string[],
-  luaPlugins = LUA_STAND_INS,
-): Promise<Validator> {
+export async function startValidator(plugins: readonly string[]): Promise<Validator> {
   const key = randomUUID();
   const config = {
     deployment: {
@@ -135,9 +143,9 @@ export async function startValidator(
   const apisix = await start({
     files: { 'config.yaml': JSON.stringify(config) },
     environment: {},
-    luaPlugins,
     writableFolders: [],
     refusingHosts: [],
+    extraHosts: {},
     publish: [PORTS.admin, PORTS.status],
     // Never ready: that takes a configuration, and this one is only asked for its opinion.
     readyPath: '/status',
@@ -168,16 +176,16 @@ export function parseAsApisix(yaml: string): unknown {
 interface StartOptions {
   readonly files: Readonly<Record<string, string>>;
   readonly environment: Readonly<Record<string, string>>;
-  readonly luaPlugins: string;
   readonly writableFolders: readonly string[];
   readonly refusingHosts: readonly string[];
+  readonly extraHosts: Readonly<Record<string, string>>;
   readonly publish: readonly number[];
   /** On the status port. */
   readonly readyPath: string;
 }
 
 async function start(options: StartOptions): Promise<Apisix> {
-  const { files, environment, luaPlugins, writableFolders, refusingHosts, publish, readyPath } = options;
+  const { files, environment, writableFolders, refusingHosts, extraHosts, publish, readyPath } = options;
   const log = { text: '', changed: 0 };
   const container = new IsolatedContainer(APISIX_IMAGE)
     .withEnvironment({ ...environment, APISIX_STAND_ALONE: 'true' })
@@ -185,8 +193,11 @@ async function start(options: StartOptions): Promise<Apisix> {
     .withCopyContentToContainer(
       Object.entries(files).map(([name, content]) => ({ content, target: `${CONF}/${name}`, mode: 0o644 })),
     )
-    .withCopyDirectoriesToContainer([{ source: luaPlugins, target: LUA_IN_CONTAINER, mode: 0o755 }])
-    .withExtraHosts(refusingHosts.map((host) => ({ host, ipAddress: '127.0.0.1' })))
+    .withCopyDirectoriesToContainer([{ source: LUA_PLUGINS, target: LUA_IN_CONTAINER, mode: 0o755 }])
+    .withExtraHosts([
+      ...refusingHosts.map((host) => ({ host, ipAddress: '127.0.0.1' })),
+      ...Object.entries(extraHosts).map(([host, ipAddress]) => ({ host, ipAddress })),
+    ])
     .withTmpFs(Object.fromEntries(writableFolders.map((folder) => [folder, 'mode=1777'])))
     .withLogConsumer((stream) => {
       stream.on('data', (chunk: Buffer | string) => {
@@ -215,8 +226,35 @@ async function start(options: StartOptions): Promise<Apisix> {
   };
   return {
     request: (port, path, init) => fetch(`http://127.0.0.1:${started.getMappedPort(port)}${path}`, init),
+    mappedPort: (port) => started.getMappedPort(port),
+    clientOf: async (request) => {
+      for (let patience = 40; patience > 0; patience--) {
+        const lines = (await run('cat "$1" 2>/dev/null || true', CLIENT_LOG)).split('\n');
+        const found = lines
+          .filter((line) => line !== '')
+          .map((line) => JSON.parse(line) as ClientLogLine)
+          .find((line) => line.request === request);
+        if (found) return found.client ?? null;
+        await sleep(50);
+      }
+      throw new Error(`APISIX logged no request ${request}`);
+    },
     control: async (path) => JSON.parse(await get(run, PORTS.control, path)),
     listening: async () => listeningSockets(await run('cat /proc/net/tcp /proc/net/tcp6')),
+    workers: async () => {
+      const script =
+        'for d in /proc/[0-9]*; do if grep -qs "^nginx: worker process" "$d/cmdline"; then' +
+        ' echo "${d#/proc/} $(cut -d " " -f 1 "$d/schedstat") $(cut -d " " -f 2 "$d/statm")"; fi; done';
+      return (await run(script))
+        .trim()
+        .split('\n')
+        .map((line) => line.split(' ').map(Number))
+        .map(([pid = 0, nanoseconds = 0, pages = 0]) => ({
+          pid,
+          cpuMs: nanoseconds / 1e6,
+          residentBytes: pages * 4096,
+        }));
+    },
     hostAddress: async () => defaultGateway(await run('cat /proc/net/route')),
     log: async () => {
       // nginx holds lines of its access log back; it hands them out when told to open its logs again.
@@ -234,6 +272,39 @@ async function start(options: StartOptions): Promise<Apisix> {
     stop: async () => {
       await started.stop({ timeout: 0 });
     },
+  };
+}
+
+const CLIENT_LOG = '/tmp/clients.json';
+
+interface ClientLogLine {
+  readonly request?: string;
+  readonly client?: string;
+}
+
+/**
+ * The documents with one thing more: a line a request in a file. Nothing that the gateway itself writes says at once
+ * who a client was; its metrics do so after half a minute.
+ */
+function withClientLog(documents: Documents): Documents {
+  const plugin = '  - "file-logger"\n';
+  const config = documents['config.yaml'];
+  const rule = {
+    id: 'client-log',
+    plugins: {
+      'file-logger': {
+        path: CLIENT_LOG,
+        log_format: { request: '$http_x_test_request', client: '$consumer_name' },
+      },
+    },
+  };
+  return {
+    ...documents,
+    'config.yaml': config.includes(plugin) ? config : config.replace('plugins:\n', `plugins:\n${plugin}`),
+    'apisix.yaml': documents['apisix.yaml'].replace(
+      /#END\n?$/,
+      `global_rules: ${JSON.stringify([rule])}\n#END\n`,
+    ),
   };
 }
 

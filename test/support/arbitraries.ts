@@ -173,7 +173,6 @@ const backend = fc.record({
   DEPLOYMENTS: optional(
     distinct(fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9._-]{0,9}(?:=[A-Za-z0-9][A-Za-z0-9._-]{0,9})?$/)),
   ),
-  entra: fc.boolean(),
 });
 
 const client = fc.record({
@@ -194,7 +193,7 @@ const wholeGateway = fc.record({
   AI_RATE_LIMIT_HIGH_LIMIT: optional(positive),
   AI_RATE_LIMIT_WINDOW_SECONDS: optional(fc.integer({ min: 1, max: 100_000 })),
   AI_RATE_LIMIT_SCOPE: optional(fc.constantFrom('gateway', 'client')),
-  LB_ALG: optional(fc.constantFrom('roundrobin', 'chash', 'latency')),
+  LB_ALG: optional(fc.constantFrom('roundrobin', 'chash')),
   OTEL_SAMPLE_RATE: optional(fc.constantFrom('0', '1', '0.000000000001', '0.5')),
   GATEWAY_LOG_MODE: optional(fc.constantFrom('prod', 'test', 'dev')),
 });
@@ -251,9 +250,8 @@ export const goodEnvironment = fc
       ]),
       ...variables(
         'AZURE_OPENAI_',
-        backends.map(({ entra, KEY, ...fields }, index) => ({
+        backends.map((fields, index) => ({
           ENDPOINT: `https://resource-${index}.openai.azure.com`,
-          ...(entra ? { AUTH_MODE: 'entra' } : { KEY }),
           ...fields,
         })),
       ),

@@ -99,7 +99,7 @@ describe('an assignment that readers of env files take differently', () => {
   });
 
   test('may be a comment behind what is no secret', async () => {
-    expect(await codes('LB_ALG=latency # the fastest\nOTEL_SERVICE_NAME=a$b\n')).toEqual([]);
+    expect(await codes('LB_ALG=chash # by consumer\nOTEL_SERVICE_NAME=a$b\n')).toEqual([]);
   });
 });
 

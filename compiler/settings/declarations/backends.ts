@@ -54,9 +54,10 @@ export const backendFields = {
   }),
   AUTH_MODE: setting(authMode(), {
     section,
-    description: 'How the gateway signs in: with KEY, or with an Entra token of its managed identity.',
+    description:
+      'How the gateway signs in: with KEY, or with an Entra token of its managed identity. `entra` is not built yet: it is an error.',
     defaultText: 'api-key when KEY is set, else AZURE_OPENAI_AUTH_MODE',
-    example: 'entra',
+    example: 'api-key',
     output: `${INSTANCE}.auth; ${BACKEND}.identity`,
   }),
   TOKEN_RESOURCE: setting(url(), {
@@ -98,9 +99,10 @@ export const backendFields = {
 export const backendDefaults = {
   AZURE_OPENAI_AUTH_MODE: setting(authMode(), {
     section,
-    description: 'Auth mode of backends that have neither KEY nor AUTH_MODE.',
+    description:
+      'Auth mode of backends that have neither KEY nor AUTH_MODE. `entra` is not built yet: it is an error.',
     defaultText: 'none',
-    example: 'entra',
+    example: 'api-key',
     output: `${INSTANCE}.auth; ${BACKEND}.identity`,
     isNew: true,
   }),

@@ -5,17 +5,16 @@ const section = 'Balancing and failover';
 const POOL = 'apisix.yaml: services[].plugins.ai-proxy-multi';
 const PROXY = 'apisix.yaml: services[].plugins.azure-openai-proxy';
 const NO_EFFECT = 'it acts now; there it had no effect';
-const AFFINITY_CHANGED =
-  'Redis is optional now: without it affinity works from memory and by asking the backends';
 
 export const FALLBACK_STRATEGIES = ['http_429', 'http_5xx'] as const;
 
 export const balancingSettings = {
   LB_ALG: setting(oneOf(['roundrobin', 'chash', 'latency']), {
     section,
-    description: 'Choice among backends of equal priority; `roundrobin` is smooth weighted round robin.',
+    description:
+      'Choice among backends of equal priority; `roundrobin` is smooth weighted round robin. `latency` is not built yet: it is an error.',
     default: 'roundrobin',
-    example: 'latency',
+    example: 'chash',
     output: `${POOL}.balancer.algorithm; ${PROXY}.balancer`,
   }),
   LB_HASH_ON: setting(oneOf(['consumer', 'header', 'cookie', 'vars', 'vars_combinations']), {
@@ -126,11 +125,11 @@ export const balancingSettings = {
   }),
   APISIX_ACTIVE_HEALTH_CHECKS: setting(boolean(), {
     section,
-    description: 'Probe each backend in the background; a 401 means reachable.',
+    description:
+      'Probe each backend in the background; a 401 means reachable. Not built yet: turning it on is an error.',
     default: false,
-    example: 'true',
+    example: 'false',
     output: `${PROXY}.health_checks`,
-    changed: NO_EFFECT,
   }),
   APISIX_ACTIVE_HEALTH_CHECK_SCHEME: setting(oneOf(['http', 'https']), {
     section,
@@ -138,7 +137,6 @@ export const balancingSettings = {
     defaultText: "the endpoint's",
     example: 'https',
     output: `${PROXY}.health_checks.scheme`,
-    changed: NO_EFFECT,
   }),
   APISIX_ACTIVE_HEALTH_CHECK_PATH: setting(absolutePath(), {
     section,
@@ -146,7 +144,6 @@ export const balancingSettings = {
     default: '/openai/v1/models',
     example: '/openai/v1/models',
     output: `${PROXY}.health_checks.path`,
-    changed: NO_EFFECT,
   }),
   APISIX_ACTIVE_HEALTH_CHECK_TIMEOUT: setting(duration({ max: 60_000 }), {
     section,
@@ -154,7 +151,6 @@ export const balancingSettings = {
     default: 1_000,
     example: '1s',
     output: `${PROXY}.health_checks.timeout_ms`,
-    changed: NO_EFFECT,
   }),
   APISIX_ACTIVE_HEALTH_CHECK_VERIFY_CERT: setting(boolean(), {
     section,
@@ -162,7 +158,6 @@ export const balancingSettings = {
     default: true,
     example: 'true',
     output: `${PROXY}.health_checks.verify_certificate`,
-    changed: NO_EFFECT,
   }),
   APISIX_ACTIVE_HEALTH_CHECK_HEALTHY_INTERVAL: setting(duration({ min: 1_000, max: 3_600_000 }), {
     section,
@@ -170,7 +165,6 @@ export const balancingSettings = {
     default: 10_000,
     example: '10s',
     output: `${PROXY}.health_checks.healthy_interval_ms`,
-    changed: NO_EFFECT,
   }),
   APISIX_ACTIVE_HEALTH_CHECK_UNHEALTHY_INTERVAL: setting(duration({ min: 1_000, max: 3_600_000 }), {
     section,
@@ -178,15 +172,14 @@ export const balancingSettings = {
     default: 5_000,
     example: '5s',
     output: `${PROXY}.health_checks.unhealthy_interval_ms`,
-    changed: NO_EFFECT,
   }),
   RESPONSES_AFFINITY_REDIS_HOST: setting(host(), {
     section,
-    description: 'Redis that replicas share for affinity of Responses, conversations, files and batches.',
+    description:
+      'Redis that replicas share for affinity of Responses, conversations, files and batches. Not built yet: giving it is an error.',
     defaultText: 'none',
     example: 'redis.internal',
     output: `${PROXY}.affinity.redis.host`,
-    changed: AFFINITY_CHANGED,
   }),
   RESPONSES_AFFINITY_REDIS_PORT: setting(integer(1, 65_535), {
     section,
@@ -210,7 +203,6 @@ export const balancingSettings = {
     example: '<password>',
     output: `${PROXY}.affinity.redis.password`,
     sensitive: true,
-    changed: 'optional now',
   }),
   RESPONSES_AFFINITY_REDIS_DATABASE: setting(integer(0, 1_000_000), {
     section,
@@ -237,7 +229,8 @@ export const balancingSettings = {
   }),
   RESPONSES_AFFINITY_TTL_SECONDS: setting(integer(1, 31_536_000), {
     section,
-    description: 'How long it is remembered which backend owns an id, in seconds.',
+    description:
+      'How long it is remembered which backend owns an id, in seconds. Not built yet: giving it is an error.',
     default: 86_400,
     example: '86400',
     output: `${PROXY}.affinity.ttl_seconds`,

@@ -116,10 +116,10 @@ export const gatewaySettings = {
   }),
   GATEWAY_E2E_TEST_MODE: setting(boolean(), {
     section,
-    description: "Path prefixes, header shim and preferred-backend endpoint of the APIM toolkit's scenarios.",
+    description:
+      "Path prefixes, header shim and preferred-backend endpoint of the APIM toolkit's scenarios. Not built yet: turning it on is an error.",
     default: false,
     example: 'false',
     output: `apisix.yaml: routes[]; ${PROXY}.e2e_test_mode`,
-    changed: 'the APIM-style headers appear only on the test prefixes, no longer on every route',
   }),
 } as const;

@@ -267,9 +267,10 @@ export const guardrailSettings = {
   }),
   ENABLE_OIDC: setting(boolean(), {
     section,
-    description: 'Accept OIDC bearer tokens in Authorization beside client keys in the other two headers.',
+    description:
+      'Accept OIDC bearer tokens in Authorization beside client keys in the other two headers. Not built yet: turning it on is an error.',
     default: false,
-    example: 'true',
+    example: 'false',
     output: `${PLUGINS}.openid-connect`,
     changed: 'an incomplete OIDC setup is an error; the accelerator skipped it without a word',
   }),

@@ -253,7 +253,8 @@ export const telemetrySettings = {
   ),
   APIM_GATEWAY_LOGS_INGEST_URI: setting(url({ query: true }), {
     section,
-    description: 'Ingestion URI of the data collection rule; turns APIM-style records on.',
+    description:
+      'Ingestion URI of the data collection rule; turns APIM-style records on. Not built yet: giving it is an error.',
     defaultText: 'none',
     example:
       'https://dce.westeurope-1.ingest.monitor.azure.com/dataCollectionRules/dcr-0/streams/Custom-APISIXGatewayLogs?api-version=2023-01-01',

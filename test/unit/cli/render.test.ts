@@ -47,7 +47,7 @@ describe('render', () => {
   });
 
   test('the environment wins over env files, later env files over earlier ones', () => {
-    const one = inFolder('1.env', 'AZURE_OPENAI_NAME_0=from-first\nAPISIX_LOG_LEVEL=info\nLB_ALG=latency\n');
+    const one = inFolder('1.env', 'AZURE_OPENAI_NAME_0=from-first\nAPISIX_LOG_LEVEL=info\nLB_ALG=chash\n');
     const two = inFolder('2.env', 'AZURE_OPENAI_NAME_0=from-second\nAPISIX_LOG_LEVEL=error\n');
     const { stdout } = runCli(['preview', 'model', '--env-file', one, '--env-file', two], {
       env: { ...GOOD, APISIX_LOG_LEVEL: 'crit' },
@@ -55,7 +55,7 @@ describe('render', () => {
     expect(JSON.parse(stdout)).toMatchObject({
       backends: [{ name: 'from-second' }],
       server: { logLevel: 'crit' },
-      balancing: { algorithm: 'latency' },
+      balancing: { algorithm: 'chash' },
     });
   });
 

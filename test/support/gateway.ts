@@ -1,0 +1,174 @@
+/** A gateway as its users have it: settings rendered, APISIX on them, mocks of Azure OpenAI behind it. */
+import { execFileSync } from 'node:child_process';
+import { networkInterfaces } from 'node:os';
+import OpenAI, { AzureOpenAI } from 'openai';
+import type { Documents } from '../../compiler/emit/emit.ts';
+import { type Apisix, PORTS, startApisix } from './apisix.ts';
+import { type MockBackend, type MockOptions, startMockAzureOpenAI } from './mock-azure-openai/server.ts';
+import { compileVariables } from './scenarios.ts';
+
+export const CLIENT_KEY = 'key-of-the-client-app-0123456789';
+export const API_VERSION = '2024-10-21';
+
+/** How containers call this host. */
+const HOST = 'host.docker.internal';
+
+export interface GatewayOptions {
+  /** One mock each; backend N has its settings of index N. Two by default. */
+  readonly backends?: readonly MockOptions[];
+  /** Settings beside the endpoints and keys of the backends and the client `app`. */
+  readonly settings?: Readonly<Record<string, string>>;
+  /** Changes the rendered files, for what no setting does. */
+  readonly adapt?: (documents: Documents) => Documents;
+}
+
+export interface Gateway {
+  /** `http://127.0.0.1:PORT` */
+  readonly url: string;
+  readonly mocks: readonly MockBackend[];
+  readonly apisix: Apisix;
+  /** The official client on /openai/v1; it never tries again by itself. */
+  openai(key?: string): OpenAI;
+  /** The official client on deployments. */
+  azure(deployment?: string, key?: string): AzureOpenAI;
+  /** A request with the client's key, unless the headers have another. */
+  fetch(path: string, init?: RequestInit): Promise<Response>;
+  /** A chat completion; the body is added to a short one. */
+  chat(model: string, body?: object, headers?: Record<string, string>): Promise<Response>;
+  /** Prometheus' text, with everything in it that happened before this call. */
+  metrics(): Promise<string>;
+  /** Lines of the access log, in order. */
+  accessLog(): Promise<readonly Record<string, string>[]>;
+  stop(): Promise<void>;
+}
+
+/** The key that backend N expects. */
+export const backendKey = (index: number): string => `key-of-backend-${index}-0123456789`;
+
+export async function startGateway({
+  backends = [{}, {}],
+  settings = {},
+  adapt = (documents) => documents,
+}: GatewayOptions = {}): Promise<Gateway> {
+  const mocks = await Promise.all(
+    backends.map((options, index) =>
+      startMockAzureOpenAI({
+        host: hostAddress(),
+        keys: [backendKey(index)],
+        name: `mock-${index}`,
+        ...options,
+      }),
+    ),
+  );
+  const stopMocks = async () => {
+    await Promise.all(mocks.map((mock) => mock.stop()));
+  };
+  let apisix: Apisix;
+  try {
+    const variables = {
+      GATEWAY_CLIENT_NAME_0: 'app',
+      GATEWAY_CLIENT_KEY_0: CLIENT_KEY,
+      GATEWAY_WORKERS: '2',
+      ...Object.fromEntries(mocks.flatMap(({ url, port }, index) => backendSettings(url, port, index))),
+      ...settings,
+    };
+    const { documents, environment } = await compileVariables(
+      Object.fromEntries(Object.entries(variables).filter(([, value]) => value !== '')),
+    );
+    apisix = await startApisix({
+      documents: adapt(documents),
+      environment,
+      extraHosts: { [HOST]: 'host-gateway' },
+    });
+  } catch (error) {
+    await stopMocks();
+    throw error;
+  }
+  const url = `http://127.0.0.1:${apisix.mappedPort(PORTS.proxy)}`;
+  const get = (path: string, init: RequestInit = {}) =>
+    fetch(`${url}${path}`, { ...init, headers: { 'api-key': CLIENT_KEY, ...(init.headers as object) } });
+  return {
+    url,
+    mocks,
+    apisix,
+    openai: (key = CLIENT_KEY) => new OpenAI({ apiKey: key, baseURL: `${url}/openai/v1`, maxRetries: 0 }),
+    azure: (deployment, key = CLIENT_KEY) =>
+      new AzureOpenAI({
+        apiKey: key,
+        endpoint: url,
+        apiVersion: API_VERSION,
+        maxRetries: 0,
+        ...(deployment === undefined ? {} : { deployment }),
+      }),
+    fetch: get,
+    chat: (model, body = {}, headers = {}) =>
+      get('/openai/v1/chat/completions', {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', ...headers },
+        body: JSON.stringify({
+          model,
+          messages: [{ role: 'user', content: 'Hello' }],
+          max_tokens: 4,
+          ...body,
+        }),
+      }),
+    metrics: () => freshMetrics(apisix),
+    accessLog: async () =>
+      (await apisix.log())
+        .split('\n')
+        .filter((line) => line.startsWith('{'))
+        .map((line) => JSON.parse(line) as Record<string, string>),
+    stop: async () => {
+      await apisix.stop();
+      await stopMocks();
+    },
+  };
+}
+
+function backendSettings(url: string, port: number, index: number): [string, string][] {
+  const scheme = new URL(url).protocol;
+  return [
+    [`AZURE_OPENAI_ENDPOINT_${index}`, `${scheme}//${HOST}:${port}`],
+    [`AZURE_OPENAI_KEY_${index}`, backendKey(index)],
+  ];
+}
+
+/**
+ * The address of this host on Docker's bridge, where it is one of this host: there nothing but containers can call.
+ * Otherwise Docker runs in a machine of its own, and leads containers to the loopback of this one.
+ */
+export function hostAddress(): string {
+  const gateway = execFileSync(
+    'docker',
+    ['network', 'inspect', 'bridge', '--format', '{{(index .IPAM.Config 0).Gateway}}'],
+    { encoding: 'utf8' },
+  ).trim();
+  const own = Object.values(networkInterfaces()).flatMap((addresses) =>
+    addresses?.map(({ address }) => address),
+  );
+  return own.includes(gateway) ? gateway : '127.0.0.1';
+}
+
+/** The exporter writes its text anew at intervals; this waits for one that was begun after now. */
+async function freshMetrics(apisix: Apisix): Promise<string> {
+  const read = async () => (await apisix.request(PORTS.metrics, '/apisix/prometheus/metrics')).text();
+  const isDone = (text: string, before: string) => text !== before;
+  const before = await read();
+  const deadline = Date.now() + METRICS_PATIENCE_MS;
+  let text = before;
+  while (Date.now() < deadline) {
+    await new Promise((resolve) => setTimeout(resolve, 250));
+    text = await read();
+    if (isDone(text, before)) break;
+  }
+  // Counters of workers are added up once a second; the next text has all of them.
+  const second = text;
+  while (Date.now() < deadline) {
+    await new Promise((resolve) => setTimeout(resolve, 250));
+    text = await read();
+    if (isDone(text, second)) break;
+  }
+  return text;
+}
+
+const METRICS_PATIENCE_MS = 40_000;

@@ -1,0 +1,57 @@
+/** What is refused because it is not built says so everywhere, and nothing else does. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { compile } from '../../compiler/compile.ts';
+import { listSettings } from '../../compiler/settings/declarations/index.ts';
+
+const MIGRATION = readFileSync(join(import.meta.dirname, '../../docs/migration.md'), 'utf8');
+
+/** Values that ask for it, where the example of the reference does not. */
+const ASKING: Readonly<Record<string, string>> = {
+  AZURE_OPENAI_AUTH_MODE_N: 'entra',
+  AZURE_OPENAI_AUTH_MODE: 'entra',
+  LB_ALG: 'latency',
+};
+
+const unbuilt = listSettings().filter(({ declaration }) => /not built yet/i.test(declaration.description));
+
+const BASE = {
+  AZURE_OPENAI_ENDPOINT_0: 'https://one.openai.azure.com',
+  GATEWAY_CLIENT_NAME_0: 'app',
+  GATEWAY_CLIENT_KEY_0: 'key-of-client-zero-9a2b',
+};
+
+async function refused(environment: Record<string, string>): Promise<string[]> {
+  const { diagnostics } = await compile({ environment, envFiles: [] });
+  return diagnostics.flatMap(({ code, setting }) => (code === 'NOT_BUILT_YET' ? [setting] : []));
+}
+
+test('there is something that is not built', () => {
+  expect(unbuilt.map(({ name }) => name)).toEqual(expect.arrayContaining(Object.keys(ASKING)));
+});
+
+test.each(unbuilt)('$name is refused as its description says', async ({ name, declaration }) => {
+  const { example } = declaration;
+  const value = ASKING[name] ?? (example === 'false' || example === 'true' ? 'true' : example);
+  expect(await refused({ ...BASE, [name.replace(/_N$/, '_0')]: value })).toEqual([name.replace(/_N$/, '_0')]);
+});
+
+test.each(unbuilt)('docs/migration.md lists $name', ({ name }) => {
+  const [, list = ''] = MIGRATION.split('## Not built yet');
+  expect(list).toMatch(new RegExp(`\`${name}[=\`]`));
+});
+
+test('nothing else is refused', async () => {
+  const known = new Set(unbuilt.map(({ name }) => name));
+  const others = listSettings().filter(({ name }) => !known.has(name));
+  const environment = Object.fromEntries(
+    others.map(({ name, declaration }) => [name.replace(/_N$/, '_0'), declaration.example]),
+  );
+  expect(await refused(environment)).toEqual([]);
+});
+
+test('a default for all backends is refused only where a backend follows it', async () => {
+  const keyed = { ...BASE, AZURE_OPENAI_KEY_0: 'key-of-backend-zero', AZURE_OPENAI_AUTH_MODE: 'entra' };
+  expect(await refused(keyed)).toEqual([]);
+});
