@@ -1,0 +1,309 @@
+/** Prints one line a figure. Everything compared is measured in turn, in one run, on one gateway. */
+import http from 'node:http';
+import type { Documents } from '../../compiler/emit/emit.ts';
+import { gatewayTestsAvailable, parseAsApisix } from '../../test/support/apisix.ts';
+import { CLIENT_KEY, type Gateway, hostAddress, startGateway } from '../../test/support/gateway.ts';
+import { throttled } from '../../test/support/mock-azure-openai/answers.ts';
+import { startBackend } from './backend.ts';
+import { median, percentile, type Request, type Sample, send } from './load.ts';
+
+const CONNECTIONS = 8;
+const ROUNDS = 7;
+
+const print = (line: string) => process.stdout.write(`${line}\n`);
+const ms = (value: number) => `${value.toFixed(value < 10 ? 2 : 0)} ms`;
+
+/** A chat request whose body has about so many bytes, its model last, as SDKs write it. */
+function chat(path: string, gateway: Gateway, size: number, more: Record<string, string> = {}): Request {
+  const content = 'lorem ipsum dolor '.repeat(Math.ceil(size / 18)).slice(0, Math.max(0, size - 90));
+  const stream = more['x-bench'] === 'stream' ? { stream: true } : {};
+  return {
+    url: `${gateway.url}${path}`,
+    headers: { 'content-type': 'application/json', 'api-key': CLIENT_KEY, 'user-agent': 'bench', ...more },
+    body: JSON.stringify({ messages: [{ role: 'user', content }], ...stream, model: 'gpt-4o' }),
+  };
+}
+
+const PATHS = {
+  plain: '/plain/openai/v1/chat/completions',
+  same: '/same/openai/v1/chat/completions',
+  native: '/v1/chat/completions',
+  ours: '/openai/v1/chat/completions',
+} as const;
+
+/** Adds what the gateway is compared with, to the same backend: nginx's own upstream, and ai-proxy-multi sending itself. */
+function withComparisons(address: string): (documents: Documents) => Documents {
+  const upstream = { type: 'roundrobin', nodes: { [address]: 1 } };
+  const shared = {
+    'request-id': { header_name: 'X-Request-ID', include_in_response: true },
+    prometheus: { prefer_name: true },
+  };
+  const instance = (name: string) => ({
+    name,
+    provider: 'openai',
+    weight: 1,
+    auth: { header: { Authorization: 'Bearer key' } },
+    override: { endpoint: `http://${address}${PATHS.ours}` },
+  });
+  return (documents) => {
+    const file = parseAsApisix(documents['apisix.yaml']) as { routes: object[] };
+    file.routes.push(
+      { id: 'plain', uri: '/plain/*', upstream },
+      { id: 'same', uri: '/same/*', upstream, plugins: shared },
+      {
+        id: 'native',
+        uri: PATHS.native,
+        plugins: { ...shared, 'ai-proxy-multi': { instances: [instance('a'), instance('b')] } },
+      },
+    );
+    return { ...documents, 'apisix.yaml': `${JSON.stringify(file)}\n#END\n` };
+  };
+}
+
+function expectAll(samples: readonly Sample[], status: number): void {
+  const other = samples.find((each) => each.status !== status);
+  if (other) throw new Error(`an answer with status ${other.status} instead of ${status}`);
+}
+
+/** Milliseconds on the CPU that the one worker took for each request. */
+async function cpuPerRequest(gateway: Gateway, count: number, request: (index: number) => Request) {
+  const before = await gateway.apisix.workers();
+  expectAll(await send(count, CONNECTIONS, request), 200);
+  const after = await gateway.apisix.workers();
+  return (sum(after) - sum(before)) / count;
+}
+const sum = (workers: readonly { readonly cpuMs: number }[]) =>
+  workers.reduce((total, each) => total + each.cpuMs, 0);
+
+async function cpu(gateway: Gateway): Promise<void> {
+  const cases = [
+    { name: 'JSON 4 KB', size: 4096, count: 2000, paths: ['plain', 'same', 'native', 'ours'], more: {} },
+    { name: 'JSON 66 KB', size: 66_000, count: 1500, paths: ['plain', 'same', 'native', 'ours'], more: {} },
+    {
+      name: 'JSON 4 KB, answer of 66 KB',
+      size: 4096,
+      count: 1500,
+      paths: ['plain', 'same', 'ours'],
+      more: { 'x-bench': 'large' },
+    },
+    {
+      name: 'stream of 200 events',
+      size: 4096,
+      count: 64,
+      paths: ['plain', 'same', 'ours'],
+      more: { 'x-bench': 'stream' },
+    },
+  ] as const;
+  for (const { name, size, count, paths, more } of cases) {
+    const times: Record<string, number[]> = {};
+    for (let round = -1; round < ROUNDS; round++) {
+      for (const path of paths) {
+        const request = chat(PATHS[path], gateway, size, more);
+        const time = await cpuPerRequest(gateway, round < 0 ? Math.ceil(count / 4) : count, () => request);
+        if (round < 0) times[path] = [];
+        else times[path]?.push(time);
+      }
+    }
+    const of = (path: string) => median(times[path] ?? []);
+    const native = times.native ? `, ai-proxy-multi ${(of('native') / of('ours')).toFixed(2)} × ours` : '';
+    print(
+      `CPU, ${name}: ${(of('ours') / of('same')).toFixed(2)} × nginx's upstream with the same request-id and prometheus, ` +
+        `${(of('ours') / of('plain')).toFixed(2)} × a bare route${native} ` +
+        `(ours ${of('ours').toFixed(3)} ms, same ${of('same').toFixed(3)}, bare ${of('plain').toFixed(3)})`,
+    );
+  }
+}
+
+async function memory(gateway: Gateway): Promise<void> {
+  const request = chat(PATHS.ours, gateway, 4096);
+  const resident = async () =>
+    (await gateway.apisix.workers()).reduce((total, each) => total + each.residentBytes, 0) / 2 ** 20;
+  const sizes: number[] = [];
+  for (let tenth = 0; tenth < 10; tenth++) {
+    expectAll(await send(10_000, CONNECTIONS, () => request), 200);
+    sizes.push(await resident());
+  }
+  print(
+    `memory of the worker after each 10,000 of 100,000 requests: ${sizes.map((each) => each.toFixed(0)).join(', ')} MiB`,
+  );
+}
+
+async function failover(): Promise<void> {
+  const gateway = await startGateway({
+    backends: [{}, {}],
+    settings: { AZURE_OPENAI_PRIORITY_0: '10', AI_PROXY_COOLDOWN: '0', AI_PROXY_COOLDOWN_MAX: '0' },
+  });
+  try {
+    const [first, second] = gateway.mocks;
+    if (!first || !second) throw new Error('two mocks were asked for');
+    const request = chat(PATHS.ours, gateway, 4096);
+    await send(50, 1, () => request);
+    first.always(throttled({ retryAfter: 1 }));
+    for (const mock of gateway.mocks) mock.reset();
+    first.always(throttled({ retryAfter: 1 }));
+    expectAll(await send(300, 1, () => request), 200);
+    const added = second.requests.map(
+      (each, index) => each.startedAt - (first.requests[index]?.endedAt ?? Number.NaN),
+    );
+    print(
+      `failover, from the end of the failed attempt to the next backend: median ${ms(median(added))}, p99 ${ms(percentile(added, 0.99))}`,
+    );
+    second.always(throttled({ retryAfter: 1 }));
+    const all = await send(300, 1, () => request);
+    expectAll(all, 429);
+    const times = all.map((each) => each.milliseconds);
+    print(
+      `the answer when all are throttled: median ${ms(median(times))}, p99 ${ms(percentile(times, 0.99))}`,
+    );
+  } finally {
+    await gateway.stop();
+  }
+}
+
+async function cooling(): Promise<void> {
+  const gateway = await startGateway();
+  try {
+    for (const mock of gateway.mocks) mock.always(throttled({ retryAfter: 100 }));
+    const request = chat(PATHS.ours, gateway, 4096);
+    await send(4, 1, () => request);
+    const calls = gateway.mocks.reduce((total, each) => total + each.requests.length, 0);
+    const times = (await send(500, 1, () => request)).map((each) => each.milliseconds);
+    if (gateway.mocks.reduce((total, each) => total + each.requests.length, 0) !== calls)
+      throw new Error('a cooling backend was called');
+    print(`the answer when all cool: median ${ms(median(times))}, p99 ${ms(percentile(times, 0.99))}`);
+  } finally {
+    await gateway.stop();
+  }
+}
+
+/** Events carry the time at which they were sent; both ends are in this process. */
+async function eventDelay(): Promise<void> {
+  const gateway = await startGateway({ backends: [{}] });
+  try {
+    const [mock] = gateway.mocks;
+    if (!mock) throw new Error('one mock was asked for');
+    const stream = async function* () {
+      for (let index = 0; index < 200; index++) {
+        await new Promise((resolve) => setTimeout(resolve, 3));
+        yield { data: { choices: [{ index: 0, delta: { content: 'x' } }], at: performance.now() } };
+      }
+    };
+    const delays = async (url: string, key: string) => {
+      const all: number[] = [];
+      for (let run = 0; run < 5; run++) {
+        mock.script({ events: stream() });
+        all.push(...(await readDelays(`${url}/openai/v1/chat/completions`, key)));
+      }
+      return all;
+    };
+    const direct = await delays(
+      mock.url,
+      mock.requests[0]?.header('api-key') ?? 'key-of-backend-0-0123456789',
+    );
+    const through = await delays(gateway.url, CLIENT_KEY);
+    print(
+      `delay of an event: median ${ms(median(through))}, p99 ${ms(percentile(through, 0.99))}; ` +
+        `without the gateway ${ms(median(direct))}, ${ms(percentile(direct, 0.99))}`,
+    );
+  } finally {
+    await gateway.stop();
+  }
+}
+
+function readDelays(url: string, key: string): Promise<number[]> {
+  return new Promise((resolve, reject) => {
+    const delays: number[] = [];
+    const request = http.request(
+      url,
+      { method: 'POST', headers: { 'content-type': 'application/json', 'api-key': key } },
+      (response) => {
+        response.on('data', (bytes: Buffer) => {
+          const now = performance.now();
+          for (const [, at] of bytes.toString().matchAll(/"at":([\d.]+)/g)) delays.push(now - Number(at));
+        });
+        response.on('end', () => resolve(delays));
+        response.on('error', reject);
+      },
+    );
+    request.on('error', reject);
+    request.end(
+      JSON.stringify({ model: 'gpt-4o', stream: true, messages: [{ role: 'user', content: 'Hello' }] }),
+    );
+  });
+}
+
+/** The same load by 100 clients and by 10,000, of which each is known by a key of its own. */
+async function clients(address: string): Promise<void> {
+  const start = (count: number) => {
+    const settings: Record<string, string> = {
+      GATEWAY_WORKERS: '1',
+      GATEWAY_SECRETS: 'inline',
+      AZURE_OPENAI_ENDPOINT_0: `http://${address}`,
+    };
+    for (let index = 1; index < count; index++) {
+      settings[`GATEWAY_CLIENT_NAME_${index}`] = `client-${index}`;
+      settings[`GATEWAY_CLIENT_KEY_${index}`] = `key-of-client-${index}-0123456789`;
+    }
+    return startGateway({ backends: [{}], settings });
+  };
+  const few = await start(100);
+  const many = await start(10_000);
+  try {
+    const measure = async (gateway: Gateway, count: number) => {
+      const request = chat(PATHS.ours, gateway, 4096);
+      return cpuPerRequest(gateway, 5000, (index) => {
+        const client = index % count;
+        return client === 0
+          ? request
+          : { ...request, headers: { ...request.headers, 'api-key': `key-of-client-${client}-0123456789` } };
+      });
+    };
+    const times: [number[], number[]] = [[], []];
+    // The first round of the larger one is its warm-up: each client's first request makes its series of metrics.
+    await measure(few, 100);
+    for (let round = 0; round < 2; round++) await measure(many, 10_000);
+    for (let round = 0; round < 5; round++) {
+      times[0].push(await measure(few, 100));
+      times[1].push(await measure(many, 10_000));
+    }
+    const [low, high] = [median(times[0]), median(times[1])];
+    print(
+      `CPU with 10,000 active clients: ${(high / low).toFixed(2)} × that with 100 (${high.toFixed(3)} ms, ${low.toFixed(3)} ms)`,
+    );
+  } finally {
+    await few.stop();
+    await many.stop();
+  }
+}
+
+const SECTIONS = ['cpu', 'memory', 'failover', 'cooling', 'delay', 'clients'] as const;
+const wanted = process.argv.slice(2);
+const isWanted = (section: (typeof SECTIONS)[number]) => wanted.length === 0 || wanted.includes(section);
+
+const availability = gatewayTestsAvailable();
+if (!availability.available)
+  throw new Error(`the bench needs Docker and the APISIX image: ${availability.reason}`);
+const host = hostAddress();
+const backend = await startBackend(host);
+const address = `${host}:${backend.port}`;
+try {
+  if (isWanted('cpu') || isWanted('memory')) {
+    const gateway = await startGateway({
+      backends: [{}],
+      settings: { GATEWAY_WORKERS: '1', AZURE_OPENAI_ENDPOINT_0: `http://${address}` },
+      adapt: withComparisons(address),
+    });
+    try {
+      if (isWanted('cpu')) await cpu(gateway);
+      if (isWanted('memory')) await memory(gateway);
+    } finally {
+      await gateway.stop();
+    }
+  }
+  if (isWanted('failover')) await failover();
+  if (isWanted('cooling')) await cooling();
+  if (isWanted('delay')) await eventDelay();
+  if (isWanted('clients')) await clients(address);
+} finally {
+  await backend.stop();
+}
