@@ -8,14 +8,17 @@ local type = type
 local _M = {}
 
 
+local function asks_for_low(value)
+    return type(value) == "string" and lower(value) == "low"
+end
+
+
+-- A request may only lower what its client may have.
 local function lane(ctx)
     local client = ctx.genai_client
-    if client and client.lane == "low" then
-        return "low"
-    end
-
-    local asked = core.request.header(ctx, "x-priority")
-    if type(asked) == "string" and lower(asked) == "low" then
+    if client and client.lane == "low" or asks_for_low(core.request.header(ctx, "x-priority"))
+       or asks_for_low(ctx.var.arg_priority)
+    then
         return "low"
     end
     return "high"
