@@ -66,14 +66,19 @@ function reasonOf(error: unknown): string {
   return errnoText(error);
 }
 
-/** An env file: what is to be said besides stands in its comments. */
+const CLIENT_NAME = 'app';
+const CLIENT_KEY = 'key-of-the-client-app';
+
+/** An env file of a whole gateway in front of the mocks: what is to be said besides stands in its comments. */
 function settings(endpoints: readonly string[]): string {
   const [first = ''] = endpoints;
   const lines = endpoints.map(
     (endpoint, index) =>
       `AZURE_OPENAI_ENDPOINT_${index}=${endpoint}\nAZURE_OPENAI_KEY_${index}=${keyOf(index)}\nAZURE_OPENAI_NAME_${index}=${nameOf(index)}\n`,
   );
-  return `${lines.join('')}
+  return `${lines.join('')}GATEWAY_CLIENT_NAME_0=${CLIENT_NAME}
+GATEWAY_CLIENT_KEY_0=${CLIENT_KEY}
+
 # These resources answer every deployment until SIGINT (Ctrl-C) or SIGTERM. The next two chats of the first are throttled by:
 #   curl ${first}/++/script -d '{"answer": "throttled", "options": {"retryAfter": 5}, "path": "/chat/", "times": 2}'
 # And this shows the last ${KEPT_REQUESTS} requests that have reached it, without credentials:

@@ -1,9 +1,12 @@
 /** README.md is true to the last command: each is run, in its order, in a copy of the repository. */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync, type StdioOptions, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { cannotRunGatewayTests } from '../support/apisix.ts';
 import { runCli } from '../support/cli.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
@@ -93,6 +96,38 @@ test.each(['README.md', 'AGENTS.md', 'docs/migration.md', 'docs/settings.md'])(
     }
   },
 );
+
+/** Both are long enough to wait for, and both end what they started. */
+const BACKGROUND = blocks('sh background');
+const DOCKER = blocks('sh docker');
+
+describe.skipIf(cannotRunGatewayTests("the README's gateway in Docker"))(
+  'the gateway as the README runs it',
+  () => {
+    test('answers, and fails over', { timeout: 180_000 }, async () => {
+      const shell = (script: string, stdio: StdioOptions) =>
+        spawn('bash', ['-c', `set -e -o pipefail; ${script}`], { cwd: copy, stdio, detached: true });
+      const background = BACKGROUND.map((script) => shell(script, ['ignore', 'inherit', 'inherit']));
+      try {
+        const deadline = Date.now() + 20_000;
+        while (!readIfThere(join(copy, 'mock.env')).includes('/++/reset') && Date.now() < deadline)
+          await sleep(100);
+        const main = shell(DOCKER.join('\n'), ['ignore', 'pipe', 'pipe']);
+        let output = '';
+        for (const stream of [main.stdout, main.stderr]) stream?.on('data', (bytes) => (output += bytes));
+        const [code] = await once(main, 'exit');
+        expect({ code, output: code === 0 ? '' : output }).toEqual({ code: 0, output: '' });
+        expect(output.match(/200$/gm)).toHaveLength(4);
+        expect(output).toMatch(/backend mock-0 throttled/);
+      } finally {
+        for (const { pid } of background) if (pid !== undefined) process.kill(-pid, 'SIGTERM');
+        spawnSync('docker', ['rm', '--force', 'genai-gateway']);
+      }
+    });
+  },
+);
+
+const readIfThere = (file: string): string => (existsSync(file) ? readFileSync(file, 'utf8') : '');
 
 test('the README names every command of the program', () => {
   const listed = [...runCli(['--help']).stdout.matchAll(/^ {2}(\w+) /gm)]
