@@ -283,7 +283,7 @@ const isWanted = (section: (typeof SECTIONS)[number]) => wanted.length === 0 || 
 const availability = gatewayTestsAvailable();
 if (!availability.available)
   throw new Error(`the bench needs Docker and the APISIX image: ${availability.reason}`);
-const host = hostAddress();
+const host = await hostAddress();
 const backend = await startBackend(host);
 const address = `${host}:${backend.port}`;
 try {

@@ -1,6 +1,7 @@
 /** A gateway as its users have it: settings rendered, APISIX on them, mocks of Azure OpenAI behind it. */
 import { execFileSync } from 'node:child_process';
-import { networkInterfaces } from 'node:os';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
 import OpenAI, { AzureOpenAI } from 'openai';
 import type { Documents } from '../../compiler/emit/emit.ts';
 import { type Apisix, PORTS, startApisix } from './apisix.ts';
@@ -20,6 +21,8 @@ export interface GatewayOptions {
   readonly settings?: Readonly<Record<string, string>>;
   /** Changes the rendered files, for what no setting does. */
   readonly adapt?: (documents: Documents) => Documents;
+  /** For `apisix.clientOf`. */
+  readonly logsClients?: boolean;
 }
 
 export interface Gateway {
@@ -49,11 +52,13 @@ export async function startGateway({
   backends = [{}, {}],
   settings = {},
   adapt = (documents) => documents,
+  logsClients = false,
 }: GatewayOptions = {}): Promise<Gateway> {
+  const host = await hostAddress();
   const mocks = await Promise.all(
     backends.map((options, index) =>
       startMockAzureOpenAI({
-        host: hostAddress(),
+        host,
         keys: [backendKey(index)],
         name: `mock-${index}`,
         ...options,
@@ -79,6 +84,7 @@ export async function startGateway({
       documents: adapt(documents),
       environment,
       extraHosts: { [HOST]: 'host-gateway' },
+      logsClients,
     });
   } catch (error) {
     await stopMocks();
@@ -137,16 +143,23 @@ function backendSettings(url: string, port: number, index: number): [string, str
  * The address of this host on Docker's bridge, where it is one of this host: there nothing but containers can call.
  * Otherwise Docker runs in a machine of its own, and leads containers to the loopback of this one.
  */
-export function hostAddress(): string {
+export async function hostAddress(): Promise<string> {
   const gateway = execFileSync(
     'docker',
     ['network', 'inspect', 'bridge', '--format', '{{(index .IPAM.Config 0).Gateway}}'],
     { encoding: 'utf8' },
   ).trim();
-  const own = Object.values(networkInterfaces()).flatMap((addresses) =>
-    addresses?.map(({ address }) => address),
-  );
-  return own.includes(gateway) ? gateway : '127.0.0.1';
+  // Node lists no interface that is idle, as the bridge is without containers; listening on it works.
+  const server = createServer();
+  server.listen(0, gateway);
+  try {
+    await once(server, 'listening');
+    return gateway;
+  } catch {
+    return '127.0.0.1';
+  } finally {
+    server.close();
+  }
 }
 
 /** The exporter writes its text anew at intervals; this waits for one that was begun after now. */
