@@ -153,7 +153,6 @@ test('what is emitted reads back as the model', async () => {
               'azure-openai-auth': {
                 key: secret(key),
                 lane: client.lane,
-                models: client.models,
                 tokens_per_minute: client.tokensPerMinute,
                 tokens_per_day: client.tokensPerDay,
                 requests_per_minute: client.requestsPerMinute,

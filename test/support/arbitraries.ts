@@ -180,7 +180,6 @@ const client = fc.record({
   KEY: key,
   KEY_SECONDARY: optional(key),
   PRIORITY: optional(fc.constantFrom('high', 'low')),
-  MODELS: optional(distinct(fc.stringMatching(/^[A-Za-z0-9*][A-Za-z0-9.*_-]{0,9}$/))),
   TOKENS_PER_MINUTE: optional(positive),
   TOKENS_PER_DAY: optional(positive),
   REQUESTS_PER_MINUTE: optional(positive),

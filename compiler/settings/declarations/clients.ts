@@ -42,10 +42,11 @@ export const clientFields = {
     list(text('a model or deployment name, `*` as wildcard', /^[A-Za-z0-9*][A-Za-z0-9.*_-]{0,99}$/)),
     {
       section,
-      description: 'Deployments or models this client may call; `*` is a wildcard.',
+      description:
+        'Deployments or models this client may call; `*` is a wildcard. Not built yet: it is an error.',
       defaultText: 'all',
       example: 'gpt-4o*,text-embedding-3-small',
-      output: `${CONSUMER_AUTH}.models`,
+      output: 'none',
       isNew: true,
     },
   ),
