@@ -1,5 +1,6 @@
 --- Takes the chunked transfer coding off a body, as it arrives.
 
+local byte = string.byte
 local find = string.find
 local match = string.match
 local sub = string.sub
@@ -11,10 +12,27 @@ local _M = {}
 local mt = { __index = _M }
 
 local MAX_LINE = 8192
+local MAX_DIGITS = 12
+
+local LINE_FEED, RETURN, SPACE, TAB, SEMICOLON = 10, 13, 32, 9, 59
 
 
 function _M.new()
     return setmetatable({ state = "size", left = 0, rest = nil, done = false }, mt)
+end
+
+
+-- The size at the beginning of a line, or nil.
+local function read_size(data, position)
+    local digits = match(data, "^%x+", position)
+    if not digits or #digits > MAX_DIGITS then
+        return nil
+    end
+    local after = byte(data, position + #digits)
+    if after == RETURN or after == SEMICOLON or after == SPACE or after == TAB then
+        return tonumber(digits, 16)
+    end
+    return nil
 end
 
 
@@ -57,27 +75,36 @@ function _M:feed(data)
             self.rest = sub(data, position)
             break
 
+        elseif state == "end" then
+            if byte(data, position) ~= RETURN then
+                return nil, "a chunk is longer than it said"
+            end
+            local second = byte(data, position + 1)
+            if second == LINE_FEED then
+                self.state = "size"
+                position = position + 2
+            elseif second then
+                return nil, "a chunk is longer than it said"
+            else
+                self.rest = "\r"
+                break
+            end
+
         else
             local line_end = find(data, "\r\n", position, true)
+            if (line_end or length) - position > MAX_LINE then
+                return nil, "a chunk's head is too long"
+            end
             if not line_end then
-                if length - position > MAX_LINE then
-                    return nil, "a chunk's head is too long"
-                end
                 self.rest = sub(data, position)
                 break
             end
 
-            if state == "end" then
-                if line_end ~= position then
-                    return nil, "a chunk is longer than it said"
-                end
-                self.state = "size"
-            elseif state == "size" then
-                local digits = match(data, "^(%x+)[^%x]", position)
-                if not digits or #digits > 12 then
+            if state == "size" then
+                self.left = read_size(data, position)
+                if not self.left then
                     return nil, "a chunk has no size"
                 end
-                self.left = tonumber(digits, 16)
                 self.state = self.left == 0 and "trailer" or "data"
             elseif line_end == position then
                 self.state = "done"

@@ -130,8 +130,8 @@ end
 
 
 --- State of one cool-down.
--- @treturn string "usable", "cooling" or "probing"; a cool-down that has just ended is for one
---   request to try, and that request is told "probe"
+-- @treturn string "usable", "cooling" or "ended"; one that has just ended is for the one request to
+--   try that takes the probe
 -- @treturn number|nil milliseconds until it can be used
 -- @treturn string|nil the reason
 function _M.state(dict, key, now)

@@ -93,7 +93,7 @@ function _M.shaped(status, body)
     else
         message = body
     end
-    if type(message) ~= "string" or message == "" or find(message, "<", 1, true)
+    if type(message) ~= "string" or message == "" or find(message, "^%s*<")
        or message == "404 Route Not Found"
     then
         message = nil

@@ -83,13 +83,13 @@ local function is_forwarded_once(name)
 end
 
 
--- Names that a Connection header makes hop-by-hop, or nil.
-local function named_by_connection(value)
+-- Names that a Connection header makes hop-by-hop, beside those of another one; nil where there are
+-- none.
+local function named_by_connection(value, names)
     if not value or value == "keep-alive" or value == "close" then
-        return nil
+        return names
     end
 
-    local names
     for _, each in ipairs(type(value) == "table" and value or { value }) do
         for name in gmatch(lower(each), "[^%s,]+") do
             if name ~= "close" and name ~= "keep-alive" then
@@ -152,23 +152,35 @@ end
 -- @tparam function pass called with the name and value of each that passes; where one occurs more
 --   than once, once with a list of its values
 function _M.to_client(headers, pass)
-    local named = named_by_connection(headers["connection"])
     local names, lower_names, values = headers.names, headers.lower_names, headers.values
-    local seen = {}
+    local named
+    local merged = {}
     for i = 1, headers.count do
         local key = lower_names[i]
-        if not NOT_RETURNED[key] and not (named and named[key]) then
-            local before = seen[key]
-            if not before then
-                seen[key] = values[i]
-                pass(names[i], values[i])
-            else
-                if type(before) ~= "table" then
-                    before = { before }
-                    seen[key] = before
-                end
-                before[#before + 1] = values[i]
-                pass(names[i], before)
+        local value, before = values[i], merged[key]
+        if not before then
+            merged[key] = value
+        elseif type(before) == "table" then
+            before[#before + 1] = value
+        else
+            merged[key] = { before, value }
+        end
+        if key == "connection" then
+            named = named_by_connection(value, named)
+        end
+    end
+
+    -- Beside a transfer coding a length is not that of the body.
+    local is_coded = merged["transfer-encoding"] ~= nil
+    for i = 1, headers.count do
+        local key = lower_names[i]
+        local value = merged[key]
+        if value then
+            merged[key] = nil
+            if not NOT_RETURNED[key] and not (named and named[key])
+               and not (is_coded and key == "content-length")
+            then
+                pass(names[i], value)
             end
         end
     end

@@ -8,7 +8,6 @@ local find = string.find
 local lower = string.lower
 local setmetatable = setmetatable
 local sub = string.sub
-local tonumber = tonumber
 local type = type
 
 local _M = {}
@@ -26,7 +25,9 @@ _M.MAX = 131072
 -- @treturn nil|string why it cannot be written
 function _M.request(method, path, query, lines)
     local target = query and path .. "?" .. query or path
-    if find(target, " ", 1, true) or find(target, "\n", 1, true) then
+    if find(target, " ", 1, true) or find(target, "\n", 1, true)
+       or find(target, "\r", 1, true)
+    then
         return nil, "the target holds a space or a line break"
     end
     return method .. " " .. target .. " HTTP/1.1\r\n" .. lines .. "\r\n"
@@ -34,11 +35,68 @@ end
 
 
 -- Patterns would keep what follows from being compiled; these loops are.
-local RETURN, SPACE, TAB = 13, 32, 9
+local LINE_FEED, RETURN, SPACE, TAB = 10, 13, 32, 9
+local ZERO, ONE, NINE = 48, 49, 57
 
 
 local function is_blank(each)
     return each == SPACE or each == TAB
+end
+
+
+local function is_digit(each)
+    return each and each >= ZERO and each <= NINE
+end
+
+
+-- Status and version of a response's first line, or nil.
+local function read_first_line(text)
+    local minor, space, first, second, third, after = byte(text, 8, 13)
+    if sub(text, 1, 7) ~= "HTTP/1." or minor ~= ZERO and minor ~= ONE or space ~= SPACE
+       or not (is_digit(first) and is_digit(second) and is_digit(third)) or first == ZERO
+       or after ~= SPACE and after ~= RETURN and after ~= LINE_FEED
+    then
+        return nil
+    end
+    return (first - ZERO) * 100 + (second - ZERO) * 10 + third - ZERO,
+           minor == ONE and "1.1" or "1.0"
+end
+
+
+-- Headers' names in lower case by how they are sent, of which backends use the same few; false: it
+-- is no name.
+local lower_names_known, known_count = {}, 0
+local MAX_KNOWN = 1000
+
+
+local function lower_name(name)
+    local known = lower_names_known[name]
+    if known == nil then
+        known = not find(name, "[^%w!#$%%&'*+%-.^_`|~]") and lower(name)
+        if known_count >= MAX_KNOWN then
+            lower_names_known, known_count = {}, 0
+        end
+        lower_names_known[name] = known
+        known_count = known_count + 1
+    end
+    return known
+end
+
+
+-- The text from `first` to `last` without the blanks around it. Mostly there is one before it.
+local function trimmed(text, first, last)
+    if byte(text, first) == SPACE then
+        first = first + 1
+    end
+    if is_blank(byte(text, first)) or is_blank(byte(text, last)) then
+        while first <= last and is_blank(byte(text, first)) do
+            first = first + 1
+        end
+        while last >= first and is_blank(byte(text, last)) do
+            last = last - 1
+        end
+    end
+    return sub(text, first, last)
 end
 
 
@@ -61,22 +119,16 @@ local by_name = {
 -- @tparam string text all that has arrived
 -- @treturn table|nil `status`, `version` ("1.1"), `headers` and `rest`, what follows the head. The
 --   headers are found by their lower-case names, first of a kind; `names`, `lower_names` and
---   `values` list all of them as they were sent, up to `count`. nil: not complete, or no HTTP
+--   `values` list all of them as they were sent, up to `count`; lines that are no headers are left
+--   out. nil: not complete, or no HTTP
 -- @treturn nil|string why it is no HTTP
 function _M.response(text)
-    local _, head_end = find(text, "\r\n\r\n", 1, true)
-    if not head_end then
-        _, head_end = find(text, "\n\n", 1, true)
-        if not head_end then
-            return nil, #text > _M.MAX and "its head is too long" or nil
-        end
+    if not find(text, "\n\r\n", 1, true) and not find(text, "\n\n", 1, true) then
+        return nil, #text > _M.MAX and "its head is too long" or nil
     end
 
-    local version = sub(text, 6, 8)
-    local status = tonumber(sub(text, 10, 12))
-    if sub(text, 1, 5) ~= "HTTP/" or version ~= "1.1" and version ~= "1.0"
-       or not status or status < 100
-    then
+    local status, version = read_first_line(text)
+    if not status then
         return nil, "its first line is not HTTP"
     end
 
@@ -93,20 +145,24 @@ function _M.response(text)
         if last < start then
             break
         end
+
         local colon = find(text, ":", start, true)
-        if colon and colon <= last and colon > start then
-            local first = colon + 1
-            while first <= last and is_blank(byte(text, first)) do
-                first = first + 1
+        if is_blank(byte(text, start)) then
+            -- A line that goes on with the one before.
+            local value = trimmed(text, start, last)
+            if count > 0 and value ~= "" and not find(value, "\r", 1, true) then
+                values[count] = values[count] .. " " .. value
             end
-            while last >= first and is_blank(byte(text, last)) do
-                last = last - 1
+        elseif colon and colon <= last then
+            local name = trimmed(text, start, colon - 1)
+            local key = lower_name(name)
+            local value = trimmed(text, colon + 1, last)
+            if key and name ~= "" and not find(value, "\r", 1, true) then
+                count = count + 1
+                names[count] = name
+                lower_names[count] = key
+                values[count] = value
             end
-            count = count + 1
-            local name = sub(text, start, colon - 1)
-            names[count] = name
-            lower_names[count] = lower(name)
-            values[count] = sub(text, first, last)
         end
     end
 
@@ -115,7 +171,7 @@ function _M.response(text)
         version = version,
         headers = setmetatable({ names = names, lower_names = lower_names, values = values,
                                  count = count }, by_name),
-        rest = sub(text, head_end + 1),
+        rest = sub(text, line_end + 1),
     }
 end
 

@@ -6,6 +6,8 @@
 
 local byte = string.byte
 local find = string.find
+local huge = math.huge
+local min = math.min
 local sub = string.sub
 
 local _M = {}
@@ -13,6 +15,9 @@ local _M = {}
 local QUOTE, BACKSLASH, COMMA, COLON = 34, 92, 44, 58
 local OPEN_BRACE, CLOSE_BRACE, OPEN_BRACKET, CLOSE_BRACKET = 123, 125, 91, 93
 local SPACE, TAB, LINE_FEED, RETURN = 32, 9, 10, 13
+
+-- Readers of JSON in backends skip it, so what follows is not to be hidden behind it.
+local BYTE_ORDER_MARK = "\239\187\191"
 
 
 -- Position of the quote that ends the string that begins after `start`'s quote.
@@ -46,32 +51,68 @@ local function skip_space(text, position)
 end
 
 
+local function next_of(text, character, position)
+    return find(text, character, position, true) or huge
+end
+
+
+-- Position after the object or array that begins at `position`. What is between strings and
+-- brackets, arrays of numbers mostly, is hopped over as strings are.
+local function skip_nested(text, position)
+    local depth = 0
+    local quote, brace, bracket, end_brace, end_bracket = 0, 0, 0, 0, 0
+    while true do
+        if quote < position then
+            quote = next_of(text, '"', position)
+        end
+        if brace < position then
+            brace = next_of(text, "{", position)
+        end
+        if bracket < position then
+            bracket = next_of(text, "[", position)
+        end
+        if end_brace < position then
+            end_brace = next_of(text, "}", position)
+        end
+        if end_bracket < position then
+            end_bracket = next_of(text, "]", position)
+        end
+
+        local open, close = min(brace, bracket), min(end_brace, end_bracket)
+        if quote < open and quote < close then
+            position = string_end(text, quote)
+            if not position then
+                return nil
+            end
+        elseif open < close then
+            depth = depth + 1
+            position = open
+        elseif close == huge then
+            return nil
+        else
+            depth = depth - 1
+            position = close
+        end
+        position = position + 1
+        if depth == 0 then
+            return position
+        end
+    end
+end
+
+
 -- Position after the value that begins at `position`.
 local function skip_value(text, position, first)
     if first == QUOTE then
         local last = string_end(text, position)
         return last and last + 1
+    elseif first == OPEN_BRACE or first == OPEN_BRACKET then
+        return skip_nested(text, position)
     end
 
-    local depth = 0
     local each = first
     while each do
-        if each == QUOTE then
-            position = string_end(text, position)
-            if not position then
-                return nil
-            end
-        elseif each == OPEN_BRACE or each == OPEN_BRACKET then
-            depth = depth + 1
-        elseif each == CLOSE_BRACE or each == CLOSE_BRACKET then
-            if depth == 0 then
-                return position
-            end
-            depth = depth - 1
-            if depth == 0 then
-                return position + 1
-            end
-        elseif each == COMMA and depth == 0 then
+        if each == COMMA or each == CLOSE_BRACE or each == CLOSE_BRACKET then
             return position
         end
         position = position + 1
@@ -88,6 +129,35 @@ function _M.value_end(text, position)
 end
 
 
+--- Whether the member whose value ends before `position` is one of the outermost object: only more
+-- members, and that object's end, come behind it. `text` may be the end of a longer one.
+function _M.is_outermost(text, position)
+    local each
+    position, each = skip_space(text, position)
+    while each == COMMA do
+        position, each = skip_space(text, position + 1)
+        local name_end = each == QUOTE and string_end(text, position)
+        if not name_end then
+            return false
+        end
+        position, each = skip_space(text, name_end + 1)
+        if each ~= COLON then
+            return false
+        end
+        position, each = skip_space(text, position + 1)
+        local after = skip_value(text, position, each)
+        if not after or after == position then
+            return false
+        end
+        position, each = skip_space(text, after)
+    end
+    if each ~= CLOSE_BRACE then
+        return false
+    end
+    return skip_space(text, position + 1) > #text
+end
+
+
 --- Finds members of the object that `text` is.
 -- @tparam string text
 -- @tparam table wanted names of members: `{ model = true }`
@@ -97,7 +167,8 @@ end
 --   `is_string`, `first` and `last`, where the value stands in `text`. Of a name that occurs twice
 --   the last one counts, as in the readers of JSON that backends use. nil: not an object
 function _M.find(text, wanted, decode)
-    local position, each = skip_space(text, 1)
+    local start = sub(text, 1, 3) == BYTE_ORDER_MARK and 4 or 1
+    local position, each = skip_space(text, start)
     if each ~= OPEN_BRACE then
         return nil
     end
@@ -123,7 +194,7 @@ function _M.find(text, wanted, decode)
             return nil
         end
         local after = skip_value(text, position, each)
-        if not after then
+        if not after or after == position then
             return nil
         end
 

@@ -12,7 +12,10 @@ local mt = { __index = _M }
 -- Of an event that never ends no more than this is kept.
 local MAX_EVENT = 4 * 1024 * 1024
 
-local LINE_FEED, RETURN, SPACE, COLON = 10, 13, 32, 58
+local LINE_FEED, RETURN, SPACE, COLON, BRACE = 10, 13, 32, 58, 123
+
+-- A stream may begin with it, and its first event is the one that may say that it was refused.
+local BYTE_ORDER_MARK = "\239\187\191"
 
 
 function _M.new()
@@ -20,75 +23,95 @@ function _M.new()
 end
 
 
--- Position of the last byte of the last complete event in `text`, or nil. An event ends with an
--- empty line; lines end with LF, CRLF or CR.
+-- Position of the last byte of the last complete event in `text`, or 0. An event ends with an
+-- empty line; lines end with LF, CRLF or CR. Nearly always that is where the text ends.
 local function last_boundary(text)
-    local length = #text
-    local last = byte(text, length)
-    -- Nearly always the text ends where an event does.
-    if last == LINE_FEED then
-        local before = byte(text, length - 1)
-        if before == LINE_FEED
-           or before == RETURN and byte(text, length - 2) == LINE_FEED
-        then
-            return length
+    local each = byte(text, -1)
+    for position = #text, 2, -1 do
+        local before = byte(text, position - 1)
+        if each == LINE_FEED then
+            if before == LINE_FEED then
+                return position
+            elseif before == RETURN then
+                local earlier = byte(text, position - 2)
+                if position > 2 and (earlier == LINE_FEED or earlier == RETURN) then
+                    return position
+                end
+            end
+        elseif each == RETURN and (before == RETURN or before == LINE_FEED) then
+            return position
         end
+        each = before
     end
+    return 0
+end
 
-    local boundary
-    local from = 1
-    while true do
-        local _, stop = find(text, "\n\r?\n", from)
-        local _, stop_at_return = find(text, "\r\r", from, true)
-        if stop_at_return and (not stop or stop_at_return < stop) then
-            stop = stop_at_return
-        end
-        if not stop then
-            return boundary
-        end
-        boundary = stop
-        from = stop
+
+-- Keeps bytes of an event that is not complete.
+local function keep(self, bytes, recent)
+    local size = self.size + #bytes
+    if size > MAX_EVENT then
+        self.parts, self.count, self.size = {}, 0, 0
+    else
+        local count = self.count + 1
+        self.parts[count] = bytes
+        self.count = count
+        self.size = size
     end
+    self.recent = sub(recent, -2)
 end
 
 
 --- Takes bytes of the stream.
 -- @tparam string bytes
--- @treturn string|nil all events that these bytes complete, whole, as they were sent
+-- @treturn string|nil all events that these bytes complete, whole, as they were sent; where the
+--   last line end was cut in two, its second half comes with the next ones
 function _M:feed(bytes)
-    -- An empty line may have been cut in two.
-    local recent = self.recent
-    local text = recent == "" and bytes or recent .. bytes
-    local boundary = last_boundary(text)
-    local count = self.count
-    if not boundary or boundary <= #recent then
-        self.size = self.size + #bytes
-        if self.size > MAX_EVENT then
-            self.parts, self.count, self.size = {}, 0, 0
-        else
-            self.parts[count + 1] = bytes
-            self.count = count + 1
+    local boundary = last_boundary(bytes)
+    if boundary == 0 then
+        -- An empty line may have been cut in two.
+        local recent = self.recent
+        local seam = recent .. sub(bytes, 1, 2)
+        boundary = last_boundary(seam) - #recent
+        if boundary <= 0 then
+            keep(self, bytes, #bytes > 1 and bytes or seam)
+            return nil
         end
-        self.recent = sub(text, -3)
-        return nil
     end
 
-    boundary = boundary - #recent
-    local rest = ""
-    local complete = bytes
-    if boundary < #bytes then
-        complete = sub(bytes, 1, boundary)
-        rest = sub(bytes, boundary + 1)
-    end
+    local is_all = boundary == #bytes
+    local complete = is_all and bytes or sub(bytes, 1, boundary)
+    local count = self.count
     if count > 0 then
         self.parts[count + 1] = complete
         complete = concat(self.parts, "", 1, count + 1)
+        self.parts, self.count, self.size = {}, 0, 0
     end
-    self.parts = { rest ~= "" and rest or nil }
-    self.count = rest ~= "" and 1 or 0
-    self.size = #rest
-    self.recent = sub(rest, -3)
+    if is_all then
+        self.recent = ""
+    else
+        local rest = sub(bytes, boundary + 1)
+        keep(self, rest, rest)
+    end
     return complete
+end
+
+
+-- Where the line that begins at `position` ends, and where the next one begins.
+local function end_of_line(text, position)
+    local line_end = position
+    local each = byte(text, line_end)
+    while each ~= LINE_FEED and each ~= RETURN do
+        if not each then
+            return nil
+        end
+        line_end = line_end + 1
+        each = byte(text, line_end)
+    end
+    if each == RETURN and byte(text, line_end + 1) == LINE_FEED then
+        return line_end, line_end + 2
+    end
+    return line_end, line_end + 1
 end
 
 
@@ -101,15 +124,14 @@ end
 function _M.next_event(text, from)
     local length = #text
     local data, name
+    if from == 1 and sub(text, 1, 3) == BYTE_ORDER_MARK then
+        from = 4
+    end
     local position = from
     while position <= length do
-        local line_end = find(text, "[\r\n]", position)
+        local line_end, next_line = end_of_line(text, position)
         if not line_end then
             return nil
-        end
-        local next_line = line_end + 1
-        if byte(text, line_end) == RETURN and byte(text, next_line) == LINE_FEED then
-            next_line = next_line + 1
         end
 
         if line_end == position then
@@ -144,7 +166,8 @@ end
 function _M.mentions_usage(text)
     local from = 1
     while true do
-        local _, last = find(text, '"usage"', from, true)
+        -- Quotes are many; a search for the word does not stop at each.
+        local _, last = find(text, 'usage"', from, true)
         if not last then
             return false
         end
@@ -154,7 +177,7 @@ function _M.mentions_usage(text)
             position = position + 1
             each = byte(text, position)
         end
-        if each == 123 then
+        if each == BRACE then
             return true
         end
         from = last + 1

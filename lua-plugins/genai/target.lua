@@ -2,6 +2,7 @@
 
 local find = string.find
 local gsub = string.gsub
+local lower = string.lower
 local match = string.match
 local sub = string.sub
 local char = string.char
@@ -10,7 +11,9 @@ local tonumber = tonumber
 local _M = {}
 
 
+local CLASSIC = "/openai/"
 local V1 = "/openai/v1/"
+local DEPLOYMENTS = "/openai/deployments/"
 
 -- The first segments after the API's prefix, and what the operation is called in metrics. What is
 -- not here is "other": a client must not be able to make up label values.
@@ -71,9 +74,15 @@ local function decoded(text)
 end
 
 
+local function begins_with(text, prefix)
+    return sub(text, 1, #prefix) == prefix
+end
+
+
 -- Whether a path goes where it reads. nginx routes by the path that it decoded, merged and
 -- resolved, and the backend gets the one that the client sent: with dot segments, repeated
 -- slashes or an encoded slash in the part that routes, those would be two different requests.
+-- A deployment's name is part of what routes.
 local function is_plain(path, normalized)
     if find(path, "\\", 1, true) or find(path, "#", 1, true) then
         return false
@@ -88,9 +97,12 @@ local function is_plain(path, normalized)
         return false
     end
 
-    local prefix = match(plain, "^/openai/v1/") or match(plain, "^/openai/deployments/")
-                   or "/openai/"
-    return sub(path, 1, #prefix) == prefix
+    local as_read, as_sent = lower(plain), lower(path)
+    if begins_with(as_read, DEPLOYMENTS) then
+        return begins_with(as_sent, DEPLOYMENTS)
+               and not find(decoded(match(path, "^[^/]*", #DEPLOYMENTS + 1)), "/", 1, true)
+    end
+    return begins_with(as_sent, begins_with(as_read, V1) and V1 or CLASSIC)
 end
 
 
@@ -133,24 +145,28 @@ function _M.parse(request_uri, normalized, method)
                     .. " would route it elsewhere than it reads"
     end
 
+    -- A backend may decode what it gets, and may not care about case: an operation is what it is
+    -- however it is spelled, or it could be had without being counted.
+    local plain = lower(normalized)
     local target = { path = path, query = query, api = "classic" }
-    local rest
-    if sub(path, 1, #V1) == V1 then
+    local rest = ""
+    if begins_with(plain, V1) then
         target.api = "v1"
-        rest = sub(path, #V1 + 1)
-    else
-        local deployment, tail = match(path, "^/openai/deployments/([^/]+)/(.*)$")
-        if deployment then
-            target.deployment = decoded(deployment)
-            rest = tail
-        else
-            rest = match(path, "^/openai/(.*)$") or ""
+        rest = sub(plain, #V1 + 1)
+    elseif begins_with(plain, DEPLOYMENTS) then
+        local slash = find(plain, "/", #DEPLOYMENTS + 1, true)
+        if slash then
+            target.deployment = sub(normalized, #DEPLOYMENTS + 1, slash - 1)
+            rest = sub(plain, slash + 1)
         end
+    elseif begins_with(plain, CLASSIC) then
+        rest = sub(plain, #CLASSIC + 1)
     end
 
     local operation = operation_of(rest)
     target.operation = operation
-    if method == "POST" and not (operation == "responses" and find(rest, "/", 1, true)) then
+    -- What is below responses is about one that is there.
+    if method == "POST" and not (operation == "responses" and find(rest, "/.")) then
         target.generates = GENERATING[operation] or false
         target.names_model = not target.deployment and NAMES_MODEL[operation] or false
     else
@@ -169,8 +185,9 @@ function _M.renamed_path(target, name)
     local encoded = gsub(name, "[^%w%-%._~]", function(each)
         return ("%%%02X"):format(each:byte())
     end)
-    local tail = match(target.path, "^/openai/deployments/[^/]+(/.*)$")
-    return "/openai/deployments/" .. encoded .. tail
+    local path = target.path
+    return sub(path, 1, #DEPLOYMENTS) .. encoded
+           .. sub(path, find(path, "/", #DEPLOYMENTS + 1, true), -1)
 end
 
 

@@ -2,6 +2,7 @@
 
 local byte = string.byte
 local find = string.find
+local huge = math.huge
 local sub = string.sub
 local max = math.max
 local type = type
@@ -14,8 +15,12 @@ local _M = {}
 _M.TAIL = 8192
 
 
+local BACKSLASH, BRACE, COLON = 92, 123, 58
+local SPACE, TAB, LINE_FEED, RETURN = 32, 9, 10, 13
+
+
 local function count(value)
-    return type(value) == "number" and value >= 0 and value or nil
+    return type(value) == "number" and value >= 0 and value < huge and value or nil
 end
 
 
@@ -57,17 +62,34 @@ function _M.of_event(event)
 end
 
 
--- Position of the last `"usage"` in a text that begins at or after `from`.
-local function last_mention(text, from)
-    local found
-    while true do
-        local first, last = find(text, '"usage"', from, true)
-        if not first then
-            return found
-        end
-        found = last + 1
-        from = found
+local function skip_space(text, position)
+    local each = byte(text, position)
+    while each == SPACE or each == LINE_FEED or each == RETURN or each == TAB do
+        position = position + 1
+        each = byte(text, position)
     end
+    return position, each
+end
+
+
+-- Where the object stands that a name ending before `position` is the name of, if it is one of the
+-- outermost object. Further in, metadata say, the word is the client's, who may be careful to
+-- use it.
+local function outermost_value(text, position)
+    local each
+    position, each = skip_space(text, position)
+    if each ~= COLON then
+        return nil
+    end
+    position, each = skip_space(text, position + 1)
+    if each ~= BRACE then
+        return nil
+    end
+    local last = json_members.value_end(text, position)
+    if last and json_members.is_outermost(text, last + 1) then
+        return position, last
+    end
+    return nil
 end
 
 
@@ -75,22 +97,28 @@ end
 -- @tparam string body
 -- @tparam function decode gives nil where it cannot
 function _M.of_body(body, decode)
-    local after = last_mention(body, max(1, #body - _M.TAIL))
-    if not after and #body > _M.TAIL then
-        local members = json_members.find(body, { usage = true }, decode)
-        local usage = members and members.usage
-        return usage and _M.of(decode(sub(body, usage.first, usage.last))) or nil
-    end
-    if not after then
-        return nil
+    -- What is tried first is what is cheap: nearly always it is one of the last members.
+    local from = max(1, #body - _M.TAIL)
+    while true do
+        local first, last = find(body, '"usage"', from, true)
+        if not first then
+            break
+        end
+        if byte(body, first - 1) ~= BACKSLASH then
+            local value, value_end = outermost_value(body, last + 1)
+            if value then
+                return _M.of(decode(sub(body, value, value_end)))
+            end
+        end
+        from = last + 1
     end
 
-    local colon, start = find(body, "^%s*:%s*", after)
-    if not colon or byte(body, start + 1) ~= 123 then
+    if #body <= _M.TAIL or not find(body, 'usage"', 1, true) then
         return nil
     end
-    local last = json_members.value_end(body, start + 1)
-    return last and _M.of(decode(sub(body, start + 1, last))) or nil
+    local members = json_members.find(body, { usage = true }, decode)
+    local usage = members and members.usage
+    return usage and _M.of(decode(sub(body, usage.first, usage.last))) or nil
 end
 
 

@@ -2,6 +2,7 @@
 
 local find = string.find
 local ipairs = ipairs
+local pairs = pairs
 local tonumber = tonumber
 local tostring = tostring
 local type = type

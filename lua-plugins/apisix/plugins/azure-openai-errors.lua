@@ -2,6 +2,7 @@
 -- plugin made it, nginx's own included; and answers what no route takes.
 
 local core = require("apisix.core")
+local request_line = require("apisix.plugins.azure-openai-errors.request_line")
 local errors = require("genai.errors")
 local ngx = ngx
 local pairs = pairs
@@ -75,6 +76,7 @@ end
 
 
 function _M.rewrite(conf, ctx)
+    request_line.hide_query()
     core.response.exit_insert_callback(shape)
     if conf.not_found then
         return 404

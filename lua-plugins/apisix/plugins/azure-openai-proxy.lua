@@ -130,7 +130,8 @@ end
 
 function _M.access(conf, ctx)
     local method = get_method()
-    local target, err = targets.parse(ctx.var.request_uri, ctx.var.uri, method)
+    -- As the client sent it: APISIX's own `request_uri` is decoded and resolved.
+    local target, err = targets.parse(ctx.var.real_request_uri, ctx.var.uri, method)
     if not target then
         return 400, errors.body(400, "The request's target is refused: " .. err .. ".",
                                 "invalid_request_target")
@@ -277,8 +278,6 @@ end
 -- Keeps what the client is told if no other backend answers.
 local function note_failure(state, backend, failure)
     local reason = failure.reason
-    state.failures = state.failures or {}
-    state.failures[reason] = true
     if not state.last or verdict.rank(failure) >= verdict.rank(state.last) then
         state.last = failure
     end
@@ -292,13 +291,17 @@ local function note_failure(state, backend, failure)
                                                             parse_http_time)
         duration = cooldown.duration_ms(named, conf)
     end
-    local key = availability.failed(backend, state.request.cooldown_scope, reason, duration)
-    if key and reason == "failing" then
+    local key = availability.failed(backend, state.request, reason, duration)
+    if reason ~= "failing" then
+        state.is_backends_fault = true
+    elseif key then
         state.suspected = state.suspected or {}
         state.suspected[#state.suspected + 1] = key
     end
-    core.log.warn("backend ", backend.name, " ", reason, ": ", failure.status or failure.err,
-                  duration > 0 and ", left alone for " .. duration .. " ms" or "")
+    -- Others pass by themselves; a refused credential is for somebody to mend.
+    local log = reason == "credentials" and core.log.error or core.log.warn
+    log("backend ", backend.name, " ", reason, ": ", failure.err or failure.status,
+        duration > 0 and ", left alone for " .. duration .. " ms" or "")
 end
 
 
@@ -314,7 +317,7 @@ end
 
 
 -- One attempt. Gives the exchange to hand on to the client, or what went wrong.
-local function attempt(state, backend)
+local function attempt(state, backend, is_fresh)
     local pool = state.pool
     local head, source, err = written_for(state, backend)
     if err then
@@ -322,7 +325,8 @@ local function attempt(state, backend)
     end
 
     local exchange, phase
-    exchange, phase, err = upstream.send(backend, state.method, head, source, pool.conf.timeouts)
+    exchange, phase, err = upstream.send(backend, state.method, head, source, pool.conf.timeouts,
+                                         is_fresh)
     if not exchange then
         accounting.note_upstream(state, backend, phase == "timeout" and 504 or 502)
         if phase == "stale" then
@@ -356,7 +360,7 @@ local function attempt(state, backend)
        and pool.conf.stream_hold_ms > 0
     then
         leading = forwarding.read_leading(exchange, pool.conf.stream_hold_ms)
-        if leading.status then
+        if pool.retry[leading.status or 0] then
             -- The rest of a refused stream is an event or two.
             exchange:set_read_timeout(100)
             exchange:read_short(MAX_ERROR_BODY)
@@ -440,8 +444,8 @@ end
 
 -- No backend is left: the best last answer, and when to come again.
 local function give_up(ctx, state, held)
-    -- What failed at every backend is more likely the request's fault than theirs.
-    if state.suspected then
+    -- What only failed, at every backend, is more likely the request's fault than theirs.
+    if state.suspected and not state.is_backends_fault then
         availability.forget(state.suspected)
     end
 
@@ -468,7 +472,16 @@ local function give_up(ctx, state, held)
         ngx.header["Retry-After"], ngx.header["retry-after-ms"] =
             errors.retry_after(max(soonest or 0, 1))
     end
-    return status, errors.body(status, message, code)
+
+    local body = errors.body(status, message, code)
+    if status == 408 then
+        -- nginx would not answer at all: to it, this says that the client was too slow.
+        ngx.status = status
+        ngx.header["Content-Type"] = "application/json"
+        ngx.print(core.json.encode(body))
+        return ngx_exit(ngx.HTTP_OK)
+    end
+    return status, body
 end
 
 
@@ -495,18 +508,19 @@ function _M.before_proxy(conf, ctx)
         end
 
         local backend, held = availability.next(pool, request)
+        local is_fresh = false
         if not backend then
-            -- A connection that had gone stale says nothing about its backend.
-            if not stale or request.tried[stale] == "again" then
+            if not stale then
                 return give_up(ctx, state, held)
             end
-            backend = stale
+            -- A connection that had gone stale says nothing about its backend.
+            backend, stale, is_fresh = stale, nil, true
         end
-        request.tried[backend] = request.tried[backend] and "again" or "once"
+        request.tried[backend] = true
         state.attempts = state.attempts + 1
 
         accounting.begin_attempt(ctx, state, backend)
-        local exchange, failure, leading, is_stream = attempt(state, backend)
+        local exchange, failure, leading, is_stream = attempt(state, backend, is_fresh)
         if exchange then
             return answer(ctx, state, backend, exchange, leading, is_stream)
         end
@@ -518,8 +532,8 @@ function _M.before_proxy(conf, ctx)
         elseif failure.reason == "stale" then
             stale = backend
             state.attempts = state.attempts - 1
+            availability.release(request)
         else
-            request.probing = nil
             note_failure(state, backend, failure)
         end
     end
@@ -533,9 +547,7 @@ function _M.log(conf, ctx)
     if not state then
         return
     end
-    if state.request.probing then
-        availability.release(state.request.probing)
-    end
+    availability.release(state.request)
     accounting.finish(ctx, state)
 end
 

@@ -151,26 +151,43 @@ function _M.next(pool, request)
 end
 
 
---- Remembers that a backend failed.
--- @tparam string reason
--- @tparam number duration_ms 0: not at all
--- @treturn string|nil the name of the cool-down that began
-function _M.failed(backend, scope, reason, duration_ms)
-    if duration_ms == 0 then
-        return nil
-    end
-    local whole, part = keys_of(backend, scope)
-    local key = (reason == "unreachable" or reason == "credentials") and whole or part
-    cooldown.start(dict, key, milliseconds(), duration_ms, reason)
-    return key
-end
-
-
 --- Forgets cool-downs.
 function _M.forget(keys)
     for _, key in ipairs(keys) do
         cooldown.stop(dict, key)
     end
+end
+
+
+--- Gives the right to try a backend back, where the request ended without showing anything.
+function _M.release(request)
+    if request.probing then
+        cooldown.release_probe(dict, request.probing[1])
+        request.probing = nil
+    end
+end
+
+
+--- Remembers that a backend failed.
+-- @tparam table request as for `next`
+-- @tparam string reason
+-- @tparam number duration_ms 0: not at all
+-- @treturn string|nil the name of the cool-down that began
+function _M.failed(backend, request, reason, duration_ms)
+    local whole, part = keys_of(backend, request.cooldown_scope)
+    local key = (reason == "unreachable" or reason == "credentials") and whole or part
+    local probing = request.probing
+    if probing and (key == part or duration_ms == 0) then
+        -- What answers for a deployment is there as a whole.
+        _M.forget(probing)
+        request.probing = nil
+    end
+    _M.release(request)
+    if duration_ms == 0 then
+        return nil
+    end
+    cooldown.start(dict, key, milliseconds(), duration_ms, reason)
+    return key
 end
 
 
@@ -189,12 +206,6 @@ function _M.soonest(pool, request)
         end
     end
     return seen.soonest
-end
-
-
---- Gives the right to try a backend back, where the request ended without showing anything.
-function _M.release(keys)
-    cooldown.release_probe(dict, keys[1])
 end
 
 

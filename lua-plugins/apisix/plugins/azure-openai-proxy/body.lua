@@ -14,9 +14,6 @@ local _M = {}
 
 local PIECE = 65536
 
--- A JSON body beyond this is sent on without being searched for its model.
-local MAX_SEARCHED = 64 * 1024 * 1024
-
 local WANTED = { model = true, stream = true }
 
 
@@ -63,10 +60,7 @@ end
 
 local function member_of_json(body, name)
     if not body.members then
-        local data = body.data
-        if not data and body.file and body.length <= MAX_SEARCHED then
-            data = read_file(body.file)
-        end
+        local data = body.data or body.file and read_file(body.file)
         body.members = data and json_members.find(data, WANTED, decode) or {}
     end
     return body.members[name]

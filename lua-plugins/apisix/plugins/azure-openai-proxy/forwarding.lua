@@ -6,6 +6,7 @@ local sse = require("genai.sse")
 local usage_mod = require("genai.usage")
 local verdict = require("genai.verdict")
 local ngx = ngx
+local clear_request_header = ngx.req.clear_header
 local ngx_now = ngx.now
 local ngx_flush = ngx.flush
 local ngx_print = ngx.print
@@ -90,10 +91,28 @@ local function set_header(name, value)
 end
 
 
+-- nginx would compare these with ETag and Last-Modified of the answer, and make a 304 or 412 of a
+-- 200; the backend has seen them.
+local function leave_conditions_to_backend()
+    clear_request_header("if-match")
+    clear_request_header("if-none-match")
+    clear_request_header("if-modified-since")
+    clear_request_header("if-unmodified-since")
+end
+
+
 --- Sends status and headers, which are the backend's.
 function _M.send_head(exchange)
+    local headers = exchange.headers
     ngx.status = exchange.status
-    headers_mod.to_client(exchange.headers, set_header)
+    headers_mod.to_client(headers, set_header)
+    if headers["etag"] or headers["last-modified"] then
+        leave_conditions_to_backend()
+    end
+    if not headers["content-type"] then
+        -- Else nginx would add one of its own.
+        ngx.header["Content-Type"] = ""
+    end
 end
 
 

@@ -88,11 +88,12 @@ end
 -- @tparam string head the request's head
 -- @tparam string|function|nil body
 -- @tparam table timeouts `connect_ms`, `send_ms`, `read_ms`
+-- @tparam boolean is_fresh over a connection that was not used before
 -- @treturn table|nil the exchange: `status`, `headers`, and its methods
 -- @treturn string|nil what failed: "connect", "stale" (a connection that had been kept alive),
 --   "reset" or "timeout"
 -- @treturn string|nil the error
-function _M.send(backend, method, head, body, timeouts)
+function _M.send(backend, method, head, body, timeouts, is_fresh)
     local client, err = http.new()
     if not client then
         return nil, "connect", err
@@ -100,10 +101,13 @@ function _M.send(backend, method, head, body, timeouts)
     client:set_timeouts(timeouts.connect_ms, timeouts.send_ms, timeouts.read_ms)
 
     local ok
-    ok, err = client:connect(backend.connection)
-    if not ok then
-        return nil, "connect", err
-    end
+    repeat
+        ok, err = client:connect(backend.connection)
+        if not ok then
+            return nil, "connect", err
+        end
+    -- Others that were kept from the same time have most likely gone the same way.
+    until not is_fresh or client:get_reused_times() == 0 or not client:close()
 
     local socket = client.sock
     local response

@@ -1,0 +1,317 @@
+/** What the gateway tells of its requests: tokens, times, models and backends in metrics, and every attempt in the access log. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Documents } from '../../compiler/emit/emit.ts';
+import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
+import { API_VERSION, type Gateway, startGateway } from '../support/gateway.ts';
+import * as answers from '../support/mock-azure-openai/answers.ts';
+import {
+  backendOf,
+  chatBody,
+  chatOnWire,
+  chatPrelude,
+  chatText,
+  chatUsage,
+  inOrder,
+  resetMocks,
+} from '../support/traffic.ts';
+
+let gateway: Gateway;
+const backend = (index: number) => backendOf(gateway, index);
+
+/** Metrics every second: APISIX writes them every fifteen. */
+const quickMetrics = (documents: Documents): Documents => ({
+  ...documents,
+  'config.yaml': documents['config.yaml'].replace(/^( *)export_uri: .*$/m, '$&\n$1refresh_interval: 1'),
+});
+
+interface Sample {
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly value: number;
+}
+
+const parsed = (text: string): Sample[] =>
+  text.split('\n').flatMap((line) => {
+    const [, name = '', labels = '', value = ''] = /^([a-z_]+)\{(.*)\} (\S+)$/.exec(line) ?? [];
+    if (name === '') return [];
+    const pairs = [...labels.matchAll(/(\w+)="([^"]*)"/g)].map(([, key = '', each = '']) => [key, each]);
+    return [{ name, labels: Object.fromEntries(pairs), value: Number(value) }];
+  });
+
+describe.skipIf(cannotRunGatewayTests('usage and metrics'))('usage and metrics', () => {
+  let metrics: readonly Sample[] = [];
+  let accessLog: readonly Record<string, string>[] = [];
+  let log = '';
+
+  beforeAll(async () => {
+    gateway = await startGateway({
+      backends: [{}, {}, {}],
+      settings: {
+        ...inOrder(2),
+        AZURE_OPENAI_PRIORITY_2: '100',
+        AZURE_OPENAI_DEPLOYMENTS_2: 'alias=real',
+      },
+      adapt: quickMetrics,
+    });
+    const text = async (answer: Promise<Response>) => (await answer).text();
+    const usage = { stream: true, stream_options: { include_usage: true }, max_tokens: 9 };
+    const stream = [chatPrelude, chatText('a'), chatText('b')];
+
+    await text(gateway.chat('json'));
+    await text(gateway.chat('json', { max_tokens: 6 }));
+    backend(0).script({ events: [...stream, chatUsage(5, 7)], gapMs: 150 });
+    await text(gateway.chat('slow-stream', usage));
+    await text(gateway.chat('stream', usage));
+    await text(gateway.chat('silent-stream', { stream: true }));
+
+    backend(0).script(answers.throttled());
+    await text(gateway.chat('failover'));
+    backend(0).script(answers.throttledStream({ api: 'chat' }));
+    await text(gateway.chat('refused-stream', usage));
+    await text(gateway.chat('alias'));
+
+    for (const index of [0, 1]) backend(index).script(answers.throttled());
+    await text(gateway.chat('throttled'));
+    await text(gateway.chat('throttled'));
+    await text(gateway.chat('throttled'));
+
+    backend(0).script({ events: Array.from({ length: 100 }, () => chatText('x')), gapMs: 50 });
+    const inStream = chatOnWire(gateway, 'left-in-stream');
+    await inStream.waitFor('"x"');
+    inStream.leave();
+    backend(0).script({ delayMs: 5_000 });
+    const before = backend(0).requests.length;
+    const waiting = chatOnWire(gateway, 'left-waiting', {});
+    await backend(0).waitForRequests(before + 1);
+    waiting.leave();
+
+    backend(0).script({ events: [...stream, ...stream], gapMs: 20, cutAfter: 4 });
+    await chatOnWire(gateway, 'cut').waitForClose();
+    backend(0).script(answers.contentFiltered(), answers.deploymentNotFound());
+    await text(gateway.chat('filtered'));
+    await text(gateway.chat('nobody-has-this'));
+    await text(gateway.fetch('/openai/v1/models'));
+
+    const post = (path: string, body: object) =>
+      text(
+        gateway.fetch(path, {
+          method: 'POST',
+          headers: { 'content-type': 'application/json' },
+          body: JSON.stringify(body),
+        }),
+      );
+    await post('/openai/v1/embeddings', { model: 'embedded', input: 'four chars' });
+    await post('/openai/v1/responses', { model: 'response', input: 'Hello', stream: true });
+    await post('/openai/v1/responses', { model: 'whole-response', input: 'Hello' });
+    await post('/openai/v1/completions', { model: 'legacy', prompt: 'Hello', max_tokens: 3 });
+    await post(
+      `/openai/deployments/classic/chat/completions?api-version=${API_VERSION}`,
+      JSON.parse(chatBody('x')),
+    );
+
+    metrics = parsed(await gateway.metrics());
+    accessLog = await gateway.accessLog();
+    log = await gateway.apisix.log();
+  }, 2 * CONTAINER_TIMEOUT_MS);
+  afterAll(() => gateway?.stop());
+
+  const OF_MODEL = { consumer: 'app', service_id: 'azure-openai' };
+  function total(name: string, labels: Readonly<Record<string, string>>): number | undefined {
+    const found = metrics.filter(
+      (sample) =>
+        sample.name === name && Object.entries(labels).every(([key, value]) => sample.labels[key] === value),
+    );
+    return found.length === 0 ? undefined : found.reduce((sum, { value }) => sum + value, 0);
+  }
+  const lineOf = (model: string) => accessLog.find((line) => line.requested_model === model);
+
+  test.each([
+    ['json', 'backend-0', 'ai_chat', 4, 10],
+    ['slow-stream', 'backend-0', 'ai_stream', 5, 7],
+    ['stream', 'backend-0', 'ai_stream', 2, 9],
+    ['failover', 'backend-1', 'ai_chat', 2, 4],
+    ['refused-stream', 'backend-1', 'ai_stream', 2, 9],
+    ['alias', 'backend-2', 'ai_chat', 2, 4],
+    ['response', 'backend-0', 'ai_stream', 2, 16],
+    ['whole-response', 'backend-0', 'ai_chat', 2, 16],
+    ['legacy', 'backend-0', 'ai_chat', 2, 3],
+    ['classic', 'backend-0', 'ai_chat', 2, 4],
+  ])('%s: tokens by backend, client, type and model', (model, node, type, prompt, completion) => {
+    const labels = {
+      ...OF_MODEL,
+      node,
+      request_type: type,
+      request_llm_model: model,
+      llm_model: model === 'alias' ? 'real' : model,
+    };
+    expect(total('apisix_llm_prompt_tokens', labels)).toBe(prompt);
+    expect(total('apisix_llm_completion_tokens', labels)).toBe(completion);
+    const { service_id: _, llm_model: __, ...ofStatus } = labels;
+    expect(total('apisix_http_status', { code: '200', ...ofStatus })).toBe(model === 'json' ? 2 : 1);
+  });
+
+  test('embeddings have no completion', () => {
+    const labels = { request_llm_model: 'embedded', node: 'backend-0', request_type: 'ai_chat' };
+    expect(total('apisix_llm_prompt_tokens', labels)).toBe(3);
+    expect(total('apisix_llm_completion_tokens', labels)).toBe(0);
+  });
+
+  test('a stream without usage has no tokens', () => {
+    expect(total('apisix_llm_prompt_tokens', { request_llm_model: 'silent-stream' })).toBe(0);
+    expect(total('apisix_llm_latency_count', { request_llm_model: 'silent-stream', type: 'ttft' })).toBe(1);
+  });
+
+  test('the time to the first token is that of the first output, and of streams alone', () => {
+    const ttft = (model: string, what: string) =>
+      total(`apisix_llm_latency_${what}`, { type: 'ttft', request_llm_model: model });
+    expect(ttft('slow-stream', 'count')).toBe(1);
+    expect(ttft('slow-stream', 'sum')).toBeGreaterThanOrEqual(140);
+    expect(ttft('slow-stream', 'sum')).toBeLessThan(300);
+    expect(Number(lineOf('slow-stream')?.time_to_first_token_ms)).toBeGreaterThanOrEqual(140);
+    expect(ttft('json', 'count')).toBeUndefined();
+    expect(
+      total('apisix_llm_latency_sum', { type: 'total', request_llm_model: 'slow-stream' }),
+    ).toBeGreaterThanOrEqual(440);
+  });
+
+  test('requests that nobody answered', () => {
+    expect(total('apisix_http_status', { code: '429', request_llm_model: 'throttled' })).toBe(3);
+    expect(total('apisix_llm_completion_tokens', { request_llm_model: 'throttled' })).toBe(0);
+  });
+
+  test('clients that went away', () => {
+    expect(total('apisix_http_status', { code: '499', request_type: 'ai_chat', node: 'backend-0' })).toBe(1);
+    expect(lineOf('left-in-stream')).toMatchObject({ upstream_status: '200' });
+    expect(total('apisix_llm_latency_count', { request_llm_model: 'left-in-stream', type: 'ttft' })).toBe(1);
+  });
+
+  test('models that nobody serves are no values of labels', () => {
+    expect(metrics.filter(({ labels }) => Object.values(labels).includes('nobody-has-this'))).toEqual([]);
+    expect(total('apisix_http_status', { code: '404', request_llm_model: 'other' })).toBe(1);
+  });
+
+  test('no connection is counted as active any more', () => {
+    const active = metrics.filter(({ name }) => name === 'apisix_llm_active_connections');
+    expect(new Set(active.map(({ labels }) => labels.node))).toEqual(
+      new Set(['backend-0', 'backend-1', 'backend-2']),
+    );
+    expect(active.filter(({ value }) => value !== 0)).toEqual([]);
+  });
+
+  test('every attempt stands in the access log', () => {
+    const addresses = gateway.mocks.map(({ port }) => `host.docker.internal:${port}`);
+    const [first, second] = addresses;
+    expect(lineOf('failover')).toMatchObject({
+      status: '200',
+      upstream: `${first}, ${second}`,
+      upstream_status: '429, 200',
+      model: 'failover',
+    });
+    expect(lineOf('refused-stream')).toMatchObject({
+      upstream: `${first}, ${second}`,
+      upstream_status: '200, 200',
+    });
+    const throttled = accessLog.filter((line) => line.requested_model === 'throttled');
+    expect(throttled.map(({ status, upstream_status }) => [status, upstream_status])).toEqual([
+      ['429', '429, 429'],
+      ['429', ''],
+      ['429', ''],
+    ]);
+    expect(lineOf('alias')).toMatchObject({ upstream: addresses[2], model: 'real' });
+    expect(lineOf('cut')).toMatchObject({ upstream: first, upstream_status: '200' });
+    expect(lineOf('json')).toMatchObject({
+      prompt_tokens: '2',
+      completion_tokens: '4',
+      request_type: 'ai_chat',
+    });
+  });
+
+  test('the exporter has nothing to complain about', () => {
+    expect(
+      log.split('\n').filter((line) => /\[(error|crit)\]/.test(line) && !line.includes('broke off')),
+    ).toEqual([]);
+  });
+});
+
+describe.skipIf(cannotRunGatewayTests('token budgets'))('ENABLE_AI_RATE_LIMIT', () => {
+  beforeAll(async () => {
+    gateway = await startGateway({
+      backends: [{}],
+      settings: {
+        GATEWAY_WORKERS: '1',
+        ENABLE_AI_RATE_LIMIT: 'true',
+        AI_RATE_LIMIT_SCOPE: 'client',
+        AI_RATE_LIMIT_HIGH_LIMIT: '50',
+        AI_RATE_LIMIT_LOW_LIMIT: '50',
+        ...Object.fromEntries(
+          Array.from({ length: 8 }, (_, index) => [
+            [`GATEWAY_CLIENT_NAME_${index}`, `client-${index}`],
+            [`GATEWAY_CLIENT_KEY_${index}`, keyOf(index)],
+          ]).flat(),
+        ),
+      },
+    });
+  }, CONTAINER_TIMEOUT_MS);
+  afterAll(() => gateway?.stop());
+
+  const keyOf = (index: number) => `key-of-client-${index}-0123456789`;
+  const stream = [chatPrelude, chatText('a'), chatText('b')];
+
+  /** What is left of a client's 50 tokens after one request; it pays for no further one. */
+  async function left(client: number, body: object = {}): Promise<number> {
+    const ask = (more: object) => gateway.chat('gpt-4o', more, { 'api-key': keyOf(client) });
+    await (await ask(body)).text();
+    backend(0).script(answers.contentFiltered());
+    const answer = await ask({});
+    await answer.text();
+    const remaining = answer.headers.get('x-ai-high-ratelimit-remaining') ?? 'nothing';
+    resetMocks(gateway);
+    return Number(remaining);
+  }
+
+  test('an answer costs what it used', async () => {
+    expect(await left(0, { max_tokens: 10 })).toBe(50 - 12);
+  });
+
+  test('a stream as well', async () => {
+    backend(0).script({ events: [...stream, chatUsage(20, 13)] });
+    expect(await left(1, { stream: true })).toBe(50 - 33);
+  });
+
+  test('a request after a failure once', async () => {
+    backend(0).script({ status: 503 });
+    expect(await left(2)).toBe(50);
+    expect(await left(2)).toBe(50 - 6);
+  });
+
+  test('a stream that the client left costs what was seen', async () => {
+    backend(0).script({
+      events: [...stream, chatUsage(20, 13), ...Array(200).fill(chatText('x'))],
+      gapMs: 20,
+    });
+    const controller = new AbortController();
+    const answer = await gateway.chat('gpt-4o', { stream: true }, { 'api-key': keyOf(3) });
+    const reader = answer.body?.getReader();
+    let text = '';
+    while (!text.includes('"usage"')) text += new TextDecoder().decode((await reader?.read())?.value);
+    await reader?.cancel();
+    controller.abort();
+    expect(await left(3)).toBe(50 - 33 - 6);
+  });
+
+  test('a budget that is used up: refused without a call', async () => {
+    backend(0).script({ events: [...stream, chatUsage(40, 30)] });
+    await left(4, { stream: true });
+    const answer = await gateway.chat('gpt-4o', {}, { 'api-key': keyOf(4) });
+    expect(answer.status).toBe(503);
+    expect(answer.headers.get('retry-after')).toMatch(/^[1-9]\d*$/);
+    expect(backend(0).requests).toHaveLength(0);
+  });
+
+  test('a stream that carries no usage costs an estimate', async () => {
+    backend(0).script({ events: [...stream, ...Array(20).fill(chatText(' word'))] });
+    const remaining = await left(5, { stream: true });
+    expect(remaining).toBeLessThan(50);
+    expect(remaining).toBeGreaterThanOrEqual(0);
+  });
+});

@@ -1,0 +1,511 @@
+--- Random and broken inputs: luajit test/lua/fuzz.lua [SECONDS [SEED]]
+--
+-- Nothing throws, nothing takes long, and what comes out does not depend on how the input was cut.
+-- A failure names the seed of its case, which as SEED begins with that case.
+
+local here = arg[0]:match("^(.*)/[^/]*$") or "."
+package.path = here .. "/?.lua;" .. here .. "/../../lua-plugins/?.lua;" .. package.path
+
+local chunked = require("genai.chunked")
+local headers_mod = require("genai.headers")
+local http_head = require("genai.http_head")
+local json = require("json")
+local json_members = require("genai.json_members")
+local multipart = require("genai.multipart")
+local sse = require("genai.sse")
+local target = require("genai.target")
+local usage = require("genai.usage")
+local equal = require("harness").equal
+
+local concat = table.concat
+local random = math.random
+
+local SLOW_S = 2
+
+
+local function any(list)
+    return list[random(#list)]
+end
+
+
+-- Up to `most` pieces of a list of them.
+local function some(list, most)
+    local pieces = {}
+    for i = 1, random(0, most) do
+        pieces[i] = any(list)
+    end
+    return concat(pieces)
+end
+
+
+-- A text broken in a place or two.
+local function mutated(text, pieces)
+    for _ = 1, random(0, 3) do
+        local first = random(0, #text)
+        local last = random(3) == 1 and random(first, #text) or first
+        text = text:sub(1, first) .. (random(3) == 1 and "" or any(pieces)) .. text:sub(last + 1)
+    end
+    return text
+end
+
+
+local function split(text)
+    local pieces, position = {}, 1
+    local most = any({ 1, 3, 20, 1000 })
+    while position <= #text do
+        local last = position + random(most) - 1
+        pieces[#pieces + 1] = text:sub(position, last)
+        position = last + 1
+    end
+    return pieces
+end
+
+
+local function begins_with(text, beginning)
+    return text:sub(1, #beginning) == beginning
+end
+
+
+local tests = {}
+
+
+local CHUNK_PIECES = { "\r\n", "\r", "\n", "0", "5", "a", "F", ";x=y", "hello", "0\r\n\r\n", " ",
+                       "-", "x", "ffffffffffff", "\0" }
+
+
+local function decode_chunks(pieces)
+    local decoder, body, err = chunked.new(), "", nil
+    for _, piece in ipairs(pieces) do
+        local payload
+        payload, err = decoder:feed(piece)
+        if err then
+            break
+        end
+        body = body .. (payload or "")
+    end
+    return { body = body, err = err, done = decoder.done, rest = decoder.done and decoder.rest }
+end
+
+
+function tests.chunked()
+    local body, coded = "", ""
+    for _ = 1, random(0, 6) do
+        local data = some(CHUNK_PIECES, 12)
+        if data ~= "" then
+            body = body .. data
+            coded = coded .. (any({ "%x", "%X", "%04x" })):format(#data)
+                    .. any({ "", "", " ", ";a", ";a=\"b\"" }) .. "\r\n" .. data .. "\r\n"
+        end
+    end
+    local surplus = any({ "", "", "HTTP/1.1 200", "\r\n" })
+    coded = coded .. any({ "0", "000", "0;x" }) .. "\r\n" .. any({ "", "", "A: b\r\n" }) .. "\r\n"
+            .. surplus
+    equal(decode_chunks(split(coded)), { body = body, done = true,
+                                         rest = surplus ~= "" and surplus or nil }, coded)
+
+    local broken = mutated(coded, CHUNK_PIECES)
+    local whole, cut = decode_chunks({ broken }), decode_chunks(split(broken))
+    equal({ cut.err, cut.done }, { whole.err, whole.done }, broken)
+    -- Before an error more may have been given out.
+    equal(begins_with(cut.body, whole.body), true, broken)
+    if not whole.err then
+        equal(cut, whole, broken)
+    end
+end
+
+
+local SSE_PIECES = { "\n", "\n", "\n\n", "\r\n", "\r\n\r\n", "\r", "data", "data: ", ":", " ", "x",
+                     "event: e", "id", '{"usage":{}}', '"usage" : null', "\0", "data:y\n\n" }
+
+
+-- The standard's way: lines, and an event at each that is empty.
+local function reference_events(text)
+    text = text:gsub("^\239\187\191", ""):gsub("\r\n", "\n"):gsub("\r", "\n")
+    local events, data, name = {}, nil, nil
+    for line in text:gmatch("([^\n]*)\n") do
+        local field, value = line:match("^([^:]*): ?(.*)$")
+        field, value = field or line, value or ""
+        if line == "" then
+            if data then
+                events[#events + 1] = { data = data, name = name }
+            end
+            data, name = nil, nil
+        elseif field == "data" then
+            data = data and data .. "\n" .. value or value
+        elseif field == "event" then
+            name = value
+        end
+    end
+    return events
+end
+
+
+function tests.sse()
+    local text = any({ "", "", "\239\187\191" }) .. some(SSE_PIECES, 40)
+    if random(3) == 1 then
+        text = text:gsub("\r?\n", any({ "\n", "\r", "\r\n" }))
+    end
+
+    local reader, given, events = sse.new(), "", {}
+    for _, piece in ipairs(split(text)) do
+        local complete = reader:feed(piece)
+        if complete then
+            given = given .. complete
+            local position = 1
+            while true do
+                local next_position, data, name = sse.next_event(complete, position)
+                if not next_position then
+                    break
+                end
+                equal(next_position > position, true, text)
+                position = next_position
+                if data then
+                    events[#events + 1] = { data = data, name = name }
+                end
+            end
+        end
+    end
+    equal(begins_with(text, given), true, text)
+    equal(events, reference_events(text), text)
+    equal(sse.mentions_usage(text), text:find('usage"[ :]*{') ~= nil, text)
+end
+
+
+local NAMES = { "A", "x-b", "Content-Type", "content-length", "Connection", "Transfer-Encoding",
+                "Keep-Alive", "Set-Cookie", "Server", "x-forwarded-for", "X-Consumer-Name",
+                "Api-Key", "Authorization", "ocp-apim-subscription-key", "Upgrade", "TE", "Host",
+                "x-gateway-y", "x-apisix-z", "Proxy-Connection", "X-Credential-Identifier",
+                "trailer" }
+local VALUES = { "", "1", "a b", "x-b", "close", "keep-alive", "chunked", "x-b, A", "Set-Cookie",
+                 "a:b", "\195\164", ("x"):rep(300) }
+local HEAD_PIECES = { "\r\n", "\n", "\r", " ", "\t", ":", ": ", "HTTP/1.1 200 OK", "\0", "\r\n\r\n",
+                      "\n\n", "a: b\r\n", "Connection: a", "\r\n ", "x" }
+
+-- Written anew, as a reading of its own.
+local NEVER_SENT = { "^connection$", "^keep%-alive$", "^te$", "^trailer$", "^transfer%-encoding$",
+                     "^upgrade$", "^proxy%-auth", "^proxy%-connection$", "^host$",
+                     "^content%-length$", "^authorization$", "^api%-key$",
+                     "^ocp%-apim%-subscription%-key$", "^x%-consumer%-",
+                     "^x%-credential%-identifier$", "^x%-forwarded%-", "^x%-gateway%-",
+                     "^x%-apisix%-" }
+local NEVER_RETURNED = { "^connection$", "^keep%-alive$", "^te$", "^trailer$",
+                         "^transfer%-encoding$", "^upgrade$", "^proxy%-auth", "^proxy%-connection$",
+                         "^server$" }
+
+
+local function is_one_of(name, patterns)
+    for _, pattern in ipairs(patterns) do
+        if name:lower():find(pattern) then
+            return true
+        end
+    end
+    return false
+end
+
+
+local function is_named(name, connection)
+    for each in connection:lower():gmatch("[^%s,]+") do
+        if each == name:lower() and each ~= "close" and each ~= "keep-alive" then
+            return true
+        end
+    end
+    return false
+end
+
+
+function tests.http_head()
+    local sent, text = {}, "HTTP/1." .. random(0, 1) .. " " .. random(100, 999)
+                           .. any({ "", " ", " OK", " Not: found" }) .. "\r\n"
+    for i = 1, random(0, 12) do
+        sent[i] = { any(NAMES), any(VALUES) }
+        text = text .. sent[i][1] .. ":" .. any({ "", " ", " \t " }) .. sent[i][2]
+               .. any({ "", " " }) .. "\r\n"
+    end
+    text = text .. "\r\n" .. some(HEAD_PIECES, 5)
+    if random(3) == 1 then
+        text = text:gsub("\r\n", "\n")
+    end
+    local headers = http_head.response(text).headers
+    equal(headers.count, #sent, text)
+    for i, each in ipairs(sent) do
+        equal({ headers.names[i], headers.values[i] }, each, text)
+    end
+
+    text = mutated(text, HEAD_PIECES)
+    local complete
+    for length = 0, #text do
+        local response, err = http_head.response(text:sub(1, length))
+        complete = complete or response or nil
+        if response then
+            equal(response.rest, text:sub(#text - #response.rest - (#text - length) + 1, length))
+            equal(response.headers.values, complete.headers.values, text)
+        elseif err then
+            equal(complete, nil, text)
+            break
+        end
+    end
+    if not complete then
+        return
+    end
+
+    headers = complete.headers
+    local connection = ""
+    for i = 1, headers.count do
+        equal(headers.names[i]:find("[^%w%-]") and headers.names[i]:find('[%z\1-\32:,()"]'), nil,
+              text)
+        equal(headers.values[i]:find("[\r\n]"), nil, text)
+        if headers.lower_names[i] == "connection" then
+            connection = connection .. "," .. headers.values[i]
+        end
+    end
+    local passed = {}
+    headers_mod.to_client(headers, function(name, value)
+        equal(passed[name:lower()], nil, text)
+        passed[name:lower()] = value
+        equal(is_one_of(name, NEVER_RETURNED) or is_named(name, connection), false, text)
+        for _, each in ipairs(type(value) == "table" and value or { value }) do
+            equal(each:find("[\r\n]"), nil, text)
+        end
+    end)
+end
+
+
+function tests.headers()
+    local sent = {}
+    for _ = 1, random(0, 15) do
+        local value = random(30) == 1 and some(HEAD_PIECES, 3) or any(VALUES)
+        sent[any(NAMES):lower()] = random(5) == 1 and { value, any(VALUES) } or value
+    end
+    local lines = headers_mod.to_backend(sent, {})
+    if not lines then
+        return
+    end
+
+    local connection = sent.connection or ""
+    if type(connection) == "table" then
+        connection = concat(connection, ",")
+    end
+    local expected = {}
+    for name, value in pairs(sent) do
+        if not is_one_of(name, NEVER_SENT) and not is_named(name, connection) then
+            for _, each in ipairs(type(value) == "table" and value or { value }) do
+                expected[#expected + 1] = name .. ": " .. each
+            end
+        end
+    end
+    local found = {}
+    for line in lines:gmatch("(.-)\r\n") do
+        equal(line:find("[\r\n%z]"), nil)
+        found[#found + 1] = line
+    end
+    table.sort(expected)
+    table.sort(found)
+    equal(found, expected)
+    local head = http_head.request("POST", "/a" .. some(HEAD_PIECES, 1), nil, lines)
+    equal(head == nil or head:find("^POST /[^\r\n ]* HTTP/1.1\r\n") ~= nil, true)
+end
+
+
+local JSON_PIECES = { '"', "\\", "{", "}", "[", "]", ",", ":", '"model"', '"usage":{}', "1", " ",
+                      "\\u0022", '\\"', "null", "\n" }
+local STRINGS = { "", "a", "model", "usage", '\\"', "\\\\", "}", "{", "]", "[", ",", ":", "\\n",
+                  "mod\\u0065l", "\\u0022", '\\"model\\":', "\\\\\\\\", "\195\164" }
+
+
+local function json_string()
+    return '"' .. some(STRINGS, 4) .. '"'
+end
+
+
+local function space()
+    return any({ "", "", "", " ", "\n", "\t ", "\r\n" })
+end
+
+
+local json_value
+
+
+local function json_object(depth)
+    local members = {}
+    for i = 1, random(0, 5) do
+        local name = any({ '"model"', '"stream"', '"usage"', '"mod\\u0065l"', json_string() })
+        members[i] = space() .. name .. space() .. ":" .. space() .. json_value(depth + 1)
+                     .. space()
+    end
+    return "{" .. (members[1] and concat(members, ",") or space()) .. "}"
+end
+
+
+function json_value(depth)
+    local kind = random(depth > 4 and 6 or 9)
+    if kind <= 2 then
+        return json_string()
+    elseif kind <= 6 then
+        return any({ "0", "-1.5e3", "12", "true", "false", "null", '{"prompt_tokens":3}', "[1,2,3]",
+                     '{"input_tokens":1,"output_tokens":2}' })
+    elseif kind == 7 then
+        return json_object(depth)
+    end
+    local items = {}
+    for i = 1, random(0, 5) do
+        items[i] = space() .. json_value(depth + 1) .. space()
+    end
+    return "[" .. (items[1] and concat(items, ",") or space()) .. "]"
+end
+
+
+local WANTED = { model = true, stream = true, usage = true }
+
+
+function tests.json_members()
+    local text = space() .. json_object(0) .. space()
+    local whole = json.decode(text)
+    equal(type(whole), "table", text)
+    local found = json_members.find(text, WANTED, json.decode)
+    for name in pairs(WANTED) do
+        local member = found[name]
+        equal(member ~= nil, whole[name] ~= nil, text)
+        if member then
+            local literal = text:sub(member.first, member.last)
+            equal(json.decode(literal), whole[name], text)
+            equal(member.value, member.is_string and whole[name] or literal, text)
+            equal(member.is_string, type(whole[name]) == "string", text)
+        end
+    end
+    -- Of a usage that stands there twice the first or the last may count.
+    local _, count = text:gsub('"usage"', "")
+    if count <= 1 then
+        equal(usage.of_body(text, json.decode), usage.of(whole.usage), text)
+    end
+
+    local broken = mutated(text, JSON_PIECES)
+    found = json_members.find(broken, WANTED, json.decode)
+    for _, member in pairs(found or {}) do
+        equal(1 < member.first and member.first <= member.last and member.last <= #broken, true,
+              broken)
+    end
+    whole = json.decode(broken)
+    if type(whole) == "table" and broken:find("^%s*{") then
+        for name in pairs(WANTED) do
+            local member = found[name]
+            equal(member and json.decode(broken:sub(member.first, member.last)), whole[name],
+                  broken)
+        end
+    end
+    usage.of_body(broken, json.decode)
+    usage.of_body(broken:sub(random(0, #broken)), json.decode)
+    json_members.value_end(broken, random(#broken + 1))
+    json_members.is_outermost(broken, random(#broken + 1))
+end
+
+
+local PATH_PIECES = { "/", "/", "/openai", "/openai/v1/", "/openai/deployments/", "..", ".", "%2e",
+                      "%2F", "%2f", "%5C", "\\", "#", "?", "chat/completions", "responses", "gpt",
+                      "%20", "%00", "%", "%41", "//", "a", "%252f", "V1", "=&", "%76" }
+
+
+-- nginx's reading of a path; nil for what it refuses.
+local function normalized(path)
+    path = path:gsub("#.*$", "")
+    if path:find("%%%X") or path:find("%%%x%X") or path:find("%%%x?$") or path:find("%%00") then
+        return nil
+    end
+    path = path:gsub("%%(%x%x)", function(digits)
+        return string.char(tonumber(digits, 16))
+    end)
+    local segments = {}
+    for segment in path:gsub("/+", "/"):gmatch("/([^/]*)") do
+        if segment == ".." then
+            if #segments == 0 then
+                return nil
+            end
+            segments[#segments] = nil
+        elseif segment ~= "." then
+            segments[#segments + 1] = segment
+        end
+    end
+    local is_folder = path:find("/%.?%.?$")
+    return "/" .. concat(segments, "/")
+           .. (is_folder and #segments > 0 and segments[#segments] ~= "" and "/" or "")
+end
+
+
+function tests.target()
+    local uri = "/" .. some(PATH_PIECES, 3)
+    if random(2) == 1 then
+        uri = any({ "/openai/v1/", "/openai/deployments/", "/openai/" })
+    end
+    uri = uri .. some(PATH_PIECES, 8)
+    local path, query = uri:match("^([^?]*)%??(.*)$")
+    local plain = normalized(path)
+    if not plain then
+        return
+    end
+
+    local found = target.parse(uri, plain, "POST")
+    local once = path:gsub("%%(%x%x)", function(digits)
+        return string.char(tonumber(digits, 16))
+    end)
+    if not found then
+        return
+    end
+    equal(once, plain, uri)
+    for _, bad in ipairs({ "/%.%.?/", "/%.%.?$", "//", "\\", "#", "%c" }) do
+        equal(bad == "#" and path:find("#") or bad ~= "#" and once:find(bad) or nil, nil, uri)
+    end
+    equal({ found.path, found.query or "" }, { path, query }, uri)
+    equal(found.api == "v1", once:lower():find("^/openai/v1/") ~= nil, uri)
+    local as_sent = path:lower():match("^/openai/deployments/([^/]+)/")
+    equal(found.deployment ~= nil, as_sent ~= nil, uri)
+    if found.deployment then
+        local tail = path:match("^/[^/]+/[^/]+/[^/]+(/.*)$")
+        equal(target.renamed_path(found, "n"), path:sub(1, #"/openai/deployments/") .. "n" .. tail,
+              uri)
+        equal(found.deployment:find("/"), nil, uri)
+    end
+end
+
+
+local PART_PIECES = { "\r\n", "--b\r\n", 'Content-Disposition: form-data; name="model"', "\r\n\r\n",
+                      "whisper-1", 'name="file"; filename="model"', "name=model", "\r", "\n", '"',
+                      "Content-Disposition: form-data; ", "Content-Type: a", "x" }
+
+
+function tests.multipart()
+    local text = some(PART_PIECES, 15)
+    local value, first, last = multipart.field(text, "model")
+    if value then
+        equal(text:sub(first, last), value, text)
+        equal(value:find("\r\n", 1, true), nil, text)
+        equal(text:sub(last + 1, last + 2), "\r\n", text)
+    end
+
+    local before, name = some(PART_PIECES, 6), any({ '"model"', "model" })
+    local part = "--b\r\nContent-Disposition: form-data; name=" .. name .. "\r\n\r\nwhisper-1"
+                 .. "\r\n--b--"
+    equal(multipart.field(before, "model") ~= nil
+          or multipart.field(before .. "\r\n" .. part, "model") ~= nil, true, before)
+end
+
+
+local names = {}
+for name in pairs(tests) do
+    names[#names + 1] = name
+end
+table.sort(names)
+
+local seconds, seed = tonumber(arg[1]) or 2, tonumber(arg[2]) or os.time()
+local started, count = os.clock(), 0
+while os.clock() - started < seconds do
+    for _, name in ipairs(names) do
+        local case_started = os.clock()
+        math.randomseed(seed + count)
+        local ok, err = xpcall(tests[name], debug.traceback)
+        if not ok or os.clock() - case_started > SLOW_S then
+            print(("%s, seed %d: %s"):format(name, seed + count, ok and "too slow" or err))
+            os.exit(1)
+        end
+    end
+    count = count + 1
+end
+print(("%d cases of each of %s"):format(count, concat(names, ", ")))

@@ -1,0 +1,169 @@
+local picking = require("genai.picking")
+local harness = require("harness")
+local describe, it, equal = harness.describe, harness.it, harness.equal
+
+
+local function backends(weights)
+    local list = {}
+    for i, weight in ipairs(weights) do
+        list[i] = { name = ("abcdefgh"):sub(i, i), weight = weight, priority = 0, memory = {} }
+    end
+    return list
+end
+
+
+local function sequence(candidates, count)
+    local names = {}
+    for i = 1, count do
+        names[i] = picking.round_robin(candidates).name
+    end
+    return table.concat(names)
+end
+
+
+describe("picking: tiers", function()
+    local function names(list)
+        local tiers = {}
+        for i, tier in ipairs(picking.tiers(list)) do
+            tiers[i] = ""
+            for _, each in ipairs(tier) do
+                tiers[i] = tiers[i] .. each.name
+            end
+        end
+        return tiers
+    end
+
+    it("begin with the highest priority, in the order given", function()
+        local list = backends({ 1, 1, 1, 1, 1 })
+        for i, priority in ipairs({ 0, 10, -5, 10, 0 }) do
+            list[i].priority = priority
+        end
+        equal(names(list), { "bd", "ae", "c" })
+    end)
+
+    it("leave drained backends out", function()
+        equal(names(backends({ 0, 3, 0, 1 })), { "bd" })
+        equal(names(backends({ 0, 0 })), {})
+        equal(names({}), {})
+    end)
+end)
+
+
+describe("picking: round robin", function()
+    it("spreads picks as smoothly as nginx does", function()
+        equal(sequence(backends({ 5, 1, 1 }), 14), "aabacaaaabacaa")
+        equal(sequence(backends({ 1, 1, 1 }), 6), "abcabc")
+        equal(sequence(backends({ 3, 1 }), 8), "aabaaaba")
+        equal(sequence(backends({ 4, 3, 2 }), 9), "abcabacba")
+        equal(sequence(backends({ 7 }), 3), "aaa")
+    end)
+
+    it("gives each its share, whatever the weights", function()
+        local counts = {}
+        for name in sequence(backends({ 70, 20, 10 }), 1000):gmatch(".") do
+            counts[name] = (counts[name] or 0) + 1
+        end
+        equal(counts, { a = 700, b = 200, c = 100 })
+    end)
+
+    it("goes on when a backend comes and goes", function()
+        local list = backends({ 1, 1, 1 })
+        equal(sequence(list, 3), "abc")
+        equal(sequence({ list[2], list[3] }, 4), "bcbc")
+        local counts = {}
+        for name in sequence(list, 300):gmatch(".") do
+            counts[name] = (counts[name] or 0) + 1
+        end
+        equal(counts, { a = 100, b = 100, c = 100 })
+    end)
+end)
+
+
+describe("picking: consistent hash", function()
+    local KEYS = 10000
+
+    local function spread(candidates, prefix)
+        local where, counts = {}, {}
+        for i = 1, KEYS do
+            local name = picking.consistent_hash(candidates, prefix .. i).name
+            where[i] = name
+            counts[name] = (counts[name] or 0) + 1
+        end
+        return where, counts
+    end
+
+    it("shares keys out by weight, within a few percent", function()
+        for _, prefix in ipairs({ "user-", "", "10.0.0.", "3f2504e0-4f89-11d3-9a0c-0305e82c33" }) do
+            local _, counts = spread(backends({ 1, 1, 1, 1 }), prefix)
+            for name, count in pairs(counts) do
+                equal(math.abs(count - KEYS / 4) < KEYS * 0.02, true, name .. " has " .. count)
+            end
+            _, counts = spread(backends({ 5, 3, 2 }), prefix)
+            for name, share in pairs({ a = 0.5, b = 0.3, c = 0.2 }) do
+                equal(math.abs(counts[name] - KEYS * share) < KEYS * 0.02, true,
+                      name .. " has " .. counts[name])
+            end
+        end
+    end)
+
+    it("keeps a key where it is", function()
+        local list = backends({ 1, 2, 3 })
+        local where = spread(list, "user-")
+        equal(spread(list, "user-"), where)
+        equal(spread({ list[3], list[1], list[2] }, "user-"), where)
+    end)
+
+    it("moves only the keys of the backend that goes", function()
+        local list = backends({ 2, 1, 1 })
+        local before = spread(list, "user-")
+        local after, counts = spread({ list[1], list[2] }, "user-")
+        for i = 1, KEYS do
+            equal(before[i] == "c" or before[i] == after[i], true)
+        end
+        equal(math.abs(counts.a - KEYS * 2 / 3) < KEYS * 0.02, true)
+    end)
+
+    it("moves to a heavier backend only what it gains", function()
+        local before = spread(backends({ 1, 1, 1 }), "user-")
+        local after = spread(backends({ 2, 1, 1 }), "user-")
+        local moved = 0
+        for i = 1, KEYS do
+            if before[i] ~= after[i] then
+                equal(after[i], "a")
+                moved = moved + 1
+            end
+        end
+        equal(math.abs(moved - KEYS / 6) < KEYS * 0.02, true, "moved " .. moved)
+    end)
+
+    it("takes any key", function()
+        local list = backends({ 1, 1 })
+        for _, key in ipairs({ "", "\0", ("x"):rep(100000), "\255\254", "ä", 12345 }) do
+            equal(type(picking.consistent_hash(list, key).name), "string")
+        end
+    end)
+end)
+
+
+describe("picking: deployments", function()
+    local renamed = { ["gpt-4o"] = "gpt-4o-2024", other = "other" }
+
+    it("are served as the backend names them", function()
+        equal(picking.served_as(renamed, "gpt-4o"), "gpt-4o-2024")
+        equal(picking.served_as(renamed, "gpt-4"), false)
+        equal(picking.served_as(renamed, nil), nil)
+        equal(picking.served_as(nil, "gpt-4o"), "gpt-4o")
+        equal(picking.served_as(nil, nil), nil)
+    end)
+
+    it("are served by a pool where any backend serves them", function()
+        local pool = { { deployments = { a = "a" } }, { deployments = { b = "x" } } }
+        equal(picking.is_served(pool, "a"), true)
+        equal(picking.is_served(pool, "b"), true)
+        equal(picking.is_served(pool, "x"), false)
+        equal(picking.is_served(pool, nil), true)
+        pool[3] = {}
+        equal(picking.is_served(pool, "x"), true)
+        equal(picking.is_served({}, "a"), false)
+    end)
+end)

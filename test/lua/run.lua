@@ -1,0 +1,12 @@
+--- Runs files of tests: luajit test/lua/run.lua test/lua/*_test.lua
+
+local here = arg[0]:match("^(.*)/[^/]*$") or "."
+package.path = here .. "/?.lua;" .. here .. "/../../lua-plugins/?.lua;" .. package.path
+
+local harness = require("harness")
+
+for _, path in ipairs(arg) do
+    require(path:match("([^/]*)%.lua$"))
+end
+print(("%d tests, %d failed"):format(harness.count, harness.failed))
+os.exit(harness.failed == 0 and 0 or 1)

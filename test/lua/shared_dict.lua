@@ -1,0 +1,41 @@
+--- nginx's shared memory as far as cool-downs use it, with a clock that tests set.
+
+local _M = {}
+local mt = { __index = _M }
+
+
+--- @tparam number now milliseconds; tests move `dict.now` on
+function _M.new(now)
+    return setmetatable({ now = now, entries = {} }, mt)
+end
+
+
+function _M:get(key)
+    local entry = self.entries[key]
+    if entry and (not entry.till or self.now < entry.till) then
+        return entry.value
+    end
+    return nil
+end
+
+
+function _M:set(key, value, seconds)
+    self.entries[key] = { value = value, till = seconds and self.now + seconds * 1000 }
+    return true
+end
+
+
+function _M:add(key, value, seconds)
+    if self:get(key) ~= nil then
+        return false, "exists"
+    end
+    return self:set(key, value, seconds)
+end
+
+
+function _M:delete(key)
+    self.entries[key] = nil
+end
+
+
+return _M

@@ -1,0 +1,219 @@
+local target = require("genai.target")
+local harness = require("harness")
+local describe, it, equal = harness.describe, harness.it, harness.equal
+
+
+-- nginx's reading of a path, for those without dot segments.
+local function decoded(path)
+    return (path:gsub("%%(%x%x)", function(digits)
+        return string.char(tonumber(digits, 16))
+    end))
+end
+
+
+local function parse(uri, normalized, method)
+    local path = uri:match("^[^?]*")
+    return target.parse(uri, normalized or decoded(path), method or "POST")
+end
+
+
+local function reads(uri, expected, method)
+    local found, err = parse(uri, nil, method)
+    equal(err, nil, uri)
+    for name, value in pairs(expected) do
+        if value == "none" then
+            value = nil
+        end
+        equal(found[name], value, uri .. ": " .. name)
+    end
+    return found
+end
+
+
+describe("target: what is asked for", function()
+    it("reads the operations of v1", function()
+        for path, operation in pairs({
+            ["chat/completions"] = "chat_completions",
+            ["completions"] = "completions",
+            ["embeddings"] = "embeddings",
+            ["responses"] = "responses",
+            ["responses/resp_1"] = "responses",
+            ["responses/resp_1/input_items"] = "responses",
+            ["conversations/conv_1/items"] = "conversations",
+            ["images/generations"] = "images_generations",
+            ["images/edits"] = "images_edits",
+            ["images/variations"] = "images_variations",
+            ["audio/transcriptions"] = "audio_transcriptions",
+            ["audio/translations"] = "audio_translations",
+            ["audio/speech"] = "audio_speech",
+            ["models"] = "models",
+            ["models/gpt-4o"] = "models",
+            ["files/file-1/content"] = "files",
+            ["uploads/u/parts"] = "uploads",
+            ["batches/b/cancel"] = "batches",
+            ["vector_stores/vs/files"] = "vector_stores",
+            ["fine_tuning/jobs"] = "fine_tuning",
+            ["assistants"] = "assistants",
+            ["threads/t/runs"] = "threads",
+            ["evals"] = "evals",
+            ["containers/c/files"] = "containers",
+            ["videos"] = "videos",
+            ["realtime/client_secrets"] = "realtime",
+            [""] = "other",
+            ["chat"] = "other",
+            ["chat/other"] = "other",
+            ["audio"] = "other",
+            ["made-up/label"] = "other",
+        }) do
+            reads("/openai/v1/" .. path, { api = "v1", operation = operation,
+                                           deployment = "none" })
+        end
+    end)
+
+    it("reads the older form with a deployment", function()
+        reads("/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21", {
+            api = "classic", operation = "chat_completions", deployment = "gpt-4o",
+            path = "/openai/deployments/gpt-4o/chat/completions",
+            query = "api-version=2024-10-21", generates = true, names_model = false,
+        })
+        reads("/openai/deployments/gpt%2D4o%20mini/embeddings", {
+            deployment = "gpt-4o mini", operation = "embeddings",
+            path = "/openai/deployments/gpt%2D4o%20mini/embeddings",
+        })
+        reads("/openai/deployments/x/", { deployment = "x", operation = "other" })
+        reads("/openai/deployments/x", { deployment = "none", operation = "other" })
+        reads("/openai/deployments", { deployment = "none", operation = "other" })
+        reads("/openai/deployments/v1/responses", { deployment = "v1", api = "classic" })
+    end)
+
+    it("reads the older form without one", function()
+        reads("/openai/responses?api-version=x", { api = "classic", operation = "responses",
+                                                   deployment = "none", names_model = true,
+                                                   generates = true })
+        reads("/openai/files", { operation = "files", names_model = false })
+        reads("/openai/", { operation = "other" })
+        reads("/openai", { operation = "other" })
+    end)
+
+    it("tells which requests a model answers, and whose body names it", function()
+        reads("/openai/v1/chat/completions", { generates = true, names_model = true })
+        reads("/openai/v1/embeddings", { generates = true, names_model = true })
+        reads("/openai/v1/responses", { generates = true, names_model = true })
+        reads("/openai/v1/responses/", { generates = true, names_model = true })
+        reads("/openai/v1/images/generations", { generates = false, names_model = true })
+        reads("/openai/v1/audio/transcriptions", { generates = false, names_model = true })
+        reads("/openai/v1/responses/resp_1/cancel", { generates = false, names_model = false })
+        reads("/openai/v1/files", { generates = false, names_model = false })
+        reads("/openai/v1/nothing", { generates = false, names_model = false })
+        for _, method in ipairs({ "GET", "HEAD", "DELETE", "OPTIONS", "PUT" }) do
+            reads("/openai/v1/chat/completions", { generates = false, names_model = false }, method)
+        end
+    end)
+
+    it("knows an operation however it is spelled", function()
+        for _, path in ipairs({ "/openai/v1/chat%2Fcompletions", "/openai/v1/chat/complet%69ons",
+                                "/openai/v1/Chat/Completions", "/openai/V1/chat/completions",
+                                "/OpenAI/v1/chat/completions", "/openai/v1/chat/completions/" }) do
+            reads(path, { operation = "chat_completions", generates = true, names_model = true,
+                          path = path, api = "v1" })
+        end
+        reads("/openai/Deployments/GPT-4o/Chat/completions", {
+            operation = "chat_completions", deployment = "GPT-4o", generates = true,
+        })
+    end)
+
+    it("keeps the query string byte for byte", function()
+        for _, query in ipairs({ "", "a=b", "a=b?c=d", "a=%2F%2f+%", "&&", "a=b//../c\\d",
+                                 "key=\195\164" }) do
+            local found = reads("/openai/v1/models?" .. query, {})
+            equal(found.query, query)
+            equal(found.path, "/openai/v1/models")
+        end
+        equal(reads("/openai/v1/models", {}).query, nil)
+    end)
+end)
+
+
+describe("target: paths that go elsewhere than they read", function()
+    local function refused(uri, normalized)
+        local found, err = parse(uri, normalized)
+        equal(found, nil, uri)
+        equal(type(err), "string")
+    end
+
+    it("are those with dot segments, in every encoding", function()
+        for _, dots in ipairs({ "..", "%2e%2e", "%2E%2E", ".%2e", "%2e.", "..%2f", "%2e%2e%2F",
+                                "%2e%2e/" }) do
+            refused("/openai/v1/" .. dots .. "/admin", "/openai/admin")
+            refused("/openai/v1/files/" .. dots, "/openai/v1/")
+            refused("/openai/deployments/a/" .. dots .. "/b/chat/completions",
+                    "/openai/deployments/b/chat/completions")
+            refused("/openai/deployments/" .. dots .. "/v1/responses", "/openai/v1/responses")
+        end
+        refused("/openai/v1/./models", "/openai/v1/models")
+        refused("/openai/v1/%2e/models", "/openai/v1/models")
+    end)
+
+    it("are those with repeated slashes", function()
+        refused("/openai//v1/models", "/openai/v1/models")
+        refused("//openai/v1/models", "/openai/v1/models")
+        refused("/openai/v1/files/%2Fx", "/openai/v1/files/x")
+        refused("/openai/v1/files//", "/openai/v1/files/")
+    end)
+
+    it("are those with an encoded slash in what routes", function()
+        refused("/openai%2Fv1/models")
+        refused("/openai/v1%2fmodels")
+        refused("/openai%2fdeployments/a/chat/completions")
+        refused("/openai/deployments%2Fa/chat/completions")
+        refused("/openai/deployments/a%2Fchat/completions")
+        refused("/openai/deployments/a%2Fchat%2fcompletions")
+        refused("/openai/deployments/%2F/chat/completions", "/openai/deployments/chat/completions")
+    end)
+
+    it("are those that spell what routes in escapes", function()
+        refused("/openai/%76%31/models")
+        refused("/openai/v%31/models")
+        refused("/%6fpenai/v1/models")
+        refused("/openai/%64eployments/a/chat/completions")
+        refused("/openai/%44eployments/a/chat/completions")
+        refused("/%6fpenai/files")
+    end)
+
+    it("are those with a backslash, a # or control characters", function()
+        refused("/openai/v1\\models", "/openai/v1\\models")
+        refused("/openai/v1/%5cmodels")
+        refused("/openai/v1/models#x", "/openai/v1/models")
+        refused("/openai/v1/models?a=b#x", "/openai/v1/models")
+        for _, escape in ipairs({ "%00", "%0a", "%0D", "%09", "%1f", "%7f" }) do
+            refused("/openai/v1/models/" .. escape)
+        end
+    end)
+
+    it("are not those with escapes elsewhere", function()
+        for _, path in ipairs({ "/openai/v1/files/a%20b", "/openai/v1/files/a%2Fb",
+                                "/openai/v1/files/%23", "/openai/v1/files/a%3Fb",
+                                "/openai/v1/files/%C3%A4", "/openai/v1/files/%252e%252e",
+                                "/openai/v1/files/a..b", "/openai/v1/files/...",
+                                "/openai/deployments/a%20b/images/x%2Fy" }) do
+            equal(reads(path, {}).path, path)
+        end
+    end)
+end)
+
+
+describe("target: a path with another deployment", function()
+    it("changes nothing else", function()
+        local found = parse("/openai/deployments/a%20b/chat/comp%6cetions?x")
+        equal(target.renamed_path(found, "gpt-4o"),
+              "/openai/deployments/gpt-4o/chat/comp%6cetions")
+        found = parse("/openai/Deployments/a/")
+        equal(target.renamed_path(found, "b"), "/openai/Deployments/b/")
+    end)
+
+    it("encodes the name", function()
+        local found = parse("/openai/deployments/a/chat/completions")
+        equal(target.renamed_path(found, "a/b c?\195\164.-_~%"),
+              "/openai/deployments/a%2Fb%20c%3F%C3%A4.-_~%25/chat/completions")
+    end)
+end)
