@@ -106,6 +106,10 @@ local function is_plain(path, normalized)
 end
 
 
+-- What below `responses` is no stored one, and takes a body like it.
+local NAMES_MODEL_BELOW = { ["responses/compact"] = true, ["responses/input_tokens"] = true }
+
+
 local function operation_of(rest)
     local known = OPERATIONS[rest]
     if known then
@@ -165,8 +169,10 @@ function _M.parse(request_uri, normalized, method)
 
     local operation = operation_of(rest)
     target.operation = operation
-    -- What is below responses is about one that is there.
-    if method == "POST" and not (operation == "responses" and find(rest, "/.")) then
+    -- What is below responses is mostly about one that is there.
+    local is_below = operation == "responses" and (find(rest, "/", 1, true) or #rest) < #rest
+                     and not NAMES_MODEL_BELOW[rest]
+    if method == "POST" and not is_below then
         target.generates = GENERATING[operation] or false
         target.names_model = not target.deployment and NAMES_MODEL[operation] or false
     else

@@ -113,7 +113,7 @@ function _M.of_body(body, decode)
         from = last + 1
     end
 
-    if #body <= _M.TAIL or not find(body, 'usage"', 1, true) then
+    if #body <= _M.TAIL or not find(body, '"usage"', 1, true) then
         return nil
     end
     local members = json_members.find(body, { usage = true }, decode)

@@ -21,8 +21,11 @@ const backend = (index: number) => backendOf(gateway, index);
 /** Spaces, escapes and order that no JSON library would write. */
 const ODD_JSON =
   '{ "messages" : [{"content":"\\u00e9\\/é 😀","role":"user"}],\n\t"model":"gpt-4o", "seed":1e3,"x":1.0 }';
-const post = (body: NonNullable<RequestInit['body']>, init: RequestInit = {}, path = '/openai/v1/chat/completions') =>
-  gateway.fetch(path, { method: 'POST', headers: { 'content-type': 'application/json' }, body, ...init });
+const post = (
+  body: NonNullable<RequestInit['body']>,
+  init: RequestInit = {},
+  path = '/openai/v1/chat/completions',
+) => gateway.fetch(path, { method: 'POST', headers: { 'content-type': 'application/json' }, body, ...init });
 
 const FAILURES: readonly (readonly [what: string, behaviour: Behaviour])[] = [
   ['a reset before the headers', { reset: 'before-headers' }],

@@ -138,9 +138,10 @@ describe("usage: of a body", function()
     end)
 
     it("is none in what has none", function()
-        for _, body in ipairs({ "", "{}", "[]", "null", '{"usage":null}', '{"usage":1}',
-                                '{"usage":', '{"usage"', '{"usage":{', '{"usage":{}}',
-                                '{"usage":{"a":}}', '["usage"]', '"usage"', "<html>", '{"usage":[' .. CHAT .. "]}",
+        for _, body in ipairs({ "", "{}", "[]", "null", "<html>", '["usage"]', '"usage"',
+                                '{"usage"', '{"usage":', '{"usage":{', '{"usage":{"a":}}',
+                                '{"usage":null}', '{"usage":1}', '{"usage":{}}',
+                                '{"usage":[' .. CHAT .. "]}",
                                 '{"usage":{"prompt_tokens":"5"}}' }) do
             equal(of_body(body), nil, body)
         end

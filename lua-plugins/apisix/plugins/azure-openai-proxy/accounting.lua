@@ -8,6 +8,8 @@ local max = math.max
 
 local _M = {}
 
+local BYTES_PER_TOKEN = 4
+
 -- What clients ask for that nobody serves must not become values of labels.
 local OTHER = "other"
 
@@ -105,6 +107,19 @@ function _M.finish(ctx, state)
         if usage.reasoning then
             var.llm_reasoning_tokens = usage.reasoning
         end
+    end
+
+    if not usage and seen.events then
+        -- Nobody said what the stream cost. Its events are about as many as its tokens, and four
+        -- bytes of a request are about one.
+        local prompt = floor((state.body.length or 0) / BYTES_PER_TOKEN)
+        ctx.ai_token_usage = {
+            prompt_tokens = prompt,
+            completion_tokens = seen.events,
+            total_tokens = prompt + seen.events,
+        }
+        ctx.llm_raw_usage = ctx.ai_token_usage
+        ctx.genai_usage_is_estimate = true
     end
 
     if state.pool.logs_summaries then

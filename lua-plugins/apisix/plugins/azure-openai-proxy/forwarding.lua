@@ -13,9 +13,13 @@ local ngx_print = ngx.print
 local concat = table.concat
 local find = string.find
 local lower = string.lower
+local min = math.min
 local sub = string.sub
 
 local _M = {}
+
+-- A stream that failed without a word says more in its next event, or not at all.
+local ERROR_WAIT_S = 0.1
 
 -- Leading events beyond this are sent whatever they are.
 local MAX_HELD = 1024 * 1024
@@ -38,18 +42,18 @@ function _M.read_leading(exchange, hold_ms)
     local events = sse.new()
     local result = { held = {}, events = events }
     local deadline = ngx_now() + hold_ms / 1000
+    local read_ms = exchange.timeouts.read_ms
     local size = 0
     while true do
         local left = (deadline - ngx_now()) * 1000
         if left < 1 then
             break
         end
-        exchange:set_read_timeout(left)
+        exchange:set_read_timeout(min(left, read_ms))
         local bytes, err = exchange:read()
         if not bytes then
-            if err ~= "timeout" then
+            if err ~= "timeout" or left > read_ms then
                 result.err = err
-                result.ended = not err
             end
             break
         end
@@ -68,8 +72,12 @@ function _M.read_leading(exchange, hold_ms)
                 local kind, status, message = verdict.of_event(name, decode(data))
                 if kind == "error" then
                     result.status, result.message = status, message
-                    return result
-                elseif kind == "output" then
+                    if message then
+                        return result
+                    end
+                    -- What the error is may come as an event of its own.
+                    deadline = min(deadline, ngx_now() + ERROR_WAIT_S)
+                elseif kind == "output" and not result.status then
                     result.has_output = true
                 end
             end
@@ -134,6 +142,19 @@ local function note_usage(seen, complete)
 end
 
 
+local function count_events(complete)
+    local count, from = 0, 1
+    while true do
+        local _, last = find(complete, "data:", from, true)
+        if not last then
+            return count
+        end
+        count = count + 1
+        from = last + 1
+    end
+end
+
+
 -- Sends bytes; waits for a client that is slower than the backend.
 local function pass_on(bytes, is_last)
     local ok, err = ngx_print(bytes)
@@ -147,9 +168,11 @@ end
 
 local function forward_events(exchange, seen, leading)
     local events = leading and leading.events or sse.new()
+    seen.events = 0
     if leading then
         local held = concat(leading.held)
         if leading.complete then
+            seen.events = count_events(leading.complete)
             note_usage(seen, leading.complete)
         end
         if held ~= "" then
@@ -183,6 +206,7 @@ local function forward_events(exchange, seen, leading)
         end
         local complete = events:feed(bytes)
         if complete then
+            seen.events = seen.events + count_events(complete)
             note_usage(seen, complete)
         end
     end

@@ -23,15 +23,23 @@ local STALE = { ["closed"] = true, ["connection reset by peer"] = true, ["broken
 
 local function frame(self, method, response)
     local status, headers = response.status, response.headers
-    local coding = headers["transfer-encoding"]
+    local coding, length = headers["transfer-encoding"], headers["content-length"]
     if method == "HEAD" or status == 204 or status == 304 then
         self.framing, self.done = "none", true
-    elseif coding and find(lower(coding), "chunked", 1, true) then
+    elseif coding then
+        if lower(coding) ~= "chunked" then
+            return nil, "its transfer coding is not known"
+        end
         self.framing, self.decoder = "chunked", chunked.new()
-    else
-        self.left = tonumber(headers["content-length"])
-        self.framing = self.left and "length" or "close"
+    elseif length then
+        if find(length, "%D") or length == "" then
+            return nil, "its length is no number"
+        end
+        self.left = tonumber(length)
+        self.framing = "length"
         self.done = self.left == 0
+    else
+        self.framing = "close"
     end
 
     local connection = lower(headers["connection"] or "")
@@ -39,6 +47,7 @@ local function frame(self, method, response)
                        and (response.version == "1.1" or find(connection, "keep-alive", 1, true))
     self.rest = response.rest ~= "" and response.rest or nil
     self.has_surplus = self.done and self.rest ~= nil
+    return true
 end
 
 
@@ -132,7 +141,11 @@ function _M.send(backend, method, head, body, timeouts, is_fresh)
         timeouts = timeouts,
         done = false,
     }, mt)
-    frame(self, method, response)
+    ok, err = frame(self, method, response)
+    if not ok then
+        client:close()
+        return nil, "reset", err
+    end
     return self
 end
 
