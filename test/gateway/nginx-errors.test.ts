@@ -55,12 +55,6 @@ const REQUESTS: readonly (readonly [what: string, request: string, status: numbe
   ],
   ['a method of nobody', `TRACE /openai/v1/trace HTTP/1.1\r\n${HOST}\r\n`, 405, '/openai/v1/trace'],
   [
-    'a body that is too large',
-    `POST /openai/v1/large HTTP/1.1\r\n${HOST}api-key: ${KEY}\r\nContent-Length: ${LIMIT + 1}\r\n\r\n`,
-    413,
-    '/openai/v1/large',
-  ],
-  [
     'a body in chunks that is too large',
     `POST /openai/v1/chunks HTTP/1.1\r\n${HOST}api-key: ${KEY}\r\nTransfer-Encoding: chunked\r\n\r\n${CHUNK.repeat(5)}`,
     413,

@@ -26,6 +26,8 @@ local ngx_now = ngx.now
 local parse_http_time = ngx.parse_http_time
 local max = math.max
 local pairs = pairs
+local pcall = pcall
+local tonumber = tonumber
 local type = type
 
 local plugin_name = "azure-openai-proxy"
@@ -194,14 +196,35 @@ local function all_headers(ctx)
 end
 
 
+local max_body_bytes
+
+
+-- nginx knows this limit, but would end the request past all plugins, and none would count it.
+local function is_too_large(headers)
+    if not max_body_bytes then
+        local conf = core.config.local_conf()
+        max_body_bytes = tonumber(core.table.try_read_attr(conf, "nginx_config", "http",
+                                                           "client_max_body_size")) or 0
+    end
+    local length = tonumber(headers["content-length"])
+    return max_body_bytes > 0 and length and length > max_body_bytes
+end
+
+
 local function prepare(ctx, state)
+    local headers = all_headers(ctx)
+    if is_too_large(headers) then
+        -- What is still to come of it is not read.
+        ngx.header["Connection"] = "close"
+        return 413, errors.body(413)
+    end
+
     local body, err = body_mod.read()
     if not body then
         core.log.error("the request body cannot be read: ", err)
         return 500, errors.body(500)
     end
 
-    local headers = all_headers(ctx)
     local target = state.target
     local model
     if target.names_model then
@@ -491,9 +514,7 @@ local function is_past_deadline(state)
 end
 
 
--- In this phase, after plugins that look at prompts or change them.
-function _M.before_proxy(conf, ctx)
-    local state = ctx.genai
+local function forward(ctx, state)
     local code, err_body = prepare(ctx, state)
     if code then
         return code, err_body
@@ -539,6 +560,24 @@ function _M.before_proxy(conf, ctx)
     end
 
     return give_up(ctx, state, nil)
+end
+
+
+-- In this phase, after plugins that look at prompts or change them.
+function _M.before_proxy(conf, ctx)
+    local state = ctx.genai
+    local ok, code, body = pcall(forward, ctx, state)
+    if ok then
+        return code, body
+    end
+
+    -- Left to nginx, an error would end the request past the log phase, and what was counted as
+    -- active would stay so.
+    core.log.error("a request failed inside the gateway: ", code)
+    if ngx.headers_sent then
+        return ngx_exit(ngx.ERROR)
+    end
+    return 500, errors.body(500)
 end
 
 
