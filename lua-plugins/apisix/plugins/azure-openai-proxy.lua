@@ -25,7 +25,6 @@ local ngx_exit = ngx.exit
 local ngx_now = ngx.now
 local parse_http_time = ngx.parse_http_time
 local max = math.max
-local pairs = pairs
 local pcall = pcall
 local tonumber = tonumber
 local type = type
@@ -111,7 +110,7 @@ end
 -- Request bodies pass through Lua as strings, and the collector's work is a fifth of a request's
 -- where it begins anew each time the heap has doubled. A worker may grow by some tens of megabytes
 -- instead.
-local GC_PAUSE_PERCENT = 400
+local GC_PAUSE_PERCENT = 500
 
 
 function _M.init()
@@ -278,9 +277,8 @@ local function written_for(state, backend)
     end
 
     local query = target.query
-    for name, value in pairs(backend.query or {}) do
-        local pair = ngx.escape_uri(name) .. "=" .. ngx.escape_uri(value)
-        query = query and query ~= "" and query .. "&" .. pair or pair
+    if backend.query then
+        query = query and query ~= "" and query .. "&" .. backend.query or backend.query
     end
 
     local lines = backend.lines .. state.passed

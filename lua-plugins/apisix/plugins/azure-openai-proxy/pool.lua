@@ -11,6 +11,8 @@ local ipairs = ipairs
 local pairs = pairs
 local setmetatable = setmetatable
 local tonumber = tonumber
+local encode_args = ngx.encode_args
+local next = next
 local concat = table.concat
 local lower = string.lower
 local match = string.match
@@ -106,7 +108,7 @@ local function backend_of(instance, details, ai_conf)
         lines = header_lines(endpoint.authority, auth.header),
         prefix = endpoint.prefix,
         address = endpoint.host .. ":" .. endpoint.port,
-        query = auth.query,
+        query = auth.query and next(auth.query) and encode_args(auth.query) or nil,
         connection = {
             scheme = endpoint.scheme,
             host = endpoint.host,
