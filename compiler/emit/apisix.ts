@@ -153,6 +153,33 @@ function logFields(model: GatewayModel): Record<string, string> {
   return model.telemetry.mode === 'prod' ? LOG_FIELDS : { ...LOG_FIELDS, ...DETAILED_LOG_FIELDS };
 }
 
+/** Metrics that have a series for each client; those of the first list have many, one for each bound or kind. */
+const HISTOGRAMS = [
+  'http_latency',
+  'bandwidth',
+  'llm_latency',
+  'llm_prompt_tokens_dist',
+  'llm_completion_tokens_dist',
+  'llm_active_connections',
+] as const;
+const COUNTERS = ['http_status', 'llm_prompt_tokens', 'llm_completion_tokens'] as const;
+
+/**
+ * The exporter remembers the names of 1,000 series of a metric and makes them anew when there are more, which then is
+ * most of what a request costs.
+ */
+const MAX_CLIENTS_TIMES_BACKENDS = { histograms: 200, counters: 5_000 } as const;
+
+/** Metrics that leave the client out, where there are too many of them; logs still have it. */
+function metricsWithoutClient({ clients, backends }: GatewayModel): Record<string, string[]> | undefined {
+  const combinations = clients.length * backends.length;
+  const metrics = [
+    ...(combinations > MAX_CLIENTS_TIMES_BACKENDS.histograms ? HISTOGRAMS : []),
+    ...(combinations > MAX_CLIENTS_TIMES_BACKENDS.counters ? COUNTERS : []),
+  ];
+  return metrics.length > 0 ? Object.fromEntries(metrics.map((metric) => [metric, ['consumer']])) : undefined;
+}
+
 /** What the templates of apisix.yaml read. */
 export function apisixView(model: GatewayModel): object {
   const { limits, failover } = model;
@@ -167,6 +194,8 @@ export function apisixView(model: GatewayModel): object {
     backendDetails: nonEmpty(model.backends.map(backendDetails).filter((each) => each !== undefined)),
     fallbackStrategy: fallbackStrategy(failover.retryStatuses),
     maxRetries: failover.maxAttempts === undefined ? undefined : { count: failover.maxAttempts - 1 },
+    metricsWithoutClient: metricsWithoutClient(model),
+    hasMetadata: model.telemetry.traces !== undefined || metricsWithoutClient(model) !== undefined,
     accessLogFields: { ...logFields(model), ...LUA_LOG_FIELDS },
   };
 }
