@@ -24,20 +24,20 @@ function chat(path: string, gateway: Gateway, size: number, more: Record<string,
   };
 }
 
+/** Each with the same request-id and prometheus, and without. */
 const PATHS = {
-  plain: '/plain/openai/v1/chat/completions',
-  same: '/same/openai/v1/chat/completions',
-  native: '/v1/chat/completions',
   ours: '/openai/v1/chat/completions',
+  nginx: '/nginx/openai/v1/chat/completions',
+  native: '/v1/chat/completions',
+  oursBare: '/openai/deployments/gpt-4o/chat/completions',
+  nginxBare: '/nginx-bare/openai/v1/chat/completions',
+  nativeBare: '/bare/v1/chat/completions',
 } as const;
+type Path = keyof typeof PATHS;
 
 /** Adds what the gateway is compared with, to the same backend: nginx's own upstream, and ai-proxy-multi sending itself. */
 function withComparisons(address: string): (documents: Documents) => Documents {
   const upstream = { type: 'roundrobin', nodes: { [address]: 1 } };
-  const shared = {
-    'request-id': { header_name: 'X-Request-ID', include_in_response: true },
-    prometheus: { prefer_name: true },
-  };
   const instance = (name: string) => ({
     name,
     provider: 'openai',
@@ -46,16 +46,23 @@ function withComparisons(address: string): (documents: Documents) => Documents {
     override: { endpoint: `http://${address}${PATHS.ours}` },
   });
   return (documents) => {
-    const file = parseAsApisix(documents['apisix.yaml']) as { routes: object[] };
-    file.routes.push(
-      { id: 'plain', uri: '/plain/*', upstream },
-      { id: 'same', uri: '/same/*', upstream, plugins: shared },
-      {
-        id: 'native',
-        uri: PATHS.native,
-        plugins: { ...shared, 'ai-proxy-multi': { instances: [instance('a'), instance('b')] } },
-      },
-    );
+    const file = parseAsApisix(documents['apisix.yaml']) as {
+      routes: { uri?: string }[];
+      services: { plugins: Record<string, object> }[];
+    };
+    const { 'request-id': requestId, prometheus, ...own } = file.services[0]?.plugins ?? {};
+    const telemetry = { 'request-id': requestId, prometheus };
+    const native = { 'ai-proxy-multi': { instances: [instance('a'), instance('b')] } };
+    // A route of its own, for the same plugins without telemetry.
+    file.routes = file.routes.filter(({ uri }) => uri !== '/openai/deployments/*');
+    const routes = [
+      { uri: PATHS.nginx, upstream, plugins: telemetry },
+      { uri: PATHS.native, plugins: { ...native, ...telemetry } },
+      { uri: PATHS.oursBare, plugins: own },
+      { uri: PATHS.nginxBare, upstream },
+      { uri: PATHS.nativeBare, plugins: native },
+    ];
+    file.routes.push(...routes.map((route, index) => ({ id: `bench-${index}`, ...route })));
     return { ...documents, 'apisix.yaml': `${JSON.stringify(file)}\n#END\n` };
   };
 }
@@ -76,41 +83,49 @@ const sum = (workers: readonly { readonly cpuMs: number }[]) =>
   workers.reduce((total, each) => total + each.cpuMs, 0);
 
 async function cpu(gateway: Gateway): Promise<void> {
-  const cases = [
-    { name: 'JSON 4 KB', size: 4096, count: 2000, paths: ['plain', 'same', 'native', 'ours'], more: {} },
-    { name: 'JSON 66 KB', size: 66_000, count: 1500, paths: ['plain', 'same', 'native', 'ours'], more: {} },
+  const all: readonly Path[] = ['nginxBare', 'oursBare', 'nativeBare', 'nginx', 'ours', 'native'];
+  const withoutNative = all.filter((path) => !path.startsWith('native'));
+  const cases: readonly {
+    name: string;
+    size: number;
+    count: number;
+    paths: readonly Path[];
+    more: Record<string, string>;
+  }[] = [
+    { name: 'JSON 4 KB', size: 4096, count: 2000, paths: all, more: {} },
+    { name: 'JSON 66 KB', size: 66_000, count: 1500, paths: all, more: {} },
     {
       name: 'JSON 4 KB, answer of 66 KB',
       size: 4096,
       count: 1500,
-      paths: ['plain', 'same', 'ours'],
+      paths: withoutNative,
       more: { 'x-bench': 'large' },
     },
     {
       name: 'stream of 200 events',
       size: 4096,
       count: 64,
-      paths: ['plain', 'same', 'ours'],
+      paths: withoutNative,
       more: { 'x-bench': 'stream' },
     },
-  ] as const;
+  ];
   for (const { name, size, count, paths, more } of cases) {
-    const times: Record<string, number[]> = {};
+    const times = new Map<Path, number[]>();
     for (let round = -1; round < ROUNDS; round++) {
       for (const path of paths) {
         const request = chat(PATHS[path], gateway, size, more);
         const time = await cpuPerRequest(gateway, round < 0 ? Math.ceil(count / 4) : count, () => request);
-        if (round < 0) times[path] = [];
-        else times[path]?.push(time);
+        if (round < 0) times.set(path, []);
+        else times.get(path)?.push(time);
       }
     }
-    const of = (path: string) => median(times[path] ?? []);
-    const native = times.native ? `, ai-proxy-multi ${(of('native') / of('ours')).toFixed(2)} × ours` : '';
-    print(
-      `CPU, ${name}: ${(of('ours') / of('same')).toFixed(2)} × nginx's upstream with the same request-id and prometheus, ` +
-        `${(of('ours') / of('plain')).toFixed(2)} × a bare route${native} ` +
-        `(ours ${of('ours').toFixed(3)} ms, same ${of('same').toFixed(3)}, bare ${of('plain').toFixed(3)})`,
-    );
+    const of = (path: Path) => median(times.get(path) ?? []);
+    const compared = (ours: Path, nginx: Path, native: Path) =>
+      `${(of(ours) / of(nginx)).toFixed(2)} × nginx's upstream` +
+      (times.has(native) ? `, ai-proxy-multi ${(of(native) / of(ours)).toFixed(2)} × ours` : '') +
+      ` (${of(ours).toFixed(3)} ms, ${of(nginx).toFixed(3)} ms)`;
+    print(`CPU, ${name}: ${compared('oursBare', 'nginxBare', 'nativeBare')}`);
+    print(`  with request-id and prometheus on both: ${compared('ours', 'nginx', 'native')}`);
   }
 }
 

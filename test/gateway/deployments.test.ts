@@ -157,3 +157,24 @@ describe.skipIf(cannotRunGatewayTests('AZURE_OPENAI_DEPLOYMENTS_N'))('AZURE_OPEN
     expect(calls(gateway)).toEqual([0, 1]);
   });
 });
+
+describe.skipIf(cannotRunGatewayTests('deployments of drained backends'))('a drained backend', () => {
+  let resting: Gateway;
+  beforeAll(async () => {
+    resting = await startGateway({
+      settings: {
+        AZURE_OPENAI_DEPLOYMENTS_0: 'gpt-4o',
+        AZURE_OPENAI_DEPLOYMENTS_1: 'gpt-4o-mini',
+        AZURE_OPENAI_WEIGHT_1: '0',
+      },
+    });
+  }, CONTAINER_TIMEOUT_MS);
+  afterAll(() => resting?.stop());
+
+  test('alone with a deployment: 503, without a call', async () => {
+    const answer = await resting.chat('gpt-4o-mini');
+    expect([answer.status, answer.headers.has('retry-after')]).toEqual([503, true]);
+    expect(await answer.json()).toMatchObject({ error: { code: 'upstream_unavailable' } });
+    expect(calls(resting)).toEqual([0, 0]);
+  });
+});

@@ -433,16 +433,20 @@ local function answer(ctx, state, backend, exchange, leading, is_stream)
 end
 
 
+local CREDENTIALS_REFUSED = "The gateway's own credentials were refused by the backends."
+
+
 -- Statuses of what no backend answered, by what holds them back.
 local function refusal(held)
     local reasons = held.reasons or {}
     if reasons.throttled then
         return 429, nil, "All backends that serve this are throttled."
-    elseif reasons.failing or reasons.unreachable then
-        return 503, "upstream_unavailable", "No backend that serves this is available now."
+    elseif not reasons.failing and not reasons.unreachable
+           and (reasons.credentials or held.is_broken)
+    then
+        return 502, "upstream_credentials", CREDENTIALS_REFUSED
     end
-    return 502, "upstream_credentials", "The gateway's own credentials were refused by the"
-                                        .. " backends."
+    return 503, "upstream_unavailable", "No backend that serves this is available now."
 end
 
 
@@ -480,8 +484,7 @@ local function give_up(ctx, state, held)
     else
         status, code, message = refusal(held or {})
         if last then
-            status, code, message = 502, "upstream_credentials",
-                                    "The gateway's own credentials were refused by the backends."
+            status, code, message = 502, "upstream_credentials", CREDENTIALS_REFUSED
         end
     end
 

@@ -42,7 +42,7 @@ end
 -- Fills `seen` with what holds a backend back.
 local function look(backend, scope, now, seen)
     if backend.is_broken then
-        seen.reason = seen.reason or "credentials"
+        seen.is_broken = true
         return false
     end
 
