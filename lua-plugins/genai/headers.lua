@@ -8,6 +8,8 @@ local ipairs = ipairs
 local pairs = pairs
 local type = type
 
+local memo = require("genai.memo")
+
 local _M = {}
 
 
@@ -64,23 +66,8 @@ local function is_forwarded(name)
 end
 
 
--- What was found out about names, of which clients send the same few.
-local known, known_count = {}, 0
-local MAX_KNOWN = 1000
-
-
-local function is_forwarded_once(name)
-    local forwarded = known[name]
-    if forwarded == nil then
-        forwarded = is_forwarded(name)
-        if known_count >= MAX_KNOWN then
-            known, known_count = {}, 0
-        end
-        known[name] = forwarded
-        known_count = known_count + 1
-    end
-    return forwarded
-end
+-- Clients send the same few names.
+local is_forwarded_once = memo.of(is_forwarded)
 
 
 -- Names that a Connection header makes hop-by-hop, beside those of another one; nil where there are

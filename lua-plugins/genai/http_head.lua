@@ -10,6 +10,8 @@ local setmetatable = setmetatable
 local sub = string.sub
 local type = type
 
+local memo = require("genai.memo")
+
 local _M = {}
 
 --- A response's head may be so long.
@@ -63,24 +65,10 @@ local function read_first_line(text)
 end
 
 
--- Headers' names in lower case by how they are sent, of which backends use the same few; false: it
--- is no name.
-local lower_names_known, known_count = {}, 0
-local MAX_KNOWN = 1000
-
-
-local function lower_name(name)
-    local known = lower_names_known[name]
-    if known == nil then
-        known = not find(name, "[^%w!#$%%&'*+%-.^_`|~]") and lower(name)
-        if known_count >= MAX_KNOWN then
-            lower_names_known, known_count = {}, 0
-        end
-        lower_names_known[name] = known
-        known_count = known_count + 1
-    end
-    return known
-end
+-- A header's name in lower case, of which backends send the same few; false: it is no name.
+local lower_name = memo.of(function(name)
+    return not find(name, "[^%w!#$%%&'*+%-.^_`|~]") and lower(name)
+end)
 
 
 -- The text from `first` to `last` without the blanks around it. Mostly there is one before it.

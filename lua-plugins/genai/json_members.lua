@@ -51,6 +51,10 @@ local function skip_space(text, position)
 end
 
 
+--- The position and byte of what is not white space, from `position` on.
+_M.skip_space = skip_space
+
+
 local function next_of(text, character, position)
     return find(text, character, position, true) or huge
 end

@@ -16,7 +16,6 @@ _M.TAIL = 8192
 
 
 local BACKSLASH, BRACE, COLON = 92, 123, 58
-local SPACE, TAB, LINE_FEED, RETURN = 32, 9, 10, 13
 
 
 local function count(value)
@@ -62,26 +61,16 @@ function _M.of_event(event)
 end
 
 
-local function skip_space(text, position)
-    local each = byte(text, position)
-    while each == SPACE or each == LINE_FEED or each == RETURN or each == TAB do
-        position = position + 1
-        each = byte(text, position)
-    end
-    return position, each
-end
-
-
 -- Where the object stands that a name ending before `position` is the name of, if it is one of the
 -- outermost object. Further in, metadata say, the word is the client's, who may be careful to
 -- use it.
 local function outermost_value(text, position)
     local each
-    position, each = skip_space(text, position)
+    position, each = json_members.skip_space(text, position)
     if each ~= COLON then
         return nil
     end
-    position, each = skip_space(text, position + 1)
+    position, each = json_members.skip_space(text, position + 1)
     if each ~= BRACE then
         return nil
     end

@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI, { AzureOpenAI } from 'openai';
 import type { Documents } from '../../compiler/emit/emit.ts';
 import { type Apisix, PORTS, startApisix } from './apisix.ts';
@@ -165,23 +166,17 @@ export async function hostAddress(): Promise<string> {
 /** The exporter writes its text anew at intervals; this waits for one that was begun after now. */
 async function freshMetrics(apisix: Apisix): Promise<string> {
   const read = async () => (await apisix.request(PORTS.metrics, '/apisix/prometheus/metrics')).text();
-  const isDone = (text: string, before: string) => text !== before;
-  const before = await read();
   const deadline = Date.now() + METRICS_PATIENCE_MS;
-  let text = before;
-  while (Date.now() < deadline) {
-    await new Promise((resolve) => setTimeout(resolve, 250));
-    text = await read();
-    if (isDone(text, before)) break;
-  }
-  // Counters of workers are added up once a second; the next text has all of them.
-  const second = text;
-  while (Date.now() < deadline) {
-    await new Promise((resolve) => setTimeout(resolve, 250));
-    text = await read();
-    if (isDone(text, second)) break;
-  }
-  return text;
+  const next = async (before: string): Promise<string> => {
+    let text = before;
+    while (text === before && Date.now() < deadline) {
+      await sleep(250);
+      text = await read();
+    }
+    return text;
+  };
+  // Counters of workers are added up once a second: the text after the next one has all of them.
+  return next(await next(await read()));
 }
 
 const METRICS_PATIENCE_MS = 40_000;

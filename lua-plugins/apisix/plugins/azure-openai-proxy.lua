@@ -243,11 +243,8 @@ local function prepare(ctx, state)
         return 400, errors.body(400, "The request cannot be sent to a backend: " .. err .. ".",
                                 "invalid_request")
     end
-    local length = body.length
-    if not length and headers["content-length"] then
-        length = 0
-    end
-    state.empty_length = length
+    -- A body that is empty says so to the backend where it said so here.
+    state.empty_length = headers["content-length"] and 0 or nil
 
     local request = state.request
     request.deployment = target.deployment or model and model.value or nil

@@ -20,22 +20,9 @@ local function milliseconds()
 end
 
 
--- Two cool-downs count: that of the backend as a whole and that of the deployment. Their names are
--- made once.
-local MAX_SCOPES = 1000
-
-
+-- Two cool-downs count: that of the backend as a whole and that of the deployment.
 local function keys_of(backend, scope)
-    local part = backend.scope_keys[scope]
-    if not part then
-        if backend.scope_count >= MAX_SCOPES then
-            backend.scope_keys, backend.scope_count = {}, 0
-        end
-        part = cooldown.key(backend.id, scope)
-        backend.scope_keys[scope] = part
-        backend.scope_count = backend.scope_count + 1
-    end
-    return backend.key, part
+    return backend.key, backend.key_of(scope)
 end
 
 
@@ -68,7 +55,7 @@ local function look(backend, scope, now, seen)
 end
 
 
-local function pick(pool, candidates, hash_key)
+local function pick(candidates, hash_key)
     if #candidates == 1 then
         return candidates[1]
     end
@@ -108,13 +95,13 @@ local function look_around(pool, request, seen)
         end
 
         while #candidates > 0 do
-            local backend = pick(pool, candidates, request.hash_key)
+            local backend = pick(candidates, request.hash_key)
             local keys = ended[backend]
             if not keys or cooldown.take_probe(dict, keys[1]) then
-                return backend, keys
+                request.probing = keys
+                return backend
             end
             seen.probed = seen.probed or backend
-            seen.probed_keys = seen.probed_keys or keys
             candidates = without(candidates, backend)
         end
     end
@@ -124,18 +111,17 @@ end
 
 --- The backend for the next attempt.
 -- @tparam table pool
--- @tparam table request `tried` (a set), `deployment`, `cooldown_scope`, `hash_key`
+-- @tparam table request `tried` (a set), `deployment`, `cooldown_scope`, `hash_key`; its `probing`
+--   is set where it is the first after a cool-down: to the cool-downs to end when the backend works
 -- @treturn table|nil the backend
--- @treturn table|nil when it is tried for the first time after a cool-down: the cool-downs to end
---   when it works; or, without a backend, what holds all of them back: `soonest` (ms) and `reasons`
+-- @treturn nil|table what holds all of them back: `soonest` (ms), `reasons`, `is_broken`
 function _M.next(pool, request)
     local waited = 0
     while true do
         local seen = {}
-        local backend, keys = look_around(pool, request, seen)
+        local backend = look_around(pool, request, seen)
         if backend then
-            request.probing = keys
-            return backend, keys
+            return backend
         end
         if not seen.probed then
             return nil, seen
@@ -143,7 +129,7 @@ function _M.next(pool, request)
 
         -- Only a backend that another request is trying is left: its outcome is worth a moment.
         if waited * 1000 >= cooldown.PROBE_MS then
-            return seen.probed, seen.probed_keys
+            return seen.probed
         end
         ngx.sleep(WAIT_S)
         waited = waited + WAIT_S

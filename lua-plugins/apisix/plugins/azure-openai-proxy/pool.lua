@@ -5,6 +5,7 @@ local core = require("apisix.core")
 local secret = require("apisix.secret")
 local cooldown = require("genai.cooldown")
 local headers_mod = require("genai.headers")
+local memo = require("genai.memo")
 local picking = require("genai.picking")
 local verdict = require("genai.verdict")
 local ipairs = ipairs
@@ -99,8 +100,9 @@ local function backend_of(instance, details, ai_conf)
         name = instance.name,
         id = id,
         key = cooldown.key(id),
-        scope_keys = {},
-        scope_count = 0,
+        key_of = memo.of(function(scope)
+            return cooldown.key(id, scope)
+        end),
         priority = instance.priority or 0,
         weight = instance.weight,
         is_broken = is_broken,
