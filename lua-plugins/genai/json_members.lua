@@ -162,6 +162,53 @@ function _M.is_outermost(text, position)
 end
 
 
+-- Name and value of the member whose name begins at `position`: the name, the value's position and
+-- first byte, and the position after it. Nil where it does not end in `text`.
+local function member_at(text, position, decode)
+    local name_end = string_end(text, position)
+    if not name_end then
+        return nil
+    end
+    local name = sub(text, position + 1, name_end - 1)
+    if find(name, "\\", 1, true) then
+        -- One that cannot be decoded is no name that anybody looks for.
+        name = decode(sub(text, position, name_end)) or ""
+    end
+
+    local each
+    position, each = skip_space(text, name_end + 1)
+    if each ~= COLON then
+        return nil
+    end
+    position, each = skip_space(text, position + 1)
+    local after = each and skip_value(text, position, each)
+    if not after or after == position then
+        return nil
+    end
+    return name, position, each, after
+end
+
+
+-- Where the first member of an object is named, and the byte there.
+local function first_member(text)
+    local start = sub(text, 1, 3) == BYTE_ORDER_MARK and 4 or 1
+    local position, each = skip_space(text, start)
+    if each ~= OPEN_BRACE then
+        return nil
+    end
+    return skip_space(text, position + 1)
+end
+
+
+local function string_value(text, first, last, decode)
+    local value = sub(text, first + 1, last - 1)
+    if find(value, "\\", 1, true) then
+        return decode(sub(text, first, last))
+    end
+    return value
+end
+
+
 --- Finds members of the object that `text` is.
 -- @tparam string text
 -- @tparam table wanted names of members: `{ model = true }`
@@ -171,40 +218,21 @@ end
 --   `is_string`, `first` and `last`, where the value stands in `text`. Of a name that occurs twice
 --   the last one counts, as in the readers of JSON that backends use. nil: not an object
 function _M.find(text, wanted, decode)
-    local start = sub(text, 1, 3) == BYTE_ORDER_MARK and 4 or 1
-    local position, each = skip_space(text, start)
-    if each ~= OPEN_BRACE then
+    local position, each = first_member(text)
+    if not position then
         return nil
     end
 
     local found = {}
-    position, each = skip_space(text, position + 1)
     while each == QUOTE do
-        local name_end = string_end(text, position)
-        if not name_end then
-            return nil
-        end
-        local name = sub(text, position + 1, name_end - 1)
-        if find(name, "\\", 1, true) then
-            name = decode(sub(text, position, name_end))
-        end
-
-        position, each = skip_space(text, name_end + 1)
-        if each ~= COLON then
-            return nil
-        end
-        position, each = skip_space(text, position + 1)
-        if not each then
-            return nil
-        end
-        local after = skip_value(text, position, each)
-        if not after or after == position then
+        local name, value_start, first, after = member_at(text, position, decode)
+        if not name then
             return nil
         end
 
-        if name and wanted[name] then
+        if wanted[name] then
             local last = after - 1
-            while last > position do
+            while last > value_start do
                 local tail = byte(text, last)
                 if tail ~= SPACE and tail ~= LINE_FEED and tail ~= RETURN and tail ~= TAB then
                     break
@@ -212,16 +240,13 @@ function _M.find(text, wanted, decode)
                 last = last - 1
             end
             local value
-            if each ~= QUOTE then
-                value = sub(text, position, last)
+            if first == QUOTE then
+                value = string_value(text, value_start, last, decode)
             else
-                value = sub(text, position + 1, last - 1)
-                if find(value, "\\", 1, true) then
-                    value = decode(sub(text, position, last))
-                end
+                value = sub(text, value_start, last)
             end
-            found[name] = { value = value, is_string = each == QUOTE,
-                            first = position, last = last }
+            found[name] = { value = value, is_string = first == QUOTE,
+                            first = value_start, last = last }
         end
 
         position, each = skip_space(text, after)
@@ -231,6 +256,30 @@ function _M.find(text, wanted, decode)
     end
 
     return found
+end
+
+
+--- The string that is the first member of a name. What follows it need not be there yet.
+-- @tparam string text the beginning of an object, or all of it
+-- @tparam string name
+-- @tparam function decode as for `find`
+-- @treturn string|nil nil: there is none as far as the text goes, or it is no string
+function _M.first_string(text, name, decode)
+    local position, each = first_member(text)
+    while position and each == QUOTE do
+        local found, value_start, first, after = member_at(text, position, decode)
+        if not found then
+            return nil
+        end
+        if found == name then
+            return first == QUOTE and string_value(text, value_start, after - 1, decode) or nil
+        end
+        position, each = skip_space(text, after)
+        if each == COMMA then
+            position, each = skip_space(text, position + 1)
+        end
+    end
+    return nil
 end
 
 

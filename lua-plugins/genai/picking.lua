@@ -16,12 +16,13 @@ local _M = {}
 
 --- Backends by priority.
 -- @tparam table backends each with `name`, `priority`, `weight`; those of weight 0 are drained
+-- @tparam boolean|nil with_drained them as well, for what they alone can do
 -- @treturn table tiers, highest priority first; each a list of backends in the order given
-function _M.tiers(backends)
+function _M.tiers(backends, with_drained)
     local by_priority = {}
     local priorities = {}
     for _, each in ipairs(backends) do
-        if each.weight > 0 then
+        if each.weight > 0 or with_drained then
             if not by_priority[each.priority] then
                 by_priority[each.priority] = {}
                 priorities[#priorities + 1] = each.priority
@@ -109,10 +110,12 @@ function _M.served_as(deployments, deployment)
 end
 
 
---- Whether any backend of a pool serves a deployment.
-function _M.is_served(backends, deployment)
+--- Whether any backend of a pool, or of those at one origin, serves a deployment.
+function _M.is_served(backends, deployment, origin)
     for _, each in pairs(backends) do
-        if _M.served_as(each.deployments, deployment) ~= false then
+        if (not origin or each.origin == origin)
+           and _M.served_as(each.deployments, deployment) ~= false
+        then
             return true
         end
     end

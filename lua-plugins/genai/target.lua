@@ -8,6 +8,8 @@ local sub = string.sub
 local char = string.char
 local tonumber = tonumber
 
+local stored = require("genai.stored")
+
 local _M = {}
 
 
@@ -51,6 +53,13 @@ local GENERATING = {
     responses = true,
 }
 
+-- Operations that a model answers and nothing is stored of: most requests, and they need no look.
+local STATELESS = {
+    chat_completions = true,
+    completions = true,
+    embeddings = true,
+}
+
 -- Operations whose body names the model, where the path does not.
 local NAMES_MODEL = {
     chat_completions = true,
@@ -70,6 +79,13 @@ local NAMES_MODEL = {
 local function decoded(text)
     return (gsub(text, "%%(%x%x)", function(digits)
         return char(tonumber(digits, 16))
+    end))
+end
+
+
+local function encoded(text)
+    return (gsub(text, "[^%w%-%._~]", function(each)
+        return ("%%%02X"):format(each:byte())
     end))
 end
 
@@ -131,7 +147,8 @@ end
 -- @tparam string method
 -- @treturn table|nil `path` and `query` as sent (`query` nil where there is none); `api`: "v1" or
 --   "classic"; `operation`; `deployment` of the path, decoded, or nil; `generates`: whether a model
---   answers; `names_model`: whether its body names the model
+--   answers; `names_model`: whether its body names the model; `collection` and `stored_id` of what
+--   is stored in one resource, or nil
 -- @treturn nil|string why the target is refused
 function _M.parse(request_uri, normalized, method)
     local path, query = request_uri, nil
@@ -153,15 +170,17 @@ function _M.parse(request_uri, normalized, method)
     -- however it is spelled, or it could be had without being counted.
     local plain = lower(normalized)
     local target = { path = path, query = query, api = "classic" }
-    local rest = ""
+    local rest, prefix = "", CLASSIC
     if begins_with(plain, V1) then
         target.api = "v1"
+        prefix = V1
         rest = sub(plain, #V1 + 1)
     elseif begins_with(plain, DEPLOYMENTS) then
         local slash = find(plain, "/", #DEPLOYMENTS + 1, true)
         if slash then
             target.deployment = sub(normalized, #DEPLOYMENTS + 1, slash - 1)
             rest = sub(plain, slash + 1)
+            prefix = nil
         end
     elseif begins_with(plain, CLASSIC) then
         rest = sub(plain, #CLASSIC + 1)
@@ -169,6 +188,9 @@ function _M.parse(request_uri, normalized, method)
 
     local operation = operation_of(rest)
     target.operation = operation
+    if prefix and not STATELESS[operation] then
+        target.collection, target.stored_id = stored.of_path(rest, sub(normalized, #prefix + 1))
+    end
     -- What is below responses is mostly about one that is there.
     local is_below = operation == "responses" and (find(rest, "/", 1, true) or #rest) < #rest
                      and not NAMES_MODEL_BELOW[rest]
@@ -184,15 +206,19 @@ function _M.parse(request_uri, normalized, method)
 end
 
 
+--- The path that what is stored has of its own.
+-- @tparam table target of a request that names it, as `parse` gives it
+function _M.stored_path(target, collection, id)
+    return (target.api == "v1" and V1 or CLASSIC) .. collection .. "/" .. encoded(id)
+end
+
+
 --- The path for a backend that has the deployment under another name.
 -- @tparam table target as `parse` gives it, with a deployment
 -- @tparam string name the backend's name of it
 function _M.renamed_path(target, name)
-    local encoded = gsub(name, "[^%w%-%._~]", function(each)
-        return ("%%%02X"):format(each:byte())
-    end)
     local path = target.path
-    return sub(path, 1, #DEPLOYMENTS) .. encoded
+    return sub(path, 1, #DEPLOYMENTS) .. encoded(name)
            .. sub(path, find(path, "/", #DEPLOYMENTS + 1, true), -1)
 end
 

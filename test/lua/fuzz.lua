@@ -11,6 +11,7 @@ local headers_mod = require("genai.headers")
 local http_head = require("genai.http_head")
 local json = require("json")
 local json_members = require("genai.json_members")
+local stored = require("genai.stored")
 local multipart = require("genai.multipart")
 local sse = require("genai.sse")
 local target = require("genai.target")
@@ -384,6 +385,7 @@ function tests.json_members()
         equal(1 < member.first and member.first <= member.last and member.last <= #broken, true,
               broken)
     end
+    local found_whole = whole
     whole = json.decode(broken)
     if type(whole) == "table" and broken:find("^%s*{") then
         for name in pairs(WANTED) do
@@ -394,6 +396,24 @@ function tests.json_members()
     end
     usage.of_body(broken, json.decode)
     usage.of_body(broken:sub(random(0, #broken)), json.decode)
+    for name in pairs(WANTED) do
+        -- Of a name that stands there twice the first counts here.
+        local _, times = text:gsub('"' .. name .. '"', "")
+        local value = found_whole[name]
+        if times <= 1 then
+            equal(json_members.first_string(text, name, json.decode),
+                  type(value) == "string" and value or nil, text)
+        end
+        json_members.first_string(broken, name, json.decode)
+        json_members.first_string(text:sub(1, random(0, #text)), name, json.decode)
+    end
+    local members = json_members.find(broken, stored.WANTED, json.decode) or {}
+    for _, each in ipairs(stored.of_body(broken, members, json.decode)) do
+        equal(type(each.id) == "string" and each.id ~= "", true, broken)
+    end
+    stored.last_sealed(broken)
+    stored.made(broken, json.decode)
+    stored.made_by_event(broken, json.decode)
     json_members.value_end(broken, random(#broken + 1))
     json_members.is_outermost(broken, random(#broken + 1))
 end

@@ -173,3 +173,32 @@ describe("json_members: value_end and is_outermost", function()
         end
     end)
 end)
+
+
+describe("json_members: first_string", function()
+    local function first(text)
+        return json_members.first_string(text, "id", decode)
+    end
+
+    it("finds a string wherever it stands", function()
+        equal(first('{"id":"a"}'), "a")
+        equal(first('{ "x" : [{"id":"b"}] , "id" : "a" }'), "a")
+        equal(first('{"i\\u0064":"\\u0061"}'), "a")
+        equal(first('{"id":"a","id":"b"}'), "a")
+    end)
+
+    it("needs no end of the object", function()
+        equal(first('{"id":"a"'), "a")
+        equal(first('{"x":1,"id":"a","y":['), "a")
+        equal(first('{"x":['), nil)
+        equal(first('{"id":"a'), nil)
+        equal(first('{'), nil)
+        equal(first(''), nil)
+    end)
+
+    it("takes nothing but a string", function()
+        equal(first('{"id":1}'), nil)
+        equal(first('{"id":{"id":"a"}}'), nil)
+        equal(first('["id","a"]'), nil)
+    end)
+end)

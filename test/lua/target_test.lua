@@ -217,3 +217,29 @@ describe("target: a path with another deployment", function()
               "/openai/deployments/a%2Fb%20c%3F%C3%A4.-_~%25/chat/completions")
     end)
 end)
+
+
+describe("target: what is stored", function()
+    it("is read of both APIs", function()
+        reads("/openai/v1/files/file-aB", { collection = "files", stored_id = "file-aB" }, "GET")
+        reads("/openai/responses/resp_1?api-version=x",
+              { collection = "responses", stored_id = "resp_1", generates = false }, "GET")
+        reads("/openai/v1/responses", { collection = "responses", stored_id = "none" })
+        reads("/openai/V1/Responses/resp_A", { collection = "responses", stored_id = "resp_A" })
+    end)
+
+    it("is nothing where nothing is stored", function()
+        for _, path in ipairs({ "/openai/v1/chat/completions", "/openai/v1/embeddings",
+                                "/openai/v1/models", "/openai/v1/",
+                                "/openai/deployments/files/chat/completions" }) do
+            reads(path, { collection = "none", stored_id = "none" })
+        end
+    end)
+
+    it("has a path of its own", function()
+        local v1 = parse("/openai/v1/responses")
+        equal(target.stored_path(v1, "files", "file-1"), "/openai/v1/files/file-1")
+        local classic = parse("/openai/responses")
+        equal(target.stored_path(classic, "files", "a/../b c"), "/openai/files/a%2F..%2Fb%20c")
+    end)
+end)

@@ -175,8 +175,7 @@ export const balancingSettings = {
   }),
   RESPONSES_AFFINITY_REDIS_HOST: setting(host(), {
     section,
-    description:
-      'Redis that replicas share for affinity of Responses, conversations, files and batches. Not built yet: giving it is an error.',
+    description: 'Redis that replicas share for affinity of Responses, conversations, files and batches.',
     defaultText: 'none',
     example: 'redis.internal',
     output: `${PROXY}.affinity.redis.host`,
@@ -229,8 +228,7 @@ export const balancingSettings = {
   }),
   RESPONSES_AFFINITY_TTL_SECONDS: setting(integer(1, 31_536_000), {
     section,
-    description:
-      'How long it is remembered which backend owns an id, in seconds. Not built yet: giving it is an error.',
+    description: 'How long it is remembered which backend owns an id, in seconds.',
     default: 86_400,
     example: '86400',
     output: `${PROXY}.affinity.ttl_seconds`,

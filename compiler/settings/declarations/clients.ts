@@ -43,10 +43,10 @@ export const clientFields = {
     {
       section,
       description:
-        'Deployments or models this client may call; `*` is a wildcard. Not built yet: it is an error.',
+        'Deployments or models this client may call, `*` is a wildcard; 403 for others, and for batches, assistants and the like, which name theirs elsewhere.',
       defaultText: 'all',
       example: 'gpt-4o*,text-embedding-3-small',
-      output: 'none',
+      output: `${CONSUMER_AUTH}.models`,
       isNew: true,
     },
   ),

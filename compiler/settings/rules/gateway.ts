@@ -1,7 +1,7 @@
 import type { PlainName } from '../declarations/index.ts';
 import { backendAuthMode } from '../effective.ts';
 import type { Settings } from '../parse.ts';
-import { backendVariable, clientVariable, type Rule, type RuleContext } from './rule.ts';
+import { backendVariable, type Rule, type RuleContext } from './rule.ts';
 
 const inlineSecretsAreSaid: Rule = ({ values, report }) => {
   if (values.GATEWAY_SECRETS === 'inline') report('SECRETS_INLINE', 'GATEWAY_SECRETS', {});
@@ -44,15 +44,6 @@ const UNBUILT: readonly Unbuilt[] = [
     instead: 'roundrobin or chash',
   },
   { feature: 'active health probes', askedBy: on('APISIX_ACTIVE_HEALTH_CHECKS') },
-  {
-    feature: 'affinity of stored responses',
-    askedBy: givenAny('RESPONSES_AFFINITY_REDIS_HOST', 'RESPONSES_AFFINITY_TTL_SECONDS'),
-  },
-  {
-    feature: 'model lists of clients',
-    askedBy: ({ clients }) =>
-      clients.filter(({ MODELS }) => MODELS !== undefined).map((each) => clientVariable('MODELS', each)),
-  },
   { feature: 'the toolkit scenarios', askedBy: on('GATEWAY_E2E_TEST_MODE') },
   { feature: 'tokens of an OIDC issuer', askedBy: on('ENABLE_OIDC') },
   { feature: 'APIM-style records', askedBy: givenAny('APIM_GATEWAY_LOGS_INGEST_URI') },

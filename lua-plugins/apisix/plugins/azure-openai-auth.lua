@@ -34,6 +34,11 @@ local consumer_schema = {
     properties = {
         key = { type = "string", minLength = 1 },
         lane = { type = "string", enum = { "high", "low" } },
+        models = {
+            type = "array",
+            minItems = 1,
+            items = { type = "string", minLength = 1 },
+        },
         tokens_per_minute = limit_schema,
         tokens_per_day = limit_schema,
         requests_per_minute = limit_schema,

@@ -4,6 +4,7 @@
 local core = require("apisix.core")
 local plugin = require("apisix.plugin")
 local accounting = require("apisix.plugins.azure-openai-proxy.accounting")
+local affinity = require("apisix.plugins.azure-openai-proxy.affinity")
 local availability = require("apisix.plugins.azure-openai-proxy.availability")
 local body_mod = require("apisix.plugins.azure-openai-proxy.body")
 local forwarding = require("apisix.plugins.azure-openai-proxy.forwarding")
@@ -14,6 +15,7 @@ local cooldown = require("genai.cooldown")
 local errors = require("genai.errors")
 local headers_mod = require("genai.headers")
 local http_head = require("genai.http_head")
+local models = require("genai.models")
 local picking = require("genai.picking")
 local targets = require("genai.target")
 local verdict = require("genai.verdict")
@@ -41,6 +43,21 @@ local milliseconds_schema = { type = "integer", minimum = 0 }
 local status_schema = { type = "integer", minimum = 400, maximum = 599 }
 
 local name_schema = { type = "string", minLength = 1 }
+
+local redis_schema = {
+    type = "object",
+    properties = {
+        host = name_schema,
+        port = { type = "integer", minimum = 1, maximum = 65535 },
+        username = name_schema,
+        password = name_schema,
+        database = { type = "integer", minimum = 0 },
+        tls = { type = "boolean" },
+        timeout_ms = { type = "integer", minimum = 1 },
+    },
+    required = { "host", "port", "database", "tls", "timeout_ms" },
+    additionalProperties = false,
+}
 
 local backend_schema = {
     type = "object",
@@ -83,10 +100,19 @@ local schema = {
         },
         stream_hold_ms = milliseconds_schema,
         deadline_ms = milliseconds_schema,
+        affinity = {
+            type = "object",
+            properties = {
+                ttl_s = { type = "integer", minimum = 1 },
+                redis = redis_schema,
+            },
+            required = { "ttl_s" },
+            additionalProperties = false,
+        },
         backend_header = { type = "boolean" },
         backends = { type = "array", minItems = 1, items = backend_schema },
     },
-    required = { "timeouts", "retry_statuses", "cooldown", "stream_hold_ms" },
+    required = { "timeouts", "retry_statuses", "cooldown", "stream_hold_ms", "affinity" },
     additionalProperties = false,
 }
 
@@ -237,6 +263,7 @@ local function prepare(ctx, state)
     end
 
     state.body = body
+    state.content_type = headers["content-type"]
     state.model = model
     state.passed, err = headers_mod.to_backend(headers, state.pool.replaced_headers)
     if err then
@@ -251,6 +278,13 @@ local function prepare(ctx, state)
     -- Where no model is named, a throttled operation does not stop the others.
     request.cooldown_scope = request.deployment or "(" .. target.operation .. ")"
     request.hash_key = hash_key(state.pool, ctx)
+
+    local client = ctx.genai_client
+    local why = client and client.models and models.refusal(client.models, state.method, target,
+                                                            request.deployment, headers)
+    if why then
+        return 403, errors.body(403, why, "model_not_allowed")
+    end
 
     if request.deployment and not picking.is_served(state.pool.backends, request.deployment) then
         return 404, errors.body(404, "The API deployment for this resource does not exist.",
@@ -308,6 +342,8 @@ local function note_failure(state, backend, failure)
         local named = failure.headers and cooldown.named_ms(failure.headers, ngx_now(),
                                                             parse_http_time)
         duration = cooldown.duration_ms(named, conf)
+        -- Where nothing is remembered, and no other backend will do, its own word is all there is.
+        failure.retry_ms = duration == 0 and state.request.pinned and named or nil
     end
     local key = availability.failed(backend, state.request, reason, duration)
     if reason ~= "failing" then
@@ -417,7 +453,8 @@ local function answer(ctx, state, backend, exchange, leading, is_stream)
     core.response.set_response_source(ctx, "upstream")
     forwarding.send_head(exchange)
     add_backend_headers(state, backend)
-    local who, err = forwarding.send_body(exchange, state.seen, leading, is_stream)
+    local watch = affinity.watch(state, backend, exchange)
+    local who, err = forwarding.send_body(exchange, state.seen, leading, is_stream, watch)
     exchange:finish(state.pool)
     if who == "backend" then
         core.log.error("the answer of backend ", backend.name, " broke off: ", err,
@@ -467,15 +504,15 @@ end
 -- No backend is left: the best last answer, and when to come again.
 local function give_up(ctx, state, held)
     -- What only failed, at every backend, is more likely the request's fault than theirs.
-    if state.suspected and not state.is_backends_fault then
+    if state.suspected and not state.is_backends_fault and not state.request.pinned then
         availability.forget(state.suspected)
     end
 
     local last = state.last
     local status, code, message
     if last and last.reason ~= "credentials" then
-        status, message = last.status, last.message
-        if last.reason == "unreachable" or last.err then
+        status, message, code = last.status, last.message, last.code
+        if not code and (last.reason == "unreachable" or last.err) then
             code = status == 504 and "upstream_timeout" or "upstream_unreachable"
         end
     else
@@ -489,7 +526,7 @@ local function give_up(ctx, state, held)
     add_backend_headers(state, nil)
     state.status = status
     if errors.is_retryable(status) or status == 500 then
-        local soonest = availability.soonest(state.pool, state.request)
+        local soonest = last and last.retry_ms or availability.soonest(state.pool, state.request)
         ngx.header["Retry-After"], ngx.header["retry-after-ms"] =
             errors.retry_after(max(soonest or 0, 1))
     end
@@ -520,6 +557,16 @@ local function forward(ctx, state)
 
     state.started = ngx_now()
     local pool, request = state.pool, state.request
+    state.last = affinity.lead(ctx, state)
+    if state.last then
+        return give_up(ctx, state, nil)
+    end
+    if request.pinned and not picking.is_served(pool.backends, request.deployment, request.pinned)
+    then
+        return 404, errors.body(404, "The API deployment does not exist in the resource that has"
+                                     .. " what this request names.", "DeploymentNotFound")
+    end
+
     local stale
     while state.attempts < pool.max_attempts do
         if state.attempts > 0 and is_past_deadline(state) then
@@ -540,12 +587,16 @@ local function forward(ctx, state)
 
         accounting.begin_attempt(ctx, state, backend)
         local exchange, failure, leading, is_stream = attempt(state, backend, is_fresh)
-        if exchange then
+        if exchange and affinity.is_sealed_elsewhere(state, backend, exchange) then
+            exchange:finish(pool)
+        elseif exchange then
             return answer(ctx, state, backend, exchange, leading, is_stream)
         end
         accounting.end_attempt(ctx, state)
 
-        if failure.reason == "request" then
+        if not failure then
+            availability.release(request)
+        elseif failure.reason == "request" then
             return 400, errors.body(400, "The request cannot be sent to a backend: "
                                          .. failure.err .. ".", "invalid_request")
         elseif failure.reason == "stale" then

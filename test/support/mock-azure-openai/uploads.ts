@@ -136,13 +136,19 @@ export function deleteFile(call: Call, id: string): Behaviour {
   return { body: { id, object: 'file', deleted: true } };
 }
 
+const requireFiles = ({ stores }: Call, ids: readonly unknown[]): void => {
+  const missing = ids.find((id) => !stores.files.get(String(id)));
+  if (missing !== undefined) throw new Refused(notFound(`No such File object: ${missing}`));
+};
+
 export const batches = collection(
   ({ stores }) => stores.batches,
   'batch',
   'batch',
-  ({ json, stores }): Json => {
+  (call): Json => {
+    const { json } = call;
     const input = String(required(json, 'input_file_id'));
-    if (!stores.files.get(input)) throw new Refused(notFound(`No such File object: ${input}`));
+    requireFiles(call, [input]);
     return {
       endpoint: required(json, 'endpoint'),
       input_file_id: input,
@@ -160,13 +166,18 @@ export const vectorStores = collection(
   ({ stores }) => stores.vectorStores,
   'vector_store',
   'vs',
-  ({ json }): Json => ({
-    name: json.name ?? null,
-    usage_bytes: 0,
-    status: 'completed',
-    file_counts: { in_progress: 0, completed: 0, failed: 0, cancelled: 0, total: 0 },
-    expires_after: json.expires_after ?? null,
-    expires_at: null,
-    last_active_at: nowSeconds(),
-  }),
+  (call): Json => {
+    const { json } = call;
+    const files = Array.isArray(json.file_ids) ? json.file_ids : [];
+    requireFiles(call, files);
+    return {
+      name: json.name ?? null,
+      usage_bytes: 0,
+      status: 'completed',
+      file_counts: { in_progress: 0, completed: files.length, failed: 0, cancelled: 0, total: files.length },
+      expires_after: json.expires_after ?? null,
+      expires_at: null,
+      last_active_at: nowSeconds(),
+    };
+  },
 );

@@ -77,15 +77,25 @@ local function without(list, backend)
 end
 
 
+-- What is stored in one resource only its own backends can serve, drained ones too.
+local function tiers_for(pool, request)
+    return request.pinned and pool.all_tiers or pool.tiers
+end
+
+
+local function may_serve(backend, request)
+    return (not request.pinned or backend.origin == request.pinned)
+           and picking.served_as(backend.deployments, request.deployment) ~= false
+end
+
+
 -- One look at all backends.
 local function look_around(pool, request, seen)
     local now = milliseconds()
-    for _, tier in ipairs(pool.tiers) do
+    for _, tier in ipairs(tiers_for(pool, request)) do
         local candidates, ended = {}, {}
         for _, backend in ipairs(tier) do
-            if not request.tried[backend]
-               and picking.served_as(backend.deployments, request.deployment) ~= false
-            then
+            if not request.tried[backend] and may_serve(backend, request) then
                 local is_usable, keys = look(backend, request.cooldown_scope, now, seen)
                 if is_usable then
                     candidates[#candidates + 1] = backend
@@ -111,11 +121,22 @@ end
 
 --- The backend for the next attempt.
 -- @tparam table pool
--- @tparam table request `tried` (a set), `deployment`, `cooldown_scope`, `hash_key`; its `probing`
---   is set where it is the first after a cool-down: to the cool-downs to end when the backend works
+-- @tparam table request `tried` (a set), `deployment`, `cooldown_scope`, `hash_key`; `pinned`, the
+--   one origin that can serve it, or `preferred`, the one to begin with if it can be used; its
+--   `probing` is set where it is the first after a cool-down: to the cool-downs to end when the
+--   backend works
 -- @treturn table|nil the backend
 -- @treturn nil|table what holds all of them back: `soonest` (ms), `reasons`, `is_broken`
 function _M.next(pool, request)
+    if request.preferred then
+        request.pinned, request.preferred = request.preferred, nil
+        local backend = look_around(pool, request, {})
+        request.pinned = nil
+        if backend then
+            return backend
+        end
+    end
+
     local waited = 0
     while true do
         local seen = {}
@@ -134,6 +155,18 @@ function _M.next(pool, request)
         ngx.sleep(WAIT_S)
         waited = waited + WAIT_S
     end
+end
+
+
+--- Whether a backend as a whole is left alone, whatever it is asked for.
+-- @treturn boolean
+-- @treturn string|nil why
+function _M.is_left_alone(backend)
+    if backend.is_broken then
+        return true, "credentials"
+    end
+    local state, _, reason = cooldown.state(dict, backend.key, milliseconds())
+    return state == "cooling", reason
 end
 
 
@@ -182,9 +215,9 @@ end
 function _M.soonest(pool, request)
     local seen = {}
     local now = milliseconds()
-    for _, tier in ipairs(pool.tiers) do
+    for _, tier in ipairs(tiers_for(pool, request)) do
         for _, backend in ipairs(tier) do
-            if picking.served_as(backend.deployments, request.deployment) ~= false
+            if may_serve(backend, request)
                and look(backend, request.cooldown_scope, now, seen)
             then
                 return 0

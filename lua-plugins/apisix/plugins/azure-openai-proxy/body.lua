@@ -3,11 +3,13 @@
 local core = require("apisix.core")
 local json_members = require("genai.json_members")
 local multipart = require("genai.multipart")
+local stored = require("genai.stored")
 local io_open = io.open
 local ngx = ngx
 local find = string.find
 local lower = string.lower
 local sub = string.sub
+local pairs = pairs
 local type = type
 
 local _M = {}
@@ -15,6 +17,9 @@ local _M = {}
 local PIECE = 65536
 
 local WANTED = { model = true, stream = true }
+for name in pairs(stored.WANTED) do
+    WANTED[name] = true
+end
 
 
 local function decode(text)
@@ -58,12 +63,30 @@ function _M.read()
 end
 
 
-local function member_of_json(body, name)
+--- The text of a body.
+function _M.text(body)
+    return body.data or body.file and read_file(body.file) or ""
+end
+
+
+--- Members of a JSON body that say something to the gateway, by name.
+function _M.members(body)
     if not body.members then
-        local data = body.data or body.file and read_file(body.file)
-        body.members = data and json_members.find(data, WANTED, decode) or {}
+        body.members = json_members.find(_M.text(body), WANTED, decode) or {}
     end
-    return body.members[name]
+    return body.members
+end
+
+
+local function is_multipart(content_type)
+    return type(content_type) == "string"
+           and find(lower(content_type), "multipart/form-data", 1, true) ~= nil
+end
+
+
+--- Whether there is a body that may be read as JSON; clients do not always say that it is.
+function _M.is_json(body, content_type)
+    return body.length ~= nil and not is_multipart(content_type)
 end
 
 
@@ -107,13 +130,12 @@ function _M.model(body, content_type)
     if not body.length then
         return nil
     end
-    content_type = type(content_type) == "string" and lower(content_type) or ""
-    if find(content_type, "multipart/form-data", 1, true) then
+    if is_multipart(content_type) then
         body.is_multipart = true
         return field_of_multipart(body, "model")
     end
 
-    local model = member_of_json(body, "model")
+    local model = _M.members(body).model
     return model and model.is_string and model.value and model or nil
 end
 
@@ -123,7 +145,7 @@ function _M.wants_stream(body)
     if not body.length or body.is_multipart then
         return false
     end
-    local stream = member_of_json(body, "stream")
+    local stream = _M.members(body).stream
     return stream ~= nil and not stream.is_string and stream.value == "true"
 end
 
@@ -132,10 +154,7 @@ end
 -- @tparam table model as `model` gave it
 -- @tparam string name
 function _M.with_model(body, model, name)
-    local data = body.data or read_file(body.file)
-    if not data then
-        return body
-    end
+    local data = _M.text(body)
     local written = body.is_multipart and name or core.json.encode(name)
     data = sub(data, 1, model.first - 1) .. written .. sub(data, model.last + 1)
     return { data = data, length = #data }

@@ -166,7 +166,7 @@ local function pass_on(bytes, is_last)
 end
 
 
-local function forward_events(exchange, seen, leading)
+local function forward_events(exchange, seen, leading, watch)
     local events = leading and leading.events or sse.new()
     seen.events = 0
     if leading then
@@ -174,6 +174,9 @@ local function forward_events(exchange, seen, leading)
         if leading.complete then
             seen.events = count_events(leading.complete)
             note_usage(seen, leading.complete)
+            if watch then
+                watch:events(leading.complete)
+            end
         end
         if held ~= "" then
             seen.has_begun = true
@@ -208,12 +211,15 @@ local function forward_events(exchange, seen, leading)
         if complete then
             seen.events = seen.events + count_events(complete)
             note_usage(seen, complete)
+            if watch then
+                watch:events(complete)
+            end
         end
     end
 end
 
 
-local function forward_body(exchange, seen)
+local function forward_body(exchange, seen, watch)
     local content_type = exchange.headers["content-type"]
     local kept, size = nil, 0
     if content_type and find(lower(content_type), "json", 1, true) then
@@ -229,6 +235,9 @@ local function forward_body(exchange, seen)
             return err and "backend" or nil, err
         end
         seen.has_begun = true
+        if watch then
+            watch:piece(bytes, exchange.done)
+        end
         local ok
         ok, err = pass_on(bytes, exchange.done)
         if not ok then
@@ -251,19 +260,21 @@ end
 -- @tparam table seen filled with `usage`, `first_output_at` (seconds) and `has_begun`
 -- @tparam table|nil leading of a stream, as `read_leading` gave it
 -- @tparam boolean is_stream
+-- @tparam table|nil watch looks on: `piece(bytes, is_last)` of a body, `events(complete)` of a
+--   stream
 -- @treturn string|nil who broke it off: "backend" or "client"
 -- @treturn string|nil how
-function _M.send_body(exchange, seen, leading, is_stream)
-    if exchange.done and not leading then
+function _M.send_body(exchange, seen, leading, is_stream, watch)
+    if exchange.done and not exchange.pushed and not leading then
         -- Nothing would tell nginx that the answer is here, and it would look for a backend itself.
         ngx.send_headers()
         return nil
     end
     local who, err
     if is_stream then
-        who, err = forward_events(exchange, seen, leading)
+        who, err = forward_events(exchange, seen, leading, watch)
     else
-        who, err = forward_body(exchange, seen)
+        who, err = forward_body(exchange, seen, watch)
     end
     if not who and not seen.has_begun then
         ngx.send_headers()

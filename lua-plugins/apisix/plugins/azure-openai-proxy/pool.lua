@@ -95,9 +95,11 @@ local function backend_of(instance, details, ai_conf)
         is_broken = true
     end
 
-    local id = instance.name .. "|" .. endpoint.scheme .. "://" .. endpoint.authority
+    local origin = endpoint.scheme .. "://" .. endpoint.authority
+    local id = instance.name .. "|" .. origin
     return {
         name = instance.name,
+        origin = origin,
         id = id,
         key = cooldown.key(id),
         key_of = memo.of(function(scope)
@@ -144,6 +146,25 @@ local function share_memory(backends)
 end
 
 
+-- Redis in the words of APISIX's own client for it.
+local function affinity_of(conf)
+    local redis = conf.redis
+    return {
+        ttl = conf.ttl_s,
+        redis = redis and {
+            redis_host = redis.host,
+            redis_port = redis.port,
+            redis_username = redis.username,
+            redis_password = redis.password,
+            redis_database = redis.database,
+            redis_ssl = redis.tls,
+            redis_ssl_verify = redis.tls,
+            redis_timeout = redis.timeout_ms,
+        },
+    }
+end
+
+
 local function compile(ai_conf, conf)
     local details = {}
     for _, each in ipairs(conf.backends or {}) do
@@ -158,11 +179,23 @@ local function compile(ai_conf, conf)
         end
     end
 
+    -- What is stored in a resource is there for all backends that stand for it.
+    local origins, origin_count = {}, 0
+    for _, each in ipairs(backends) do
+        if not origins[each.origin] then
+            origins[each.origin] = each
+            origin_count = origin_count + 1
+        end
+    end
+
     return {
         backends = backends,
+        origins = origins,
+        origin_count = origin_count,
         replaced_headers = replaced,
         memory = share_memory(backends),
         tiers = picking.tiers(backends),
+        all_tiers = picking.tiers(backends, true),
         balancer = ai_conf.balancer or { algorithm = "roundrobin" },
         max_attempts = ai_conf.max_retries and ai_conf.max_retries + 1 or #backends,
         retry = verdict.retry_set(conf.retry_statuses, ai_conf.fallback_strategy),
@@ -170,6 +203,7 @@ local function compile(ai_conf, conf)
         keepalive_timeout = ai_conf.keepalive_timeout,
         keepalive_pool = ai_conf.keepalive_pool,
         logs_summaries = ai_conf.logging and ai_conf.logging.summaries or false,
+        affinity = affinity_of(conf.affinity),
         conf = conf,
     }
 end

@@ -161,6 +161,11 @@ end
 -- @treturn string|nil nil when it is complete
 -- @treturn nil|string "timeout", or how it broke off
 function _M:read()
+    if self.pushed then
+        local bytes = self.pushed
+        self.pushed = nil
+        return bytes
+    end
     while not self.done do
         local data, err = self.rest, nil
         if data then
@@ -202,6 +207,12 @@ function _M:read()
         end
     end
     return nil
+end
+
+
+--- Gives bytes back that were read: they are read again.
+function _M:put_back(bytes)
+    self.pushed = bytes ~= "" and bytes or nil
 end
 
 

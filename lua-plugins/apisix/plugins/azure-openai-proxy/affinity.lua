@@ -1,0 +1,467 @@
+--- Leads requests to the one resource that has what they name: from memory, and else by asking.
+
+local body_mod = require("apisix.plugins.azure-openai-proxy.body")
+local availability = require("apisix.plugins.azure-openai-proxy.availability")
+local core = require("apisix.core")
+local cooldown = require("genai.cooldown")
+local http_head = require("genai.http_head")
+local redis_client = require("apisix.utils.redis")
+local sse = require("genai.sse")
+local stored = require("genai.stored")
+local targets = require("genai.target")
+local upstream = require("apisix.plugins.azure-openai-proxy.upstream")
+local ngx = ngx
+local ngx_md5 = ngx.md5
+local ngx_now = ngx.now
+local null = ngx.null
+local timer_at = ngx.timer.at
+local concat = table.concat
+local insert = table.insert
+local find = string.find
+local ipairs = ipairs
+local match = string.match
+local max = math.max
+local min = math.min
+local parse_http_time = ngx.parse_http_time
+local setmetatable = setmetatable
+local type = type
+local unpack = unpack
+
+local _M = {}
+
+local dict = ngx.shared["genai-gateway-affinity"]
+
+-- So long one backend may take to say whether it has something, and all of them together.
+local ASK_MS = 5000
+local SEARCH_S = 15
+
+-- What is there may be long; a connection whose answer is longer is not used again.
+local MAX_ANSWER = 65536
+
+-- After a failure Redis is left alone, so that requests do not wait for it one after another.
+local REDIS_REST_S = 5
+local REDIS_IDLE_MS = 60000
+local REDIS_CONNECTIONS = 64
+local REDIS_PREFIX = "responses_affinity:"
+
+-- Where a stream's first events do not say what is made, its later ones do not either.
+local MAX_EVENTS = 8
+
+-- Of an answer no more is kept to look for what is encrypted in it.
+local MAX_KEPT = 4 * 1024 * 1024
+
+local redis_rests_until = 0
+
+
+local function decode(text)
+    return (core.json.decode(text))
+end
+
+
+-- What one client has is nothing to another: nobody can lead somebody else's requests astray.
+local function key_of(scope, id)
+    return ngx_md5(scope .. "\n" .. id)
+end
+
+
+-- Calls Redis; nil where it is not there, which changes nothing but what is remembered.
+local function with_redis(conf, call, ...)
+    if ngx_now() < redis_rests_until then
+        return nil
+    end
+
+    local client, err = redis_client.new(conf)
+    local value
+    if client then
+        value, err = call(client, ...)
+    end
+    if value then
+        client:set_keepalive(REDIS_IDLE_MS, REDIS_CONNECTIONS)
+        return value
+    end
+
+    redis_rests_until = ngx_now() + REDIS_REST_S
+    core.log.warn("the Redis of affinity fails: ", err, "; for ", REDIS_REST_S,
+                  " s what it may know is looked for at the backends")
+    if client then
+        client:close()
+    end
+    return nil
+end
+
+
+local function redis_get(client, keys)
+    return client:mget(unpack(keys))
+end
+
+
+local function redis_set(client, keys, origin, ttl)
+    client:init_pipeline(#keys)
+    for _, key in ipairs(keys) do
+        client:set(REDIS_PREFIX .. key, origin, "EX", ttl)
+    end
+    local results, err = client:commit_pipeline()
+    for _, result in ipairs(results or {}) do
+        if type(result) == "table" and result[1] == false then
+            return nil, result[2]
+        end
+    end
+    return results, err
+end
+
+
+-- Sockets cannot be used where a request ends, and no answer waits for Redis.
+local function save(premature, conf, keys, origin)
+    if not premature then
+        with_redis(conf.redis, redis_set, keys, origin, conf.ttl)
+    end
+end
+
+
+local function remember(conf, keys, origin)
+    for _, key in ipairs(keys) do
+        dict:set(key, origin, conf.ttl)
+    end
+    if conf.redis then
+        local ok, err = timer_at(0, save, conf, keys, origin)
+        if not ok then
+            core.log.warn("what is stored where is not saved in Redis: ", err)
+        end
+    end
+end
+
+
+-- The origin of the first of some keys that is known, in the order given.
+local function recall(pool, keys)
+    local conf = pool.affinity
+    for _, key in ipairs(keys) do
+        local origin = dict:get(key)
+        if origin and pool.origins[origin] then
+            dict:expire(key, conf.ttl)
+            return origin
+        end
+    end
+
+    if not conf.redis then
+        return nil
+    end
+    local names = {}
+    for i, key in ipairs(keys) do
+        names[i] = REDIS_PREFIX .. key
+    end
+    local origins = with_redis(conf.redis, redis_get, names)
+    for i, key in ipairs(keys) do
+        local origin = origins and origins[i]
+        if origin and origin ~= null and pool.origins[origin] then
+            dict:set(key, origin, conf.ttl)
+            return origin
+        end
+    end
+    return nil
+end
+
+
+local function api_version(query)
+    return query and match("&" .. query, "&(api%-version=[^&]*)")
+end
+
+
+-- Whether a backend has something: true or false, or nil and what kept it from saying so.
+local function ask(state, backend, named)
+    local pool, target = state.pool, state.target
+    local query = api_version(target.query)
+    if backend.query then
+        query = query and query .. "&" .. backend.query or backend.query
+    end
+    local path = backend.prefix .. targets.stored_path(target, named.collection, named.id)
+    local head, err = http_head.request("GET", path, query, backend.lines .. state.passed)
+    if not head then
+        core.log.warn("backend ", backend.name, " cannot be asked: ", err)
+        return false
+    end
+
+    local timeouts = pool.conf.timeouts
+    timeouts = {
+        connect_ms = min(timeouts.connect_ms, ASK_MS),
+        send_ms = min(timeouts.send_ms, ASK_MS),
+        read_ms = min(timeouts.read_ms, ASK_MS),
+    }
+    local exchange, phase
+    exchange, phase, err = upstream.send(backend, "GET", head, nil, timeouts, false)
+    if phase == "stale" then
+        exchange, phase, err = upstream.send(backend, "GET", head, nil, timeouts, true)
+    end
+    if not exchange then
+        return nil, { reason = phase == "connect" and "unreachable" or "failing", err = err }
+    end
+
+    local status = exchange.status
+    exchange:read_short(MAX_ANSWER)
+    exchange:finish(pool)
+    if status == 429 then
+        return nil, { reason = "throttled", headers = exchange.headers, err = "status 429" }
+    elseif status == 408 or status >= 500 then
+        return nil, { reason = "failing", err = "status " .. status }
+    end
+    -- 401 and 403 too: what no request gets at is as good as not there.
+    return status < 400
+end
+
+
+-- Asks the resources in turn which of them has something.
+-- Gives its origin; or nil, and what kept one from being asked that may be the one.
+local function search(state, named)
+    local pool = state.pool
+    local asked, doubt = {}, nil
+    local deadline = ngx_now() + SEARCH_S
+    for _, tier in ipairs(pool.all_tiers) do
+        for _, backend in ipairs(tier) do
+            local is_left_alone, reason = availability.is_left_alone(backend)
+            local is_asked = asked[backend.origin]
+            if not is_asked and is_left_alone and reason ~= "credentials" then
+                doubt = doubt or { reason = reason, err = "left alone" }
+            elseif not is_asked and not is_left_alone then
+                if ngx_now() > deadline then
+                    return nil, { reason = "failing", err = "the search took too long" }
+                end
+                asked[backend.origin] = true
+                local has_it, failure = ask(state, backend, named)
+                if has_it then
+                    return backend.origin
+                elseif failure then
+                    core.log.warn("backend ", backend.name, " does not say whether it has one of ",
+                                  named.collection, ": ", failure.err)
+                    if not doubt or failure.reason == "throttled" then
+                        doubt = failure
+                    end
+                    if failure.reason == "unreachable" then
+                        availability.failed(backend, { cooldown_scope = "" }, failure.reason,
+                                            pool.conf.cooldown.default_ms)
+                    end
+                end
+            end
+        end
+    end
+    return nil, doubt
+end
+
+
+-- What the client is told where one could not be asked that may have what the request names: not
+-- that there is no such thing.
+local function as_answer(doubt, pool)
+    local is_throttled = doubt.reason == "throttled"
+    local named = doubt.headers and cooldown.named_ms(doubt.headers, ngx_now(), parse_http_time)
+    return {
+        reason = doubt.reason,
+        status = is_throttled and 429 or 503,
+        code = not is_throttled and "upstream_unavailable" or nil,
+        message = is_throttled and "A backend that may have what this request names is throttled."
+                  or "A backend that may have what this request names cannot be asked now.",
+        headers = doubt.headers,
+        retry_ms = named or max(pool.conf.cooldown.default_ms, 1),
+    }
+end
+
+
+-- What a request names, in its path and in its body; and the body's text, where it is JSON.
+local function names_of(state)
+    local target = state.target
+    local named, text = {}, nil
+    if state.method == "POST" and body_mod.is_json(state.body, state.content_type) then
+        text = body_mod.text(state.body)
+        named = stored.of_body(text, body_mod.members(state.body), decode)
+    end
+    if target.stored_id then
+        insert(named, 1, { collection = target.collection, id = target.stored_id })
+    end
+    return named, text
+end
+
+
+--- Finds out where a request has to go, and sets `pinned`, `preferred` or `hash_key` of it.
+-- @tparam table ctx
+-- @tparam table state of the request, with its body
+-- @treturn table|nil a failure: where it has to go cannot be found out now
+function _M.lead(ctx, state)
+    local pool, target, request = state.pool, state.target, state.request
+    if not target.collection or pool.origin_count < 2 then
+        return nil
+    end
+
+    local scope = ctx.var.genai_client or ""
+    local named, text = names_of(state)
+    local affinity = { scope = scope }
+    state.affinity = affinity
+    if text and target.collection == "responses" then
+        affinity.keeps_seals = find(text, "reasoning.encrypted_content", 1, true) ~= nil
+    end
+
+    if not named[1] then
+        if stored.is_kept_together(target.collection) then
+            request.hash_key = scope
+            return nil
+        end
+        local sealed = text and stored.last_sealed(text)
+        if sealed then
+            affinity.sealed_at = recall(pool, { key_of(scope, sealed) })
+            request.preferred = affinity.sealed_at
+        end
+        return nil
+    end
+
+    local keys = {}
+    for i, each in ipairs(named) do
+        keys[i] = key_of(scope, each.id)
+    end
+    request.pinned = recall(pool, keys)
+    if request.pinned then
+        return nil
+    end
+
+    for i, each in ipairs(named) do
+        if stored.is_readable(each.collection) then
+            local origin, doubt = search(state, each)
+            if origin then
+                remember(pool.affinity, { keys[i] }, origin)
+                request.pinned = origin
+            end
+            return not origin and doubt and as_answer(doubt, pool) or nil
+        end
+    end
+    return nil
+end
+
+
+--- Whether a backend refused what another one had encrypted, and that one is known: the request is
+-- then pinned to it, for one more try.
+-- @tparam table state
+-- @tparam table backend
+-- @tparam table exchange its answer; of a 400 the body is read, and put back
+function _M.is_sealed_elsewhere(state, backend, exchange)
+    local owner = state.affinity and state.affinity.sealed_at
+    if not owner or exchange.status ~= 400 or owner == backend.origin or state.request.pinned then
+        return false
+    end
+    local text = exchange:read_short(MAX_ANSWER)
+    if not stored.is_foreign_seal(text) then
+        exchange:put_back(text)
+        return false
+    end
+    state.request.pinned = owner
+    return true
+end
+
+
+local Watch = {}
+local watch_mt = { __index = Watch }
+
+
+--- What looks on while an answer passes, and remembers what was made where; nil where nothing is.
+-- @tparam table state
+-- @tparam table backend
+-- @tparam table exchange
+function _M.watch(state, backend, exchange)
+    local affinity = state.affinity
+    if not affinity or state.method ~= "POST" or exchange.status < 200 or exchange.status > 299 then
+        return nil
+    end
+    local wants_id = not state.target.stored_id
+    if not wants_id and not affinity.keeps_seals then
+        return nil
+    end
+    return setmetatable({
+        conf = state.pool.affinity,
+        scope = affinity.scope,
+        origin = backend.origin,
+        wants_id = wants_id,
+        wants_seals = affinity.keeps_seals,
+        events_left = MAX_EVENTS,
+        seals = {},
+        kept = {},
+        size = 0,
+    }, watch_mt)
+end
+
+
+function Watch:note(ids)
+    local keys = {}
+    for i, id in ipairs(ids) do
+        keys[i] = key_of(self.scope, id)
+    end
+    if keys[1] then
+        remember(self.conf, keys, self.origin)
+    end
+end
+
+
+function Watch:note_seals(text)
+    local ids, from = {}, 1
+    while true do
+        local sealed
+        sealed, from = stored.next_sealed(text, from)
+        if not sealed then
+            break
+        end
+        -- It comes with its item, and again with the whole response.
+        if not self.seals[sealed] then
+            self.seals[sealed] = true
+            ids[#ids + 1] = sealed
+        end
+    end
+    self:note(ids)
+end
+
+
+--- Bytes of a JSON answer, before they are sent.
+function Watch:piece(bytes, is_last)
+    if not self.wants_id and not self.wants_seals then
+        return
+    end
+    self.size = self.size + #bytes
+    if self.size > MAX_KEPT then
+        self.wants_id, self.wants_seals = false, false
+        return
+    end
+
+    self.kept[#self.kept + 1] = bytes
+    if not self.wants_id and not is_last then
+        return
+    end
+    local text = concat(self.kept)
+    self.kept = { text }
+    if self.wants_id then
+        local id = stored.made(text, decode)
+        if id then
+            self.wants_id = false
+            self:note({ id })
+        end
+    end
+    if self.wants_seals and is_last then
+        self:note_seals(text)
+    end
+end
+
+
+--- Complete events of a stream.
+function Watch:events(complete)
+    local position = 1
+    while self.wants_id do
+        local next_position, data = sse.next_event(complete, position)
+        if not next_position then
+            break
+        end
+        position = next_position
+        local id = data and stored.made_by_event(data, decode)
+        self.events_left = self.events_left - 1
+        if id then
+            self:note({ id })
+        end
+        self.wants_id = not id and self.events_left > 0
+    end
+    if self.wants_seals then
+        self:note_seals(complete)
+    end
+end
+
+
+return _M
