@@ -194,3 +194,7 @@ async function freshMetrics(apisix: Apisix): Promise<string> {
 }
 
 const METRICS_PATIENCE_MS = 40_000;
+
+/** Settings by which another gateway has the backends of this one. */
+export const sameBackends = ({ mocks }: Gateway): Record<string, string> =>
+  Object.fromEntries(mocks.flatMap(({ url, port }, index) => backendSettings(url, port, index)));

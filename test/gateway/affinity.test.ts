@@ -1,0 +1,343 @@
+/** What is stored lives in the resource that made it: later requests that name it go there, and nowhere else. */
+import { toFile } from 'openai';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
+import { API_VERSION, CLIENT_KEY, type Gateway, startGateway } from '../support/gateway.ts';
+import { backendOf, calls, NO_COOLDOWN, resetMocks } from '../support/traffic.ts';
+
+const skipped = cannotRunGatewayTests('affinity through the stock APISIX image');
+
+const OTHER_KEY = 'key-of-another-client-0123456789';
+const BACKENDS = 3;
+const MODEL = 'gpt-4o';
+
+/** Backends by what they were asked: `POST /openai/v1/responses`, one list a backend. */
+const asked = ({ mocks }: Gateway): string[][] =>
+  mocks.map(({ requests }) => requests.map(({ method, target }) => `${method} ${target}`));
+
+/** Which backend got a request whose target ends like that, and no other did. */
+function whoGot(gateway: Gateway, end: string): number {
+  const found = asked(gateway).flatMap((list, index) =>
+    list.some((each) => each.endsWith(end)) ? [index] : [],
+  );
+  if (found.length !== 1) throw new Error(`${found.length} backends got ${end}, not one`);
+  return found[0] ?? -1;
+}
+
+const forget = ({ mocks }: Gateway) =>
+  Promise.all(mocks.map(({ url }) => fetch(`${url}/++/requests`, { method: 'DELETE' })));
+
+describe.skipIf(skipped)('affinity', () => {
+  let gateway: Gateway;
+
+  beforeAll(async () => {
+    gateway = await startGateway({
+      backends: Array.from({ length: BACKENDS }, () => ({})),
+      settings: { ...NO_COOLDOWN, GATEWAY_CLIENT_NAME_1: 'other', GATEWAY_CLIENT_KEY_1: OTHER_KEY },
+    });
+  }, CONTAINER_TIMEOUT_MS);
+  afterAll(() => gateway?.stop());
+  afterEach(() => resetMocks(gateway));
+
+  const respond = (body: object = {}) =>
+    gateway
+      .openai()
+      .responses.create({ model: MODEL, input: 'Hello', max_output_tokens: 4, ...body }) as Promise<{
+      id: string;
+    }>;
+
+  test('responses are continued where they are, however many there are', async () => {
+    const chains = await Promise.all(Array.from({ length: 12 }, () => respond()));
+    const before = calls(gateway);
+    expect(before.reduce((sum, each) => sum + each)).toBe(12);
+    expect(Math.min(...before)).toBeGreaterThan(0);
+    for (let turn = 0; turn < 3; turn++) {
+      for (const chain of chains) chain.id = (await respond({ previous_response_id: chain.id })).id;
+    }
+    // Each continuation is one call: nobody was asked who has it.
+    expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(12 * 4);
+  });
+
+  test('streamed responses are continued where they are', async () => {
+    for (let count = 0; count < 6; count++) {
+      const stream = await gateway
+        .openai()
+        .responses.create({ model: MODEL, input: 'Hello', max_output_tokens: 4, stream: true });
+      let id = '';
+      for await (const event of stream) if (event.type === 'response.completed') id = event.response.id;
+      expect(id).not.toBe('');
+      await respond({ previous_response_id: id });
+    }
+    expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(12);
+  });
+
+  test('everything that names a response goes to it', async () => {
+    for (let count = 0; count < 3; count++) {
+      const { id } = await respond({ background: true });
+      const client = gateway.openai();
+      expect((await client.responses.retrieve(id)).id).toBe(id);
+      expect((await client.responses.inputItems.list(id)).data).toHaveLength(1);
+      expect((await client.responses.cancel(id)).id).toBe(id);
+      await client.responses.delete(id);
+      await expect(client.responses.retrieve(id)).rejects.toMatchObject({ status: 404 });
+    }
+    expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(3 * 6);
+  });
+
+  test('conversations, and responses in them', async () => {
+    for (let count = 0; count < 4; count++) {
+      const client = gateway.openai();
+      const conversation = await client.conversations.create({});
+      await respond({ conversation: conversation.id });
+      await respond({ conversation: { id: conversation.id } });
+      const items = await client.conversations.items.list(conversation.id);
+      expect(items.data.length).toBeGreaterThan(2);
+      await client.conversations.delete(conversation.id);
+    }
+    expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(4 * 5);
+  });
+
+  test('files of one client are together, so that batches and vector stores can be made of them', async () => {
+    const client = gateway.openai();
+    const files = [];
+    for (let count = 0; count < 4; count++) {
+      const file = await toFile(Buffer.from('{"custom_id":"1"}\n'), `${count}.jsonl`);
+      files.push(await client.files.create({ file, purpose: 'batch' }));
+    }
+    const [first] = files;
+    if (!first) throw new Error('there is no file');
+    const batch = await client.batches.create({
+      input_file_id: first.id,
+      endpoint: '/v1/chat/completions',
+      completion_window: '24h',
+    });
+    expect((await client.batches.retrieve(batch.id)).id).toBe(batch.id);
+    expect((await client.batches.cancel(batch.id)).status).toBe('cancelling');
+    const store = await client.vectorStores.create({ name: 'all', file_ids: files.map(({ id }) => id) });
+    expect((await client.vectorStores.retrieve(store.id)).file_counts.total).toBe(4);
+    expect((await client.files.list()).data).toHaveLength(4);
+    expect(await (await client.files.content(first.id)).text()).toBe('{"custom_id":"1"}\n');
+    expect(calls(gateway).filter((count) => count > 0)).toHaveLength(1);
+    await respond({
+      tools: [{ type: 'file_search', vector_store_ids: [store.id] }],
+      input: [{ role: 'user', content: [{ type: 'input_file', file_id: first.id }] }],
+    });
+    expect(whoGot(gateway, '/responses')).toBe(calls(gateway).findIndex((count) => count > 0));
+  });
+
+  test('the classic API as well', async () => {
+    const created = await gateway.azure().responses.create({ model: MODEL, input: 'Hello' });
+    const found = await gateway.azure().responses.retrieve(created.id);
+    expect(found.id).toBe(created.id);
+    expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(2);
+  });
+
+  describe('what nobody remembers', () => {
+    /** Made behind the gateway's back, as another replica would have. */
+    async function madeAt(
+      index: number,
+      path = '/openai/v1/responses',
+      body: object = { model: MODEL, input: 'x' },
+    ) {
+      const answer = await fetch(`${backendOf(gateway, index).url}${path}`, {
+        method: 'POST',
+        headers: { 'api-key': `key-of-backend-${index}-0123456789`, 'content-type': 'application/json' },
+        body: JSON.stringify(body),
+      });
+      const { id } = (await answer.json()) as { id: string };
+      await forget(gateway);
+      return id;
+    }
+
+    test('is looked for by reading it, once, and remembered', async () => {
+      for (let index = 0; index < BACKENDS; index++) {
+        const id = await madeAt(index);
+        await respond({ previous_response_id: id });
+        expect(whoGot(gateway, 'POST /openai/v1/responses')).toBe(index);
+        const reads = asked(gateway)
+          .flat()
+          .filter((each) => each.startsWith('GET'));
+        expect(reads).toEqual(reads.map(() => `GET /openai/v1/responses/${id}`));
+        expect(reads.length).toBeLessThanOrEqual(BACKENDS);
+        await forget(gateway);
+        await respond({ previous_response_id: id });
+        expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(1);
+        await forget(gateway);
+      }
+    });
+
+    test('in the classic API is read with its api-version and nothing else of the query', async () => {
+      const path = `/openai/responses?api-version=${API_VERSION}`;
+      const id = await madeAt(2, path);
+      const answer = await gateway.fetch(
+        `/openai/responses/${id}?stream=false&api-version=${API_VERSION}&x=1`,
+      );
+      expect(answer.status).toBe(200);
+      const targets = asked(gateway).flat();
+      expect(
+        targets.filter((each) => each === `GET /openai/responses/${id}?api-version=${API_VERSION}`).length,
+      ).toBeGreaterThan(0);
+      expect(targets.filter((each) => each.includes('x=1'))).toHaveLength(1);
+    });
+
+    test('and nobody has: the backend says so, and nothing is remembered', async () => {
+      const answer = await gateway.fetch('/openai/v1/responses', {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ model: MODEL, input: 'x', previous_response_id: 'resp_nobody' }),
+      });
+      expect(answer.status).toBe(400);
+      expect(await answer.json()).toMatchObject({ error: { code: 'previous_response_not_found' } });
+      expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(BACKENDS + 1);
+      expect((await gateway.fetch('/openai/v1/files/file-nobody')).status).toBe(404);
+      // It did not pin the id to whoever said no: all are asked again.
+      await forget(gateway);
+      expect((await gateway.fetch('/openai/v1/responses/resp_nobody')).status).toBe(404);
+      expect(
+        asked(gateway)
+          .map((list) => list.length)
+          .sort(),
+      ).toEqual([1, 1, 2]);
+    });
+
+    test('and one that may have it is throttled: 429 with its time, not that there is none', async () => {
+      const id = await madeAt(1);
+      backendOf(gateway, 1).script({
+        path: /responses\/resp_/,
+        status: 429,
+        headers: { 'retry-after': '7' },
+      });
+      const answer = await gateway.fetch(`/openai/v1/responses/${id}`);
+      expect(answer.status).toBe(429);
+      expect(answer.headers.get('retry-after')).toBe('7');
+      expect(answer.headers.get('content-type')).toBe('application/json');
+      expect(await answer.json()).toEqual({
+        error: {
+          message: expect.stringMatching(/may have/),
+          type: 'rate_limit_error',
+          param: null,
+          code: 'rate_limit_exceeded',
+        },
+      });
+      expect((await gateway.fetch(`/openai/v1/responses/${id}`)).status).toBe(200);
+    });
+
+    test('and one that may have it fails: 503 and when to come again', async () => {
+      const id = await madeAt(2);
+      backendOf(gateway, 2).script({ path: /responses\/resp_/, status: 500 });
+      const answer = await gateway.fetch(`/openai/v1/responses/${id}`, { method: 'DELETE' });
+      expect(answer.status).toBe(503);
+      expect(answer.headers.get('retry-after')).toBe('1');
+      expect(await answer.json()).toMatchObject({
+        error: { code: 'upstream_unavailable', type: 'server_error' },
+      });
+      expect(
+        asked(gateway)
+          .flat()
+          .filter((each) => each.startsWith('DELETE')),
+      ).toEqual([]);
+    });
+  });
+
+  test('an owner that is throttled answers itself: no other has what it has', async () => {
+    const { id } = await respond();
+    const owner = whoGot(gateway, '/responses');
+    await forget(gateway);
+    backendOf(gateway, owner).script({ status: 429, headers: { 'retry-after': '9' } });
+    const answer = await gateway.fetch('/openai/v1/responses', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ model: MODEL, input: 'x', previous_response_id: id }),
+    });
+    expect(answer.status).toBe(429);
+    expect(answer.headers.get('retry-after')).toBe('9');
+    expect(await answer.json()).toMatchObject({ error: { type: 'rate_limit_error', param: null } });
+    expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(1);
+    expect(whoGot(gateway, '/responses')).toBe(owner);
+  });
+
+  test('an owner that fails is not replaced', async () => {
+    const { id } = await respond();
+    const owner = whoGot(gateway, '/responses');
+    await forget(gateway);
+    backendOf(gateway, owner).script({ status: 500 });
+    await expect(respond({ previous_response_id: id })).rejects.toMatchObject({ status: 500 });
+    expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(1);
+  });
+
+  test('what one client has made leads no other client', async () => {
+    const { id } = await respond();
+    await forget(gateway);
+    const other = await gateway.fetch(`/openai/v1/responses/${id}`, { headers: { 'api-key': OTHER_KEY } });
+    expect(other.status).toBe(200);
+    // It was looked for, as if nobody had known it.
+    expect(asked(gateway).flat().length).toBeGreaterThan(1);
+    await forget(gateway);
+    expect(
+      (await gateway.fetch(`/openai/v1/responses/${id}`, { headers: { 'api-key': CLIENT_KEY } })).status,
+    ).toBe(200);
+    expect(asked(gateway).flat()).toHaveLength(1);
+  });
+
+  describe('what a resource has encrypted', () => {
+    const include = ['reasoning.encrypted_content'];
+    interface Output {
+      readonly output: { readonly type: string; readonly encrypted_content?: string }[];
+    }
+    const reasoningOf = ({ output }: Output) => {
+      const item = output.find(({ type }) => type === 'reasoning');
+      if (!item?.encrypted_content) throw new Error('nothing is encrypted');
+      return item;
+    };
+    const again = (item: object) => ({
+      store: false,
+      include,
+      input: [item, { role: 'user', content: 'And?' }],
+    });
+
+    test.each([false, true])('goes back to it; streamed: %s', async (stream) => {
+      for (let count = 0; count < 6; count++) {
+        let response: Output;
+        if (stream) {
+          const events = await gateway.openai().responses.create({
+            model: MODEL,
+            input: 'Hello',
+            store: false,
+            stream: true,
+            include: ['reasoning.encrypted_content'],
+          });
+          let completed: unknown;
+          for await (const event of events)
+            if (event.type === 'response.completed') completed = event.response;
+          response = completed as Output;
+        } else {
+          response = (await respond({ store: false, include })) as unknown as Output;
+        }
+        const next = (await respond(again(reasoningOf(response)))) as unknown as Output;
+        await respond(again(reasoningOf(next)));
+      }
+      expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(6 * 3);
+    });
+
+    test('is taken elsewhere where it can be used no more, and back after a refusal', async () => {
+      const item = reasoningOf((await respond({ store: false, include })) as unknown as Output);
+      const owner = whoGot(gateway, '/responses');
+      await forget(gateway);
+      backendOf(gateway, owner).script({ status: 429, headers: { 'retry-after': '3' } });
+      // The next backend cannot read it: what the owner said is what helps the client.
+      await expect(respond(again(item))).rejects.toMatchObject({ status: 429 });
+      expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(2);
+    });
+
+    test("of an unknown resource: its refusal is the client's, after one call", async () => {
+      const foreign = { type: 'reasoning', summary: [], encrypted_content: 'gAAAAAunknown' };
+      await expect(respond(again(foreign))).rejects.toMatchObject({ status: 400 });
+      expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(1);
+    });
+  });
+
+  test('other requests are spread as before', async () => {
+    for (let count = 0; count < 30; count++) expect((await gateway.chat(MODEL)).status).toBe(200);
+    for (const count of calls(gateway)) expect(count).toBeGreaterThanOrEqual(8);
+  });
+});
