@@ -3,7 +3,7 @@ import { toFile } from 'openai';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { API_VERSION, CLIENT_KEY, type Gateway, startGateway } from '../support/gateway.ts';
-import { backendOf, calls, NO_COOLDOWN, resetMocks } from '../support/traffic.ts';
+import { backendOf, calls, forgetRequests, NO_COOLDOWN, resetMocks } from '../support/traffic.ts';
 
 const skipped = cannotRunGatewayTests('affinity through the stock APISIX image');
 
@@ -23,9 +23,6 @@ function whoGot(gateway: Gateway, end: string): number {
   if (found.length !== 1) throw new Error(`${found.length} backends got ${end}, not one`);
   return found[0] ?? -1;
 }
-
-const forget = ({ mocks }: Gateway) =>
-  Promise.all(mocks.map(({ url }) => fetch(`${url}/++/requests`, { method: 'DELETE' })));
 
 describe.skipIf(skipped)('affinity', () => {
   let gateway: Gateway;
@@ -145,7 +142,7 @@ describe.skipIf(skipped)('affinity', () => {
         body: JSON.stringify(body),
       });
       const { id } = (await answer.json()) as { id: string };
-      await forget(gateway);
+      await forgetRequests(gateway);
       return id;
     }
 
@@ -159,10 +156,10 @@ describe.skipIf(skipped)('affinity', () => {
           .filter((each) => each.startsWith('GET'));
         expect(reads).toEqual(reads.map(() => `GET /openai/v1/responses/${id}`));
         expect(reads.length).toBeLessThanOrEqual(BACKENDS);
-        await forget(gateway);
+        await forgetRequests(gateway);
         await respond({ previous_response_id: id });
         expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(1);
-        await forget(gateway);
+        await forgetRequests(gateway);
       }
     });
 
@@ -191,7 +188,7 @@ describe.skipIf(skipped)('affinity', () => {
       expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(BACKENDS + 1);
       expect((await gateway.fetch('/openai/v1/files/file-nobody')).status).toBe(404);
       // It did not pin the id to whoever said no: all are asked again.
-      await forget(gateway);
+      await forgetRequests(gateway);
       expect((await gateway.fetch('/openai/v1/responses/resp_nobody')).status).toBe(404);
       expect(
         asked(gateway)
@@ -242,7 +239,7 @@ describe.skipIf(skipped)('affinity', () => {
   test('an owner that is throttled answers itself: no other has what it has', async () => {
     const { id } = await respond();
     const owner = whoGot(gateway, '/responses');
-    await forget(gateway);
+    await forgetRequests(gateway);
     backendOf(gateway, owner).script({ status: 429, headers: { 'retry-after': '9' } });
     const answer = await gateway.fetch('/openai/v1/responses', {
       method: 'POST',
@@ -259,7 +256,7 @@ describe.skipIf(skipped)('affinity', () => {
   test('an owner that fails is not replaced', async () => {
     const { id } = await respond();
     const owner = whoGot(gateway, '/responses');
-    await forget(gateway);
+    await forgetRequests(gateway);
     backendOf(gateway, owner).script({ status: 500 });
     await expect(respond({ previous_response_id: id })).rejects.toMatchObject({ status: 500 });
     expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(1);
@@ -267,12 +264,12 @@ describe.skipIf(skipped)('affinity', () => {
 
   test('what one client has made leads no other client', async () => {
     const { id } = await respond();
-    await forget(gateway);
+    await forgetRequests(gateway);
     const other = await gateway.fetch(`/openai/v1/responses/${id}`, { headers: { 'api-key': OTHER_KEY } });
     expect(other.status).toBe(200);
     // It was looked for, as if nobody had known it.
     expect(asked(gateway).flat().length).toBeGreaterThan(1);
-    await forget(gateway);
+    await forgetRequests(gateway);
     expect(
       (await gateway.fetch(`/openai/v1/responses/${id}`, { headers: { 'api-key': CLIENT_KEY } })).status,
     ).toBe(200);
@@ -322,7 +319,7 @@ describe.skipIf(skipped)('affinity', () => {
     test('is taken elsewhere where it can be used no more, and back after a refusal', async () => {
       const item = reasoningOf((await respond({ store: false, include })) as unknown as Output);
       const owner = whoGot(gateway, '/responses');
-      await forget(gateway);
+      await forgetRequests(gateway);
       backendOf(gateway, owner).script({ status: 429, headers: { 'retry-after': '3' } });
       // The next backend cannot read it: what the owner said is what helps the client.
       await expect(respond(again(item))).rejects.toMatchObject({ status: 429 });

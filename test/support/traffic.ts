@@ -20,6 +20,11 @@ export function resetMocks({ mocks }: Gateway): void {
   for (const mock of mocks) mock.reset();
 }
 
+/** Forgets what the mocks got; what they store stays. */
+export async function forgetRequests({ mocks }: Gateway): Promise<void> {
+  await Promise.all(mocks.map(({ url }) => fetch(`${url}/++/requests`, { method: 'DELETE' })));
+}
+
 /** Settings for so many backends that are tried in their order, so that each request begins with the first. */
 export const inOrder = (backends: number): Record<string, string> =>
   Object.fromEntries(
