@@ -156,7 +156,7 @@ describe.skipIf(cannotRunGatewayTests('failover'))('three backends', () => {
   test('GET and DELETE without a body', async () => {
     backend(0).script({ status: 503 }, { status: 503 });
     expect((await gateway.fetch('/openai/v1/models')).status).toBe(200);
-    expect((await gateway.fetch('/openai/v1/files/file-1', { method: 'DELETE' })).status).toBe(404);
+    expect((await gateway.fetch('/openai/v1/models/gone', { method: 'DELETE' })).status).toBe(404);
     expect(calls(gateway)).toEqual([2, 2, 0]);
     expect(backend(1).requests.map(({ method, body }) => [method, body.length])).toEqual([
       ['GET', 0],

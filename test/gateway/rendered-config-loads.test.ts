@@ -317,8 +317,10 @@ function expectedInstance(
 }
 
 /** A deployment that some backend serves. */
-function servedDeployment({ backends }: GatewayModel): string {
+function servedDeployment({ backends, clients }: GatewayModel): string {
   const [first] = backends;
+  const [allowed] = clients[0]?.models ?? [];
+  if (allowed !== undefined) return allowed.replaceAll('*', '');
   return backends.every((each) => each.deployments) ? (first?.deployments?.[0]?.name ?? '') : 'any';
 }
 
