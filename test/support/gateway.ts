@@ -24,6 +24,8 @@ export interface GatewayOptions {
   readonly adapt?: (documents: Documents) => Documents;
   /** For `apisix.clientOf`. */
   readonly logsClients?: boolean;
+  /** Names by which APISIX finds this host, beside the one that the backends have. */
+  readonly namesOfThisHost?: readonly string[];
   /** Further files of APISIX's container, by their path. */
   readonly mountedFiles?: Readonly<Record<string, string>>;
 }
@@ -58,6 +60,7 @@ export async function startGateway({
   settings = {},
   adapt = (documents) => documents,
   logsClients = false,
+  namesOfThisHost = [],
   mountedFiles = {},
 }: GatewayOptions = {}): Promise<Gateway> {
   const host = await hostAddress();
@@ -91,7 +94,7 @@ export async function startGateway({
     apisix = await startApisix({
       documents: adapted,
       environment,
-      extraHosts: { [HOST]: 'host-gateway' },
+      extraHosts: Object.fromEntries([HOST, ...namesOfThisHost].map((name) => [name, 'host-gateway'])),
       logsClients,
       mountedFiles,
     });
