@@ -1,5 +1,5 @@
---- Mends what APISIX's limiters do not do right, and takes Redis out of the way of requests while it
--- fails.
+--- Mends what APISIX's limiters do not do right, and takes Redis out of the way of requests while
+-- it fails.
 
 local core = require("apisix.core")
 local plugin = require("apisix.plugin")
@@ -33,10 +33,10 @@ local SILENCE_S = 10
 local PROBE_KEY = "probe"
 
 
--- Counters are named after a checksum of all that their plugin is configured with: a client more, or
--- another limit, and each budget would begin anew. The checksum also writes to the log, at level
--- info, what it is made of, the password of Redis included; and takes its time for it, twice a
--- request. What a limit is stands in the names of its rules, which are enough.
+-- Counters are named after a checksum of all that their plugin is configured with: a client more,
+-- or another limit, and each budget would begin anew. Making it also writes to the log, at level
+-- info, what it is made of, the password of Redis included; and takes its time, twice a request.
+-- What a counter is for stands in the name of its rule, which is enough.
 local function keep_counters()
     local conf_version = plugin.conf_version
     plugin.conf_version = function(conf)

@@ -31,8 +31,8 @@ local function refused_by(ctx, code, body)
 end
 
 
---- Called by APISIX for every answer that a plugin ends a request with, after it has got the shape of
--- errors.
+--- Called by APISIX for every answer that a plugin ends a request with, after it has got the shape
+-- of errors.
 function _M.explain(code, body, headers, ctx)
     local name, conf = refused_by(ctx, code, body)
     if not name then
