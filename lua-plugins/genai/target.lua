@@ -155,7 +155,6 @@ end
 -- @treturn table|nil `path` and `query` as sent (`query` nil where there is none); `api`: "v1" or
 --   "classic"; `operation`; `deployment` of the path, decoded, or nil; `generates`: whether a model
 --   answers; `names_model`: whether its body names the model; `spends`: whether it may use up what
---   answers; `names_model`: whether its body names the model; `spends`: whether it may use up what
 --   a budget is for; `collection` and `stored_id` of what is stored in one resource, or nil
 -- @treturn nil|string why the target is refused
 function _M.parse(request_uri, normalized, method)
