@@ -127,7 +127,7 @@ describe.skipIf(skipped)('a lane for each client', () => {
     await admitted(gateway, 11, { client: 'reads' });
     await expectRefusal(gateway, { client: 'reads' }, { ...refusal, lane: 'high' });
     const headers = { 'api-key': keyOf('reads') };
-    for (const mock of gateway.mocks) mock.always(undefined);
+    resetMocks(gateway);
     expect((await gateway.fetch('/openai/v1/models', { headers })).status).toBe(200);
     const id = '/openai/v1/responses/resp_1';
     expect((await gateway.fetch(id, { headers })).status).toBe(404);
