@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
-import { type Gateway, type GatewayOptions, startGateway } from '../support/gateway.ts';
+import { type Gateway, type GatewayOptions, quickMetrics, startGateway } from '../support/gateway.ts';
 import { admitted, clientSettings, costing, expectRefusal, type Shot, shoot } from '../support/limits.ts';
 import { cannotRunRedisTests, type Redis, type RedisOptions, startRedis } from '../support/redis.ts';
 
@@ -80,7 +80,8 @@ describe.skipIf(skipped)('two gateways', () => {
       RATE_LIMIT_RATE: '0.25',
       RATE_LIMIT_BURST: '40',
     };
-    gateways = await Promise.all([start(settings), start(settings)]);
+    const quick = { adapt: quickMetrics };
+    gateways = await Promise.all([start(settings, quick), start(settings, quick)]);
   }, 2 * CONTAINER_TIMEOUT_MS);
   afterAll(async () => {
     for (const gateway of gateways) await gateway.stop();
@@ -244,13 +245,7 @@ describe.skipIf(skipped)('a Redis that fails', () => {
         RATE_LIMIT_BURST: '1000',
       },
       {
-        adapt: (documents) => ({
-          ...documents,
-          'config.yaml': documents['config.yaml'].replace(
-            /^( *)export_uri: .*$/m,
-            '$&\n$1refresh_interval: 1',
-          ),
-        }),
+        adapt: quickMetrics,
       },
     );
   }, CONTAINER_TIMEOUT_MS);

@@ -1,8 +1,7 @@
 /** What the gateway tells of its requests: tokens, times, models and backends in metrics, and every attempt in the access log. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Documents } from '../../compiler/emit/emit.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
-import { API_VERSION, type Gateway, startGateway } from '../support/gateway.ts';
+import { API_VERSION, type Gateway, quickMetrics, startGateway } from '../support/gateway.ts';
 import * as answers from '../support/mock-azure-openai/answers.ts';
 import {
   backendOf,
@@ -17,12 +16,6 @@ import {
 
 let gateway: Gateway;
 const backend = (index: number) => backendOf(gateway, index);
-
-/** Metrics every second: APISIX writes them every fifteen. */
-const quickMetrics = (documents: Documents): Documents => ({
-  ...documents,
-  'config.yaml': documents['config.yaml'].replace(/^( *)export_uri: .*$/m, '$&\n$1refresh_interval: 1'),
-});
 
 interface Sample {
   readonly name: string;
