@@ -4,6 +4,7 @@ import type { Documents } from '../../compiler/emit/emit.ts';
 import { gatewayTestsAvailable, parseAsApisix } from '../../test/support/apisix.ts';
 import { CLIENT_KEY, type Gateway, hostAddress, startGateway } from '../../test/support/gateway.ts';
 import { throttled } from '../../test/support/mock-azure-openai/answers.ts';
+import { startRedis } from '../../test/support/redis.ts';
 import { startBackend } from './backend.ts';
 import { median, percentile, type Request, type Sample, send } from './load.ts';
 
@@ -291,7 +292,69 @@ async function clients(address: string): Promise<void> {
   }
 }
 
-const SECTIONS = ['cpu', 'memory', 'failover', 'cooling', 'delay', 'clients'] as const;
+interface Policy {
+  readonly name: string;
+  readonly settings: Readonly<Record<string, string>>;
+  /** The settings that say where a Redis is begin so; one is started for it. */
+  readonly redis?: string;
+}
+
+const LANES = { ENABLE_AI_RATE_LIMIT: 'true', AI_RATE_LIMIT_HIGH_LIMIT: '1000000000' };
+const QUOTA = { ENABLE_QUOTA: 'true', QUOTA_COUNT: '1000000000', QUOTA_TIME_WINDOW: '3600' };
+
+/** What is measured beside a gateway that has none of it. */
+const POLICIES: readonly Policy[] = [
+  { name: 'lanes', settings: LANES },
+  {
+    name: 'lanes in Redis',
+    settings: { ...LANES, AI_RATE_LIMIT_POLICY: 'redis' },
+    redis: 'AI_RATE_LIMIT_REDIS',
+  },
+  { name: 'quota', settings: QUOTA },
+];
+
+/** What each policy adds to the CPU of a request, as a ratio to the gateway without it. */
+async function policies(address: string): Promise<void> {
+  const start = (settings: Readonly<Record<string, string>> = {}) =>
+    startGateway({
+      backends: [{}],
+      settings: { GATEWAY_WORKERS: '1', AZURE_OPENAI_ENDPOINT_0: `http://${address}`, ...settings },
+    });
+  const without = await start();
+  try {
+    for (const { name, settings, redis: prefix } of POLICIES) {
+      const redis = prefix === undefined ? undefined : await startRedis();
+      const place = redis ? { [`${prefix}_HOST`]: redis.host, [`${prefix}_PORT`]: String(redis.port) } : {};
+      const gateway = await start({ ...settings, ...place });
+      try {
+        const [base, added] = await inTurn([without, gateway]);
+        print(
+          `CPU with ${name}: ${(added / base).toFixed(2)} × that without (${added.toFixed(3)} ms, ${base.toFixed(3)} ms)`,
+        );
+      } finally {
+        await gateway.stop();
+        await redis?.stop();
+      }
+    }
+  } finally {
+    await without.stop();
+  }
+}
+
+/** Milliseconds of CPU for a request of two gateways: medians of rounds, in which each has its turn. */
+async function inTurn(gateways: readonly [Gateway, Gateway]): Promise<[number, number]> {
+  const times: [number[], number[]] = [[], []];
+  for (let round = -1; round < ROUNDS; round++) {
+    for (const [index, gateway] of gateways.entries()) {
+      const request = chat(PATHS.ours, gateway, 4096);
+      const time = await cpuPerRequest(gateway, round < 0 ? 500 : 2000, () => request);
+      if (round >= 0) times[index]?.push(time);
+    }
+  }
+  return [median(times[0]), median(times[1])];
+}
+
+const SECTIONS = ['cpu', 'memory', 'failover', 'cooling', 'delay', 'clients', 'policies'] as const;
 const wanted = process.argv.slice(2);
 const isWanted = (section: (typeof SECTIONS)[number]) => wanted.length === 0 || wanted.includes(section);
 
@@ -319,6 +382,7 @@ try {
   if (isWanted('cooling')) await cooling();
   if (isWanted('delay')) await eventDelay();
   if (isWanted('clients')) await clients(address);
+  if (isWanted('policies')) await policies(address);
 } finally {
   await backend.stop();
 }

@@ -300,6 +300,18 @@ export const catalog = {
       'a token strategy, or no token budgets of clients',
       `use GATEWAY_CLIENT_REQUESTS_PER_MINUTE_N instead of ${a.budget}, or ${name}=total_tokens`,
     ),
+  SILENT_STATUS: (a: { statuses: readonly number[] }, name) =>
+    error(
+      'nginx closes the connection instead of answering with this status',
+      `a status from 400 to 599, none of ${a.statuses.join(', ')}`,
+      `write ${name}=429 or ${name}=503`,
+    ),
+  TLS_WITHOUT_NAME: (a: { tls: string }, name) =>
+    error(
+      `${name} is an address, but ${a.tls} verifies the certificate by name`,
+      'the name of the host, as its certificate has it',
+      `write the name into ${name}, or remove ${a.tls}`,
+    ),
   PER_CLIENT_WITHOUT_AUTH: (_: object, name) =>
     error(
       `${name}=client, but nobody has to say who they are`,

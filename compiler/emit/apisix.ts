@@ -29,22 +29,12 @@ const VARIABLE = {
 const SECONDS_PER_DAY = 86_400;
 const SECONDS_PER_MINUTE = 60;
 
-/** The limiter answers 500 to a request that no rule fits; `${scheme}` resolves for every request. */
-const CATCH_ALL: LimitRule = {
-  key: 'any#${scheme}',
-  count: 1_000_000_000_000,
-  time_window: SECONDS_PER_MINUTE,
-  header_prefix: 'any',
-};
-
 const variable = (name: string) => `\${${name}}`;
 
-/** Longest window first, because charging stops at the first rule that rejects; the catch-all last. */
-function inOrder(rules: LimitRule[]): LimitRule[] {
-  return [...rules.sort((a, b) => Number(b.time_window) - Number(a.time_window)), CATCH_ALL];
-}
+const byWindow = (a: LimitRule, b: LimitRule) => Number(a.time_window) - Number(b.time_window);
 
-function tokenRules({ limits, clients }: GatewayModel): LimitRule[] | undefined {
+/** Charged when the answer is there, and charging stops at the first rule that is used up: the longest window first. */
+function tokenRules({ limits, clients }: GatewayModel): readonly LimitRule[] | undefined {
   const rules: LimitRule[] = [];
   if (clients.some((each) => each.tokensPerDay !== undefined)) {
     rules.push({
@@ -71,12 +61,13 @@ function tokenRules({ limits, clients }: GatewayModel): LimitRule[] | undefined 
       header_prefix: 'client-minute',
     });
   }
-  return rules.length > 0 ? inOrder(rules) : undefined;
+  return nonEmpty(rules.sort((a, b) => byWindow(b, a)));
 }
 
 const requestKey = (limits: Limits) => (limits.requestKey === 'client' ? VARIABLE.client : 'remote_addr');
 
-function countRules({ limits, clients }: GatewayModel): LimitRule[] | undefined {
+/** Counted before they are let through, until a rule refuses: the shortest window first, so that it spares the others. */
+function countRules({ limits, clients }: GatewayModel): readonly LimitRule[] | undefined {
   const rules: LimitRule[] = [];
   if (limits.requestQuota) {
     const { count, window } = limits.requestQuota;
@@ -96,8 +87,11 @@ function countRules({ limits, clients }: GatewayModel): LimitRule[] | undefined 
       header_prefix: 'client-requests',
     });
   }
-  return rules.length > 0 ? inOrder(rules) : undefined;
+  return nonEmpty(rules.sort(byWindow));
 }
+
+const hasLimits = (model: GatewayModel): boolean =>
+  (tokenRules(model) ?? countRules(model) ?? model.limits.requestRate) !== undefined;
 
 /** What azure-openai-proxy must know of a backend beyond its instance; undefined where that is nothing. */
 function backendDetails({ name, region, deployments }: Backend): object | undefined {
@@ -137,6 +131,7 @@ const LOG_FIELDS = {
   time_to_first_token_ms: '$llm_time_to_first_token',
   prompt_tokens: '$llm_prompt_tokens',
   completion_tokens: '$llm_completion_tokens',
+  estimated_tokens: '$genai_estimated_tokens',
 } as const;
 
 const DETAILED_LOG_FIELDS = {
@@ -190,6 +185,7 @@ export function apisixView(model: GatewayModel): object {
       tokenRules: tokenRules(model),
       countRules: countRules(model),
       requestRateKey: requestKey(limits),
+      any: hasLimits(model),
     },
     backendDetails: nonEmpty(model.backends.map(backendDetails).filter((each) => each !== undefined)),
     fallbackStrategy: fallbackStrategy(failover.retryStatuses),
@@ -223,6 +219,7 @@ export function configView(model: GatewayModel): object {
     ['azure-openai-auth', true],
     ['azure-openai-proxy', true],
     ['ai-proxy-multi', true],
+    ['azure-openai-limits', hasLimits(model)],
     ['ai-rate-limiting', tokenRules(model)],
     ['limit-req', limits.requestRate],
     ['limit-count', countRules(model)],

@@ -67,15 +67,16 @@ export function buildModel(settings: Settings): GatewayModel {
       : {}),
     hardenResponses: values.ENABLE_RESPONSE_REWRITE,
     telemetry: telemetry(settings),
-    server: {
+    server: compact({
       logLevel: values.APISIX_LOG_LEVEL,
       workers: values.GATEWAY_WORKERS.toLowerCase(),
       maxBodySize: values.GATEWAY_MAX_BODY_SIZE,
       trustedProxies: values.GATEWAY_TRUSTED_PROXIES ?? [],
+      trustedCaFile: values.GATEWAY_TRUSTED_CA_FILE,
       backendHeader: values.GATEWAY_BACKEND_HEADER,
       e2eTestMode: values.GATEWAY_E2E_TEST_MODE,
       secrets: values.GATEWAY_SECRETS,
-    },
+    }),
   };
 }
 

@@ -196,6 +196,8 @@ export interface Server {
   /** Bytes. */
   readonly maxBodySize: number;
   readonly trustedProxies: readonly string[];
+  /** Undefined: those of the system. */
+  readonly trustedCaFile?: string;
   readonly backendHeader: boolean;
   readonly e2eTestMode: boolean;
   readonly secrets: 'reference' | 'inline';

@@ -76,6 +76,13 @@ local NAMES_MODEL = {
 }
 
 
+-- To fetch, to delete, to cancel and to count tokens costs nothing.
+local COSTS_NOTHING = {
+    GET = true, HEAD = true, OPTIONS = true, DELETE = true,
+    ["responses/input_tokens"] = true,
+}
+
+
 local function decoded(text)
     return (gsub(text, "%%(%x%x)", function(digits)
         return char(tonumber(digits, 16))
@@ -147,8 +154,8 @@ end
 -- @tparam string method
 -- @treturn table|nil `path` and `query` as sent (`query` nil where there is none); `api`: "v1" or
 --   "classic"; `operation`; `deployment` of the path, decoded, or nil; `generates`: whether a model
---   answers; `names_model`: whether its body names the model; `collection` and `stored_id` of what
---   is stored in one resource, or nil
+--   answers; `names_model`: whether its body names the model; `spends`: whether it may use up what
+--   a budget is for; `collection` and `stored_id` of what is stored in one resource, or nil
 -- @treturn nil|string why the target is refused
 function _M.parse(request_uri, normalized, method)
     local path, query = request_uri, nil
@@ -194,6 +201,8 @@ function _M.parse(request_uri, normalized, method)
     -- What is below responses is mostly about one that is there.
     local is_below = operation == "responses" and (find(rest, "/", 1, true) or #rest) < #rest
                      and not NAMES_MODEL_BELOW[rest]
+    target.spends = not COSTS_NOTHING[method] and not COSTS_NOTHING[rest]
+                    and sub(rest, -7) ~= "/cancel"
     if method == "POST" and not is_below then
         target.generates = GENERATING[operation] or false
         target.names_model = not target.deployment and NAMES_MODEL[operation] or false

@@ -292,7 +292,7 @@ const LIMITS: readonly (readonly [
       AI_RATE_LIMIT_LOW_LIMIT: '1',
       AI_RATE_LIMIT_WINDOW_SECONDS: '50',
     },
-    { status: 503, type: 'server_error', code: 'unavailable', message: /rate limited/ },
+    { status: 503, type: 'rate_limit_error', code: 'rate_limit_exceeded', message: /^rate limited$/ },
     1,
     50_000,
     OpenAI.InternalServerError,

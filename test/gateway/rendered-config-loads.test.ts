@@ -1,4 +1,5 @@
 /** Every golden scenario, given to the stock APISIX image as it was rendered, is the gateway that its model describes. */
+import { readFileSync } from 'node:fs';
 import { BlockList, isIP, isIPv6 } from 'node:net';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -78,12 +79,14 @@ describe.skipIf(skipped)('in the stock APISIX image', () => {
       rendered = parseAsApisix(scenario.documents['apisix.yaml']) as RenderedFile;
       const { accessLogPath } = model.telemetry;
       const redis = model.limits.redis?.host;
+      const { trustedCaFile } = model.server;
       apisix = await startApisix({
         ...scenario,
         logsClients: true,
         writableFolders: accessLogPath === undefined ? [] : [dirname(accessLogPath)],
         // No Redis here: limiters that count in one must let requests pass.
         refusingHosts: redis === undefined || isIP(redis) !== 0 ? [] : [redis],
+        mountedFiles: trustedCaFile === undefined ? {} : { [trustedCaFile]: SOME_CA },
       });
       logAfterLoading = await apisix.log();
     }, CONTAINER_TIMEOUT_MS);
@@ -267,6 +270,8 @@ const ids = (items: readonly Item[]): string[] => items.map(({ id }) => id).sort
 const byId = (items: readonly Item[]): Record<string, Item> =>
   Object.fromEntries(items.map((item) => [item.id, item]));
 
+const SOME_CA = readFileSync(new URL('../support/tls/self-signed.crt', import.meta.url), 'utf8');
+
 function expectedPlugins({
   limits,
   clients,
@@ -277,6 +282,9 @@ function expectedPlugins({
 }: GatewayModel): string[] {
   const limited = (limit: 'tokensPerDay' | 'tokensPerMinute' | 'requestsPerMinute') =>
     clients.some((each) => each[limit] !== undefined);
+  const tokens = limits.lanes !== undefined || limited('tokensPerDay') || limited('tokensPerMinute');
+  const counted = limits.requestQuota !== undefined || limited('requestsPerMinute');
+  const rate = limits.requestRate !== undefined;
   const plugins: Record<string, boolean> = {
     'azure-openai-errors': true,
     'request-id': true,
@@ -284,9 +292,10 @@ function expectedPlugins({
     'azure-openai-auth': true,
     'azure-openai-proxy': true,
     'ai-proxy-multi': true,
-    'ai-rate-limiting': limits.lanes !== undefined || limited('tokensPerDay') || limited('tokensPerMinute'),
-    'limit-req': limits.requestRate !== undefined,
-    'limit-count': limits.requestQuota !== undefined || limited('requestsPerMinute'),
+    'azure-openai-limits': tokens || counted || rate,
+    'ai-rate-limiting': tokens,
+    'limit-req': rate,
+    'limit-count': counted,
     cors: cors !== undefined,
     'ip-restriction': ipRestriction !== undefined,
     'response-rewrite': hardenResponses,

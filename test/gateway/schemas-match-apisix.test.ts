@@ -53,7 +53,7 @@ const ours = JSON.parse(
 ) as OurSchema;
 
 /** Those of this repository: what they accept is known to the last word. */
-const OUR_PLUGINS = ['azure-openai-errors', 'azure-openai-auth', 'azure-openai-proxy'];
+const OUR_PLUGINS = ['azure-openai-errors', 'azure-openai-auth', 'azure-openai-proxy', 'azure-openai-limits'];
 const pluginSchemas = ours.definitions.plugins?.properties ?? {};
 const stockPlugins = Object.keys(pluginSchemas).filter((name) => !OUR_PLUGINS.includes(name));
 

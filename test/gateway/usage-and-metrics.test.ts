@@ -1,8 +1,7 @@
 /** What the gateway tells of its requests: tokens, times, models and backends in metrics, and every attempt in the access log. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Documents } from '../../compiler/emit/emit.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
-import { API_VERSION, type Gateway, startGateway } from '../support/gateway.ts';
+import { API_VERSION, type Gateway, quickMetrics, startGateway } from '../support/gateway.ts';
 import * as answers from '../support/mock-azure-openai/answers.ts';
 import {
   backendOf,
@@ -12,17 +11,10 @@ import {
   chatText,
   chatUsage,
   inOrder,
-  resetMocks,
 } from '../support/traffic.ts';
 
 let gateway: Gateway;
 const backend = (index: number) => backendOf(gateway, index);
-
-/** Metrics every second: APISIX writes them every fifteen. */
-const quickMetrics = (documents: Documents): Documents => ({
-  ...documents,
-  'config.yaml': documents['config.yaml'].replace(/^( *)export_uri: .*$/m, '$&\n$1refresh_interval: 1'),
-});
 
 interface Sample {
   readonly name: string;
@@ -231,88 +223,5 @@ describe.skipIf(cannotRunGatewayTests('usage and metrics'))('usage and metrics',
     expect(
       log.split('\n').filter((line) => /\[(error|crit)\]/.test(line) && !line.includes('broke off')),
     ).toEqual([]);
-  });
-});
-
-describe.skipIf(cannotRunGatewayTests('token budgets'))('ENABLE_AI_RATE_LIMIT', () => {
-  beforeAll(async () => {
-    gateway = await startGateway({
-      backends: [{}],
-      settings: {
-        GATEWAY_WORKERS: '1',
-        ENABLE_AI_RATE_LIMIT: 'true',
-        AI_RATE_LIMIT_SCOPE: 'client',
-        AI_RATE_LIMIT_HIGH_LIMIT: '50',
-        AI_RATE_LIMIT_LOW_LIMIT: '50',
-        ...Object.fromEntries(
-          Array.from({ length: 8 }, (_, index) => [
-            [`GATEWAY_CLIENT_NAME_${index}`, `client-${index}`],
-            [`GATEWAY_CLIENT_KEY_${index}`, keyOf(index)],
-          ]).flat(),
-        ),
-      },
-    });
-  }, CONTAINER_TIMEOUT_MS);
-  afterAll(() => gateway?.stop());
-
-  const keyOf = (index: number) => `key-of-client-${index}-0123456789`;
-  const stream = [chatPrelude, chatText('a'), chatText('b')];
-
-  /** What is left of a client's 50 tokens after one request; it pays for no further one. */
-  async function left(client: number, body: object = {}): Promise<number> {
-    const ask = (more: object) => gateway.chat('gpt-4o', more, { 'api-key': keyOf(client) });
-    await (await ask(body)).text();
-    backend(0).script(answers.contentFiltered());
-    const answer = await ask({});
-    await answer.text();
-    const remaining = answer.headers.get('x-ai-high-ratelimit-remaining') ?? 'nothing';
-    resetMocks(gateway);
-    return Number(remaining);
-  }
-
-  test('an answer costs what it used', async () => {
-    expect(await left(0, { max_tokens: 10 })).toBe(50 - 12);
-  });
-
-  test('a stream as well', async () => {
-    backend(0).script({ events: [...stream, chatUsage(20, 13)] });
-    expect(await left(1, { stream: true })).toBe(50 - 33);
-  });
-
-  test('a request after a failure once', async () => {
-    backend(0).script({ status: 503 });
-    expect(await left(2)).toBe(50);
-    expect(await left(2)).toBe(50 - 6);
-  });
-
-  test('a stream that the client left costs what was seen', async () => {
-    backend(0).script({
-      events: [...stream, chatUsage(20, 13), ...Array(200).fill(chatText('x'))],
-      gapMs: 20,
-    });
-    const controller = new AbortController();
-    const answer = await gateway.chat('gpt-4o', { stream: true }, { 'api-key': keyOf(3) });
-    const reader = answer.body?.getReader();
-    let text = '';
-    while (!text.includes('"usage"')) text += new TextDecoder().decode((await reader?.read())?.value);
-    await reader?.cancel();
-    controller.abort();
-    expect(await left(3)).toBe(50 - 33 - 6);
-  });
-
-  test('a budget that is used up: refused without a call', async () => {
-    backend(0).script({ events: [...stream, chatUsage(40, 30)] });
-    await left(4, { stream: true });
-    const answer = await gateway.chat('gpt-4o', {}, { 'api-key': keyOf(4) });
-    expect(answer.status).toBe(503);
-    expect(answer.headers.get('retry-after')).toMatch(/^[1-9]\d*$/);
-    expect(backend(0).requests).toHaveLength(0);
-  });
-
-  test('a stream that carries no usage costs an estimate', async () => {
-    backend(0).script({ events: [...stream, ...Array(20).fill(chatText(' word'))] });
-    const remaining = await left(5, { stream: true });
-    expect(remaining).toBeLessThan(50);
-    expect(remaining).toBeGreaterThanOrEqual(0);
   });
 });

@@ -243,3 +243,27 @@ describe("target: what is stored", function()
         equal(target.stored_path(classic, "files", "a/../b c"), "/openai/files/a%2F..%2Fb%20c")
     end)
 end)
+
+
+describe("target: what may use up a budget", function()
+    it("is whatever is asked for", function()
+        for _, path in ipairs({
+            "/openai/v1/chat/completions", "/openai/v1/embeddings", "/openai/v1/responses",
+            "/openai/v1/responses/compact", "/openai/v1/images/generations", "/openai/v1/batches",
+            "/openai/v1/files", "/openai/deployments/cancel/completions?api-version=1",
+            "/openai/threads/t/runs", "/openai/v1/anything",
+        }) do
+            reads(path, { spends = true })
+        end
+        reads("/openai/v1/responses", { spends = true }, "PUT")
+    end)
+
+    it("is not what fetches, deletes, cancels or counts", function()
+        for _, method in ipairs({ "GET", "HEAD", "DELETE", "OPTIONS" }) do
+            reads("/openai/v1/responses/resp_1", { spends = false }, method)
+        end
+        reads("/openai/v1/responses/resp_1/cancel", { spends = false })
+        reads("/openai/v1/batches/batch_1/Cancel", { spends = false })
+        reads("/openai/v1/responses/input_tokens", { spends = false })
+    end)
+end)

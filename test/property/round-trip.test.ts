@@ -136,8 +136,12 @@ test('what is emitted reads back as the model', async () => {
           }),
         ]),
       });
-      const { rules } = plugins['ai-rate-limiting'] as { rules: { header_prefix: string }[] };
-      expect(rules.at(-1)?.header_prefix).toBe('any');
+      const { rules } = plugins['ai-rate-limiting'] as {
+        rules: { header_prefix: string; time_window: number }[];
+      };
+      expect(rules.map((each) => each.time_window)).toEqual(
+        rules.map((each) => each.time_window).toSorted((a, b) => b - a),
+      );
       const prefixes = rules.map((each) => each.header_prefix);
       expect(prefixes.includes('client-day')).toBe(clients.some((each) => each.tokensPerDay !== undefined));
       expect(prefixes.includes('client-minute')).toBe(

@@ -1,5 +1,5 @@
 import { setting } from '../declaration.ts';
-import { apiKey, boolean, cidr, list, oneOf, size, text } from '../types.ts';
+import { absolutePath, apiKey, boolean, cidr, list, oneOf, size, text } from '../types.ts';
 
 const section = 'Gateway';
 const PROXY = 'apisix.yaml: services[].plugins.azure-openai-proxy';
@@ -90,6 +90,15 @@ export const gatewaySettings = {
     defaultText: 'none',
     example: '10.0.0.0/8',
     output: 'config.yaml: nginx_config.http.real_ip_from',
+    isNew: true,
+  }),
+  GATEWAY_TRUSTED_CA_FILE: setting(absolutePath(), {
+    section,
+    description:
+      'PEM file with all the CAs that certificates of backends and of Redis are verified with; a path on the machine of APISIX, which does not start without the file.',
+    defaultText: "the system's CAs",
+    example: '/etc/ssl/certs/with-our-own.pem',
+    output: 'config.yaml: apisix.ssl.ssl_trusted_certificate',
     isNew: true,
   }),
   GATEWAY_PRODUCT_ID: setting(text('1 to 256 printable characters', /^[^\p{C}]{1,256}$/u), {

@@ -27,7 +27,8 @@ export const guardrailSettings = {
   }),
   AI_RATE_LIMIT_STRATEGY: setting(oneOf(['total_tokens', 'req', 'prompt_tokens', 'completion_tokens']), {
     section,
-    description: 'What the lanes count: tokens of a kind, or requests (`req`).',
+    description:
+      'What the lanes and the token budgets of clients count: tokens of a kind; or, for the lanes, requests that a backend answered (`req`).',
     default: 'total_tokens',
     example: 'total_tokens',
     output: `${AI_LIMIT}.limit_strategy`,
@@ -57,7 +58,7 @@ export const guardrailSettings = {
   }),
   AI_RATE_LIMIT_REJECT_CODE: setting(integer(400, 599), {
     section,
-    description: 'Status of a rejection.',
+    description: 'Status of a rejection; not 408, 444 or 499, which nginx does not answer with.',
     default: 503,
     example: '429',
     output: `${AI_LIMIT}.rejected_code`,
@@ -128,7 +129,7 @@ export const guardrailSettings = {
   }),
   AI_RATE_LIMIT_REDIS_TLS: setting(boolean(), {
     section,
-    description: 'Speak TLS to that Redis, with its certificate verified.',
+    description: 'Speak TLS to that Redis; its certificate is verified, by name.',
     default: false,
     example: 'true',
     output: `${PLUGINS}.*.redis_ssl`,

@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import type { PlainName } from '../declarations/index.ts';
 import { highLaneLimit } from '../effective.ts';
 import { clientVariable, type Rule } from './rule.ts';
@@ -26,13 +27,29 @@ const limitsAreComplete: Rule = (context) => {
 };
 
 const requestsOrTokens: Rule = ({ values, clients, report }) => {
-  if (!values.ENABLE_AI_RATE_LIMIT || values.AI_RATE_LIMIT_STRATEGY !== 'req') return;
+  if (values.AI_RATE_LIMIT_STRATEGY !== 'req') return;
   for (const client of clients) {
     for (const field of ['TOKENS_PER_MINUTE', 'TOKENS_PER_DAY'] as const) {
       if (client[field] !== undefined)
         report('REQUESTS_AND_TOKENS', 'AI_RATE_LIMIT_STRATEGY', { budget: clientVariable(field, client) });
     }
   }
+};
+
+/** At these nginx closes the connection without a word. */
+const SILENT_STATUSES = [408, 444, 499];
+
+const rejectionsAreAnswers: Rule = ({ values, report }) => {
+  const status = values.AI_RATE_LIMIT_REJECT_CODE;
+  if (SILENT_STATUSES.includes(status))
+    report('SILENT_STATUS', 'AI_RATE_LIMIT_REJECT_CODE', { statuses: SILENT_STATUSES }, String(status));
+};
+
+/** Certificates are compared with names only, and one that is nobody's in particular proves nothing. */
+const redisIsVerifiedByName: Rule = ({ values, report }) => {
+  const host = values.AI_RATE_LIMIT_REDIS_HOST;
+  if (values.AI_RATE_LIMIT_REDIS_TLS && host !== undefined && isIP(host.replace(/^\[|\]$/g, '')))
+    report('TLS_WITHOUT_NAME', 'AI_RATE_LIMIT_REDIS_HOST', { tls: 'AI_RATE_LIMIT_REDIS_TLS' }, host);
 };
 
 const limitsPerClientNeedClients: Rule = ({ values, report }) => {
@@ -85,6 +102,8 @@ const oidcIsComplete: Rule = ({ values, given, report }) => {
 export const guardrailRules: readonly Rule[] = [
   limitsAreComplete,
   requestsOrTokens,
+  rejectionsAreAnswers,
+  redisIsVerifiedByName,
   limitsPerClientNeedClients,
   corsIsConsistent,
   exactlyOneIpList,

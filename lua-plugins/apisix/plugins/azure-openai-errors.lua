@@ -5,11 +5,7 @@ local core = require("apisix.core")
 local request_line = require("apisix.plugins.azure-openai-errors.request_line")
 local errors = require("genai.errors")
 local ngx = ngx
-local pairs = pairs
-local tonumber = tonumber
 local type = type
-local lower = string.lower
-local max = math.max
 
 local plugin_name = "azure-openai-errors"
 
@@ -39,22 +35,6 @@ function _M.check_schema(conf)
 end
 
 
--- Milliseconds until the limits that refused a request let it pass again, as the limiters tell in
--- headers like X-RateLimit-Reset and X-AI-high-RateLimit-Reset; nil where none did.
-local function limiter_reset_ms()
-    local longest
-    local headers = ngx.resp.get_headers(0)
-    for name, value in pairs(headers) do
-        local prefix = lower(name):match("^(x%-.*ratelimit%-)reset$")
-        if prefix and tonumber(headers[prefix .. "remaining"]) == 0 then
-            local seconds = tonumber(value)
-            longest = seconds and max(seconds, longest or 0) or longest
-        end
-    end
-    return longest and longest * 1000
-end
-
-
 -- Called by APISIX for every answer that a plugin ends a request with.
 local function shape(code, body, headers)
     if not code or code < 400 then
@@ -69,7 +49,7 @@ local function shape(code, body, headers)
     headers["Content-Type"] = "application/json"
     if errors.is_retryable(code) and not ngx.header["Retry-After"] then
         headers["Retry-After"], headers["retry-after-ms"] =
-            errors.retry_after(limiter_reset_ms() or DEFAULT_RETRY_MS)
+            errors.retry_after(DEFAULT_RETRY_MS)
     end
     return code, errors.shaped(code, body), headers
 end
@@ -77,7 +57,8 @@ end
 
 function _M.rewrite(conf, ctx)
     request_line.hide_query()
-    core.response.exit_insert_callback(shape)
+    -- With an argument, for APISIX takes every second entry of its list for a callback.
+    core.response.exit_insert_callback(shape, conf)
     if conf.not_found then
         return 404
     end

@@ -450,6 +450,7 @@ local function answer(ctx, state, backend, exchange, leading, is_stream)
     end
 
     state.status = exchange.status
+    state.is_answered = true
     core.response.set_response_source(ctx, "upstream")
     forwarding.send_head(exchange)
     add_backend_headers(state, backend)

@@ -3,6 +3,7 @@
 local apisix_upstream = require("resty.apisix.upstream")
 local exporter = require("apisix.plugins.prometheus.exporter")
 local ngx_now = ngx.now
+local ngx_var = ngx.var
 local floor = math.floor
 local max = math.max
 
@@ -60,6 +61,26 @@ function _M.note_upstream(state, backend, status)
 end
 
 
+-- What budgets are charged with.
+local function charge(ctx, prompt, completion, total)
+    ctx.ai_token_usage = {
+        prompt_tokens = prompt,
+        completion_tokens = completion,
+        total_tokens = total,
+    }
+end
+
+
+-- Of an answer that does not say what it cost: the events of a stream are about as many as its
+-- tokens, and four bytes of a request are about one.
+local function estimate(state)
+    if not state.is_answered or state.status >= 300 or not state.target.spends then
+        return nil
+    end
+    return floor((state.body.length or 0) / BYTES_PER_TOKEN), state.seen.events or 0
+end
+
+
 --- At the end of every request: all variables, from what was seen of it.
 function _M.finish(ctx, state)
     _M.end_attempt(ctx, state)
@@ -69,6 +90,10 @@ function _M.finish(ctx, state)
     local seen = state.seen
     if state.started then
         var.apisix_upstream_response_time = max(0, floor((now - state.started) * 1000))
+    end
+    local usage = seen.usage
+    if usage and state.target.spends then
+        charge(ctx, usage.prompt, usage.completion, usage.total)
     end
     if not state.target.generates then
         return
@@ -90,14 +115,7 @@ function _M.finish(ctx, state)
         var.llm_time_to_first_token = first_ms
     end
 
-    local usage = seen.usage
     if usage then
-        ctx.ai_token_usage = {
-            prompt_tokens = usage.prompt,
-            completion_tokens = usage.completion,
-            total_tokens = usage.total,
-        }
-        ctx.llm_raw_usage = ctx.ai_token_usage
         var.llm_prompt_tokens = usage.prompt
         var.llm_completion_tokens = usage.completion
         var.llm_total_tokens = usage.total
@@ -109,17 +127,15 @@ function _M.finish(ctx, state)
         end
     end
 
-    if not usage and seen.events then
-        -- Nobody said what the stream cost. Its events are about as many as its tokens, and four
-        -- bytes of a request are about one.
-        local prompt = floor((state.body.length or 0) / BYTES_PER_TOKEN)
-        ctx.ai_token_usage = {
-            prompt_tokens = prompt,
-            completion_tokens = seen.events,
-            total_tokens = prompt + seen.events,
-        }
-        ctx.llm_raw_usage = ctx.ai_token_usage
-        ctx.genai_usage_is_estimate = true
+    local estimated
+    if not usage then
+        local prompt, completion = estimate(state)
+        if prompt then
+            estimated = prompt + completion
+            charge(ctx, prompt, completion, estimated)
+            -- Apart from what backends said: metrics have no estimates in them.
+            ngx_var.genai_estimated_tokens = estimated
+        end
     end
 
     if state.pool.logs_summaries then
@@ -132,6 +148,7 @@ function _M.finish(ctx, state)
             total_tokens = usage and usage.total,
             cache_read_input_tokens = usage and usage.cached,
             reasoning_tokens = usage and usage.reasoning,
+            estimated_tokens = estimated,
             upstream_response_time = var.apisix_upstream_response_time,
             stream = state.wants_stream or false,
         }

@@ -13,16 +13,22 @@ local function asks_for_low(value)
 end
 
 
--- A request may only lower what its client may have.
-local function lane(ctx)
-    local client = ctx.genai_client
-    if client and client.lane == "low" or asks_for_low(core.request.header(ctx, "x-priority"))
-       or asks_for_low(ctx.var.arg_priority)
-    then
-        return "low"
+--- The lane of a request, "high" or "low". It may only lower what its client may have.
+function _M.lane(ctx)
+    local lane = ctx.genai_lane
+    if not lane then
+        local client = ctx.genai_client
+        local is_low = client and client.lane == "low"
+                       or asks_for_low(core.request.header(ctx, "x-priority"))
+                       or asks_for_low(ctx.var.arg_priority)
+        lane = is_low and "low" or "high"
+        ctx.genai_lane = lane
     end
-    return "high"
+    return lane
 end
+
+
+local lane = _M.lane
 
 
 local function register_lane(which)
