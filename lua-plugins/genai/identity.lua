@@ -28,6 +28,9 @@ local ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 -- Where an answer says nothing of its token's end.
 local UNKNOWN_LIFETIME_S = 600
 
+-- No token is good for longer than a day or so, whatever an answer says.
+local LONGEST_LIFETIME_S = 2 * 24 * 60 * 60
+
 -- A token is not sent in its last moments: clocks differ, and requests take their time.
 local LAST_MOMENTS_S = 30
 
@@ -214,7 +217,7 @@ function _M.answer(status, body, now)
     if ends_at <= now then
         return nil, "the token of its answer has ended already"
     end
-    return { token = token, ends_at = ends_at }
+    return { token = token, ends_at = min(ends_at, now + LONGEST_LIFETIME_S) }
 end
 
 

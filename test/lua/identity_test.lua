@@ -186,6 +186,8 @@ describe("identity: an answer", function()
             ['"expires_on":1700003600.5'] = NOW + 3600.5,
             ['"expires_on":null'] = NOW + 600,
             ['"token_type":"Bearer"'] = NOW + 600,
+            -- milliseconds, most likely
+            ['"expires_on":1700003600000'] = NOW + 172800,
         }) do
             equal(answer('{"access_token":"a.b-c_d","resource":"r",' .. text .. '}'),
                   { token = "a.b-c_d", ends_at = ends_at }, text)
