@@ -23,6 +23,7 @@ local pairs = pairs
 local pcall = pcall
 local random = math.random
 local setmetatable = setmetatable
+local tostring = tostring
 local wait = ngx.thread.wait
 
 local _M = {}
@@ -157,7 +158,7 @@ local function ask_in_time(identity)
     kill(clock)
     kill(asking)
     if not ok then
-        return nil, "the request failed inside the gateway"
+        return nil, "the request failed inside the gateway: " .. tostring(answer)
     end
     if not answer then
         return nil, err or "no answer in " .. TIMEOUT_S .. " seconds"
