@@ -150,20 +150,22 @@ local function ask(identity)
 end
 
 
+local function run_out()
+    ngx_sleep(TIMEOUT_S)
+    return nil, "no answer in " .. TIMEOUT_S .. " seconds"
+end
+
+
 -- The same, and never later than it may be.
 local function ask_in_time(identity)
-    local asking = spawn(ask, identity)
-    local clock = spawn(ngx_sleep, TIMEOUT_S)
-    local ok, answer, err = wait(asking, clock)
+    local asking, clock = spawn(ask, identity), spawn(run_out)
+    local ok, answer, reason = wait(asking, clock)
     kill(clock)
     kill(asking)
     if not ok then
         return nil, "the request failed inside the gateway: " .. tostring(answer)
     end
-    if not answer then
-        return nil, err or "no answer in " .. TIMEOUT_S .. " seconds"
-    end
-    return answer
+    return answer, reason
 end
 
 
@@ -203,6 +205,7 @@ local function run(premature, identity)
     if not premature then
         local ok, err = pcall(renew, identity)
         if not ok then
+            identity_mod.failed(dict, identity, ngx_now(), "the gateway failed")
             core.log.error("a token could not be asked for: ", err)
         end
     end
