@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { type EntraGateway, type EntraOptions, startEntraGateway, tokenOf } from '../support/entra.ts';
 import type { Behaviour } from '../support/mock-azure-openai/server.ts';
@@ -62,46 +62,53 @@ const FAILURES: readonly (readonly [what: string, behaviour: Behaviour, logs: Re
 ];
 
 describe.skipIf(cannotRunGatewayTests('failing token endpoints'))('the token endpoint answers with', () => {
+  /** A backend for each failure, with an identity of its own, and one more with a key. */
+  const spare = FAILURES.length;
   let gateway: EntraGateway;
   beforeAll(async () => {
     gateway = await startEntraGateway({
-      backends: [{}, 'key'],
-      settings: { ...inOrder(2), ...NO_COOLDOWN, APISIX_LOG_LEVEL: 'info' },
-    });
-    return async () => {
-      await gateway.stop();
-    };
-  }, CONTAINER_TIMEOUT_MS);
-
-  // One after another, each as one more failure in a row: a new identity each time has no row.
-  test.each(FAILURES.map((each, index) => [...each, index] as const))(
-    '%s',
-    async (_, behaviour, logs, index) => {
-      const clientId = `client-${index}`;
-      await gateway.apisix.reload(
-        gateway.documents['apisix.yaml'].replace(
-          /("resource": "[^"]*")/,
-          (resource) => `${resource}, "client_id": "${clientId}"`,
+      backends: [...FAILURES.map((_, index) => ({ clientId: `client-${index}-` })), 'key'],
+      settings: {
+        ...inOrder(spare + 1),
+        ...NO_COOLDOWN,
+        ...Object.fromEntries(
+          FAILURES.map((_, index) => [`AZURE_OPENAI_DEPLOYMENTS_${index}`, `failure-${index}`]),
         ),
-      );
-      gateway.identity.reset();
+        APISIX_LOG_LEVEL: 'info',
+      },
+    });
+    for (const [index, [, behaviour]] of FAILURES.entries())
+      gateway.identity.script({ ...behaviour, path: RegExp(`client-${index}-`), times: 1_000 });
+  }, CONTAINER_TIMEOUT_MS);
+  afterAll(() => gateway?.stop());
+
+  test.each(FAILURES.map(([what, , logs], index) => [what, logs, index] as const))(
+    '%s',
+    async (_, logs, index) => {
       for (const mock of gateway.mocks) mock.reset();
-      gateway.identity.script(behaviour);
-      expect((await gateway.chat('gpt-4o')).status).toBe(200);
-      expect(calls(gateway)).toEqual([0, 1]);
-      expect(gateway.identity.requests.map((each) => each.clientId)).toEqual([clientId]);
-      const lines = (await logged(gateway, 'error', clientId)).filter((line) =>
-        line.includes('no token for'),
+      expect((await gateway.chat(`failure-${index}`)).status).toBe(200);
+      expect(backendOf(gateway, index).requests).toEqual([]);
+      expect(backendOf(gateway, spare).requests).toHaveLength(1);
+      const asked = gateway.identity.requests.filter(({ clientId }) => clientId === `client-${index}-`);
+      expect(asked).not.toEqual([]);
+      const lines = await logged(
+        gateway,
+        'error',
+        `as client-${index}- from the platform's identity endpoint`,
       );
-      expect(lines).toEqual([expect.stringMatching(logs)]);
-      expect(lines[0]).toContain("the platform's identity endpoint");
-      expect(await logged(gateway, 'error', 'backend backend-0 credentials')).not.toEqual([]);
-      const log = await gateway.apisix.log();
-      expect(log).not.toContain(PLANTED);
-      expect(log).not.toContain(gateway.identity.secret);
+      expect(lines).not.toEqual([]);
+      for (const line of lines) expect(line).toMatch(logs);
+      expect(await logged(gateway, 'error', `backend backend-${index} credentials`)).toEqual([
+        expect.stringMatching(logs),
+      ]);
     },
-    30_000,
   );
+
+  test('none of it is in the log', async () => {
+    const log = await gateway.apisix.log();
+    expect(log).not.toContain(PLANTED);
+    expect(log).not.toContain(gateway.identity.secret);
+  });
 });
 
 describe.skipIf(cannotRunGatewayTests('backends without a token'))('a backend without a token', () => {

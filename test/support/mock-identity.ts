@@ -52,7 +52,7 @@ export interface MockIdentity {
   rotateAssertion(): string;
   /** Variables that lead the gateway to one of the sources. */
   environment(source: TokenSource): Record<string, string>;
-  /** Adds one-shot behaviours, one for each request. */
+  /** Adds one-shot behaviours; each request takes the first one whose path its target matches. */
   script(...behaviours: Behaviour[]): void;
   /** For requests that no scripted behaviour is for; undefined for the real answers. */
   always(behaviour: Behaviour | undefined): void;
@@ -90,7 +90,7 @@ class MockIdentityServer implements MockIdentity {
   readonly #tokens = new Map<string, { readonly resource: string; readonly endsAt: number }>();
   #lifetimeS: number;
   #port = 0;
-  #queue: Behaviour[] = [];
+  #queue: { readonly behaviour: Behaviour; left: number }[] = [];
   #always: Behaviour | undefined;
   #server: ReturnType<typeof createServer> | undefined;
 
@@ -137,7 +137,7 @@ class MockIdentityServer implements MockIdentity {
   }
 
   script(...behaviours: Behaviour[]): void {
-    this.#queue.push(...behaviours);
+    this.#queue.push(...behaviours.map((behaviour) => ({ behaviour, left: behaviour.times ?? 1 })));
   }
 
   always(behaviour: Behaviour | undefined): void {
@@ -191,7 +191,7 @@ class MockIdentityServer implements MockIdentity {
       const record = Object.assign(new RequestRecord(request, 0), { body: Buffer.concat(chunks) });
       response.once('close', () => record.end(response.writableFinished ? 'finished' : 'aborted'));
       const asked = askedFor(record);
-      const behaviour = this.#queue.shift() ?? this.#always;
+      const behaviour = this.#take(record.target) ?? this.#always;
       const isScripted = behaviour?.status !== undefined || behaviour?.body !== undefined;
       const problem = this.#problem(record, asked);
       const token = isScripted || problem ? undefined : this.#issue(asked);
@@ -207,6 +207,12 @@ class MockIdentityServer implements MockIdentity {
         done: false,
       });
     });
+  }
+
+  #take(target: string): Behaviour | undefined {
+    const taken = this.#queue.find(({ behaviour: { path } }) => path === undefined || path.test(target));
+    if (taken && --taken.left === 0) this.#queue.splice(this.#queue.indexOf(taken), 1);
+    return taken?.behaviour;
   }
 
   /** What the real one would refuse a request for. */
