@@ -271,8 +271,8 @@ local function prepare(ctx, state)
 end
 
 
--- The request as one backend gets it: its head, and its body. `authorization` is the line that
--- signs it in where the backend's own lines do not.
+-- The request as one backend gets it: its head, and its body. `authorization` signs it in where the
+-- backend's own lines do not.
 local function written_for(state, backend, authorization)
     local target, body = state.target, state.body
     local path = target.path
@@ -291,12 +291,13 @@ local function written_for(state, backend, authorization)
         query = query and query ~= "" and query .. "&" .. backend.query or backend.query
     end
 
-    local lines = backend.lines .. (authorization or "") .. state.passed
+    local lines = backend.lines .. state.passed
     local length = body.length or state.empty_length
     if length then
         lines = lines .. "content-length: " .. length .. "\r\n"
     end
-    local head, err = http_head.request(state.method, backend.prefix .. path, query, lines)
+    local head, err = http_head.request(state.method, backend.prefix .. path, query, lines,
+                                        authorization)
     if not head then
         return nil, nil, err
     end
@@ -350,12 +351,9 @@ end
 -- One attempt. Gives the exchange to hand on to the client, or what went wrong.
 local function attempt(state, backend, is_fresh)
     local pool = state.pool
-    local authorization, err, pause_ms
-    if backend.identity then
-        authorization, err, pause_ms = identities.authorization(backend.identity)
-        if err then
-            return nil, { reason = "credentials", err = err, lasts_ms = pause_ms }
-        end
+    local authorization, err, pause_ms = identities.authorization(backend.identity)
+    if err then
+        return nil, { reason = "credentials", err = err, lasts_ms = pause_ms }
     end
 
     local head, source

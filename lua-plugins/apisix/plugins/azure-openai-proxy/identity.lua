@@ -173,7 +173,7 @@ end
 local function keep(identity, stored)
     if identity.token ~= stored.token then
         identity.token = stored.token
-        identity.line = headers_mod.line("authorization", "Bearer " .. stored.token)
+        identity.line = headers_mod.line("authorization", "Bearer " .. stored.token) .. "\r\n"
     end
     identity.usable_until = stored.usable_until
 end
@@ -275,11 +275,15 @@ end
 
 
 --- The header that signs a request in. Waits for a token where there is none yet.
--- @tparam table identity
--- @treturn string|nil a line of the request's head
+-- @tparam table|nil identity a backend's; nil: it has a key
+-- @treturn string|nil the last line of the request's head, with the empty one behind it
 -- @treturn nil|string why there is none, in words without anything secret
 -- @treturn nil|number milliseconds until the next try to get one
 function _M.authorization(identity)
+    if not identity then
+        return nil
+    end
+
     local now = ngx_now()
     local deadline = now + PATIENCE_S
     while now >= identity.usable_until do
