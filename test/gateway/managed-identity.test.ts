@@ -77,6 +77,15 @@ describe.skipIf(cannotRunGatewayTests('the token endpoint'))('Container Apps and
     expect(gateway.identity.requests).toHaveLength(1);
   });
 
+  test('so is one with a body that nginx keeps in a file, and it arrives whole', async () => {
+    const content = 'Hello '.repeat(500_000);
+    const answer = await gateway.chat('gpt-4o', { messages: [{ role: 'user', content }] });
+    expect(answer.status).toBe(200);
+    const request = onlyRequest(backendOf(gateway, 0));
+    expect(tokenOf(request)).toBe(gateway.identity.requests[0]?.token);
+    expect(JSON.parse(request.body.toString())).toMatchObject({ messages: [{ content }] });
+  });
+
   test('nothing that a client sends changes where a token comes from, or what it is for', async () => {
     const query = `resource=https://evil.example/&client_id=evil&mi_res_id=evil&api-version=${API_VERSION}`;
     const answer = await rawRequest(gateway.url, {
