@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { diagnostic } from '../diagnostics/diagnostic.ts';
-import { DOCUMENT_NAMES, referencedVariables } from '../emit/emit.ts';
+import { DOCUMENT_NAMES, neededVariables } from '../emit/emit.ts';
 import { writeDocuments } from '../output/write.ts';
 import {
   type CommonOptions,
@@ -31,7 +31,7 @@ export async function render(
     );
     return EXIT.unwritable;
   }
-  const needed = referencedVariables(documents);
+  const needed = neededVariables(documents, settings);
   if (format === 'json') {
     terminal.out(
       `${JSON.stringify({ folder: options.out, files: written.outcomes, variables: needed }, null, 2)}\n`,

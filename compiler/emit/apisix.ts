@@ -1,5 +1,5 @@
 /** What the templates of apisix.yaml and config.yaml read beside the model itself. */
-import type { Backend, GatewayModel, Limits } from '../model/model.ts';
+import type { Backend, BackendCredential, GatewayModel, Limits } from '../model/model.ts';
 
 interface LimitRule {
   readonly key: string;
@@ -94,8 +94,9 @@ const hasLimits = (model: GatewayModel): boolean =>
   (tokenRules(model) ?? countRules(model) ?? model.limits.requestRate) !== undefined;
 
 /** What azure-openai-proxy must know of a backend beyond its instance; undefined where that is nothing. */
-function backendDetails({ name, region, deployments }: Backend): object | undefined {
+function backendDetails({ name, region, deployments, credential }: Backend): object | undefined {
   const details = {
+    ...(credential.kind === 'entra' ? { identity: identity(credential) } : {}),
     ...(region === undefined ? {} : { region }),
     ...(deployments
       ? { deployments: Object.fromEntries(deployments.map((each) => [each.name, each.backendName])) }
@@ -103,6 +104,11 @@ function backendDetails({ name, region, deployments }: Backend): object | undefi
   };
   return Object.keys(details).length > 0 ? { name, ...details } : undefined;
 }
+
+const identity = ({ resource, clientId }: Extract<BackendCredential, { kind: 'entra' }>) => ({
+  resource,
+  ...(clientId === undefined ? {} : { client_id: clientId }),
+});
 
 /** The words ai-proxy-multi has for a set of statuses; azure-openai-proxy has the set itself. */
 function fallbackStrategy(statuses: readonly number[]): string[] {

@@ -1,5 +1,7 @@
 /** Writes the model down: three documents as text. Pure. */
 import type { GatewayModel } from '../model/model.ts';
+import { runTimeVariables } from '../settings/effective.ts';
+import type { Settings } from '../settings/parse.ts';
 import type { Secret } from '../settings/secret.ts';
 import { apisixView, configView } from './apisix.ts';
 import { collectorView } from './collector.ts';
@@ -43,13 +45,19 @@ export function emitDocuments(
 /** The collector expands `$NAME` and `${…}` anywhere in its file; `$$` is a dollar sign. */
 const escapeDollars = (value: string) => value.replaceAll('$', '$$$$');
 
-/** The variables that APISIX's and the collector's own processes must have, in the order of the documents. */
-export function referencedVariables(documents: Documents): { apisix: string[]; collector: string[] } {
+/**
+ * The variables that APISIX's and the collector's own processes must have: those that the documents refer to, in their
+ * order, then those that the gateway itself reads.
+ */
+export function neededVariables(
+  documents: Documents,
+  settings: Settings,
+): { apisix: string[]; collector: string[] } {
   const unique = (text: string, pattern: RegExp) => [
     ...new Set([...text.matchAll(pattern)].map(([, name = '']) => name)),
   ];
   return {
-    apisix: unique(documents['apisix.yaml'], /"\$env:\/\/([A-Z0-9_]+)"/g),
+    apisix: [...unique(documents['apisix.yaml'], /"\$env:\/\/([A-Z0-9_]+)"/g), ...runTimeVariables(settings)],
     collector: unique(documents['otel-collector.yaml'], /"\$\{env:([A-Z0-9_]+)\}"/g),
   };
 }

@@ -1,5 +1,12 @@
 import type { BackendValues, ClientValues } from '../settings/declarations/index.ts';
-import { backendAuthMode, backendName, highLaneLimit, retryStatuses } from '../settings/effective.ts';
+import {
+  backendAuthMode,
+  backendClientId,
+  backendName,
+  highLaneLimit,
+  identityClientId,
+  retryStatuses,
+} from '../settings/effective.ts';
 import type { Settings } from '../settings/parse.ts';
 import type { Secret } from '../settings/secret.ts';
 import type {
@@ -100,7 +107,7 @@ function backend(each: BackendValues, settings: Settings): Backend {
       ? compact({
           kind: 'entra' as const,
           resource: each.TOKEN_RESOURCE ?? values.AZURE_OPENAI_TOKEN_RESOURCE,
-          clientId: each.MSI_CLIENT_ID ?? values.AZURE_OPENAI_MSI_CLIENT_ID ?? identityClientId(settings),
+          clientId: backendClientId(each, settings),
         })
       : { kind: 'api-key' as const, key: required(each.KEY) };
   return compact({
@@ -113,10 +120,6 @@ function backend(each: BackendValues, settings: Settings): Backend {
     region: each.REGION,
   });
 }
-
-/** The user-assigned identity where nothing more exact is set; its older names count after it. */
-const identityClientId = ({ values }: Settings): string | undefined =>
-  values.AZURE_CLIENT_ID ?? values.IDENTITY_CLIENT_ID ?? values.MSI_CLIENT_ID;
 
 function clients({ values, clients: indexed }: Settings): Client[] {
   const single = values.GATEWAY_CLIENT_KEY;

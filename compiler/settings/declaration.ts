@@ -30,6 +30,8 @@ export interface Declaration<T = unknown> {
   readonly defaultText?: string;
   /** Never printed; written as a reference unless GATEWAY_SECRETS=inline. */
   readonly sensitive?: true;
+  /** Read by the gateway when it runs, from its own process's variable; never written into a file. */
+  readonly readAtRunTime?: true;
   /** Not known to the accelerator. */
   readonly isNew?: true;
   /** How it acts otherwise than in the accelerator; said once per render when the variable is set. */

@@ -1,5 +1,5 @@
 /** What several settings come to together. */
-import type { BackendValues } from './declarations/index.ts';
+import { type BackendValues, listSettings } from './declarations/index.ts';
 import type { Settings } from './parse.ts';
 
 const RETRY_PRESETS = { http_429: [408, 429], http_5xx: [500, 502, 503, 504] } as const;
@@ -13,6 +13,26 @@ export const backendAuthMode = (
   settings: Settings,
 ): 'api-key' | 'entra' | undefined =>
   backend.AUTH_MODE ?? (backend.KEY ? 'api-key' : settings.values.AZURE_OPENAI_AUTH_MODE);
+
+/** Whether any backend signs in with a token of the gateway's own identity. */
+export const usesEntra = (settings: Settings): boolean =>
+  settings.backends.some((each) => backendAuthMode(each, settings) === 'entra');
+
+/** The settings that were given and that the running gateway reads from its own process's environment. */
+export const runTimeVariables = (settings: Settings): string[] =>
+  usesEntra(settings)
+    ? listSettings()
+        .filter(({ name, declaration }) => declaration.readAtRunTime && settings.sources.has(name))
+        .map(({ name }) => name)
+    : [];
+
+/** The user-assigned identity where nothing more exact is set; its older names count after it. */
+export const identityClientId = ({ values }: Settings): string | undefined =>
+  values.AZURE_CLIENT_ID ?? values.IDENTITY_CLIENT_ID ?? values.MSI_CLIENT_ID;
+
+/** Whose token a backend is given that signs in with one. */
+export const backendClientId = (backend: BackendValues, settings: Settings): string | undefined =>
+  backend.MSI_CLIENT_ID ?? settings.values.AZURE_OPENAI_MSI_CLIENT_ID ?? identityClientId(settings);
 
 /** The budget of the high lane; its older name counts where it is not set. */
 export const highLaneLimit = ({ values, sources }: Settings): number =>

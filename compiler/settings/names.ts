@@ -99,6 +99,12 @@ export function resolveName(name: string): NameVerdict {
       return { is: 'wrong-index', canonical: base.canonical && `${base.canonical}_FILE` };
     }
     if (base) {
+      if (base.declaration.readAtRunTime)
+        return {
+          is: 'unknown',
+          nearest: base.name,
+          note: `the gateway itself reads ${base.name} when it runs`,
+        };
       if (base.declaration.sensitive) return { is: 'secret-file', known: base };
       return { is: 'unknown', nearest: base.name, note: 'only secrets can be given as a file' };
     }

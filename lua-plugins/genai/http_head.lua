@@ -23,14 +23,20 @@ _M.MAX = 131072
 -- @tparam string path
 -- @tparam string|nil query without its question mark
 -- @tparam string lines its headers
--- @treturn string|nil
+-- @tparam string|nil last one more of them, long and the same in many requests, with the empty line
+--   that ends the head
+-- @treturn string|table|nil a table: the pieces of it
 -- @treturn nil|string why it cannot be written
-function _M.request(method, path, query, lines)
+function _M.request(method, path, query, lines, last)
     local target = query and path .. "?" .. query or path
     if find(target, " ", 1, true) or find(target, "\n", 1, true)
        or find(target, "\r", 1, true)
     then
         return nil, "the target holds a space or a line break"
+    end
+    if last then
+        -- Not made into one string, which would be another kilobyte or two for each request.
+        return { method .. " " .. target .. " HTTP/1.1\r\n" .. lines, last }
     end
     return method .. " " .. target .. " HTTP/1.1\r\n" .. lines .. "\r\n"
 end

@@ -47,6 +47,11 @@ interface Instance {
   readonly override: { readonly endpoint: string };
 }
 
+interface BackendDetails {
+  readonly name: string;
+  readonly identity?: { readonly resource: string; readonly client_id?: string };
+}
+
 const scenarios = goodScenarios();
 
 test('there are golden scenarios to load', () => {
@@ -82,6 +87,8 @@ describe.skipIf(skipped)('in the stock APISIX image', () => {
       const { trustedCaFile } = model.server;
       apisix = await startApisix({
         ...scenario,
+        // This machine's own identity, if it has one, is nothing to tests.
+        environment: { ...scenario.environment, AZURE_POD_IDENTITY_AUTHORITY_HOST: 'http://127.0.0.1:1' },
         logsClients: true,
         writableFolders: accessLogPath === undefined ? [] : [dirname(accessLogPath)],
         // No Redis here: limiters that count in one must let requests pass.
@@ -141,6 +148,15 @@ describe.skipIf(skipped)('in the stock APISIX image', () => {
       expect(Object.keys(plugins).sort()).toEqual(expectedPlugins(model));
       const { instances } = plugins['ai-proxy-multi'] as { instances: Instance[] };
       expect(instances.map(asExpected)).toEqual(model.backends.map((each) => expectedInstance(each, model)));
+      const { backends = [] } = plugins['azure-openai-proxy'] as { backends?: BackendDetails[] };
+      const identities = backends.filter(({ identity }) => identity);
+      expect(identities.map(({ name, identity }) => ({ name, ...identity }))).toEqual(
+        model.backends.flatMap(({ name, credential }) =>
+          credential.kind === 'entra'
+            ? [{ name, resource: credential.resource, client_id: credential.clientId }]
+            : [],
+        ),
+      );
       const metadata = listOf<Item>(await apisix.control('/v1/plugin_metadatas'));
       // Metrics leave the client out where that would be too many series.
       const many = model.clients.length * model.backends.length > 200 ? ['prometheus'] : [];
@@ -319,10 +335,11 @@ function expectedInstance(
   { name, priority, weight, origin, credential }: Backend,
   { server }: GatewayModel,
 ): object {
-  if (credential.kind === 'entra') throw new Error('not built yet');
+  const common = { name, priority, weight, endpoint: origin };
+  if (credential.kind === 'entra') return { ...common, auth: {} };
   const { key } = credential;
   const written = server.secrets === 'inline' ? key.reveal() : `$env://${key.variable}`;
-  return { name, priority, weight, endpoint: origin, auth: { header: { 'api-key': written } } };
+  return { ...common, auth: { header: { 'api-key': written } } };
 }
 
 /** A deployment that some backend serves. */

@@ -8,6 +8,7 @@ package.path = here .. "/?.lua;" .. here .. "/../../lua-plugins/?.lua;" .. packa
 
 local chunked = require("genai.chunked")
 local headers_mod = require("genai.headers")
+local identity = require("genai.identity")
 local http_head = require("genai.http_head")
 local json = require("json")
 local json_members = require("genai.json_members")
@@ -505,6 +506,27 @@ function tests.multipart()
                  .. "\r\n--b--"
     equal(multipart.field(before, "model") ~= nil
           or multipart.field(before .. "\r\n" .. part, "model") ~= nil, true, before)
+end
+
+
+local TOKEN_PIECES = { '"access_token":', '"expires_on":', '"expires_in":', '"error":', '"a.b-c_d"',
+                       '"1700003600"', "1700003600", "-1", "0", "null", "{", "}", ",", '"a b"',
+                       '""',
+                       '"\\r\\n"', '"invalid_client"', "[", "]", "1e999", "true", '"nan"' }
+
+
+function tests.identity()
+    local text = random(2) == 1 and some(TOKEN_PIECES, 10)
+                 or mutated('{"access_token":"a.b-c_d","expires_on":"1700003600"}', TOKEN_PIECES)
+    local status = any({ 200, 200, 200, 400 })
+    local answer, err = identity.answer(status, json.decode(text), 1700000000)
+    equal((answer == nil) ~= (err == nil), true, text)
+    if answer then
+        equal({ status, answer.token:find("[%s%c]") }, { 200 }, text)
+        equal(answer.ends_at > 1700000000 and answer.ends_at < 1800000000, true, text)
+    else
+        equal(err:find("a.b-c_d", 1, true), nil, text)
+    end
 end
 
 

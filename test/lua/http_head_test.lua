@@ -25,6 +25,11 @@ describe("http_head: a request", function()
         equal(http_head.request("GET", "/a", "", ""), "GET /a? HTTP/1.1\r\n\r\n")
     end)
 
+    it("may end with a line that is kept apart", function()
+        equal(http_head.request("GET", "/a", nil, "host: h\r\n", "x: y\r\n\r\n"),
+              { "GET /a HTTP/1.1\r\nhost: h\r\n", "x: y\r\n\r\n" })
+    end)
+
     it("is not written where the target would end its line", function()
         for _, bad in ipairs({ " ", "\n", "\r\n", "\r", "x HTTP/1.1\r\ninjected: 1" }) do
             equal(http_head.request("GET", "/a" .. bad, nil, ""), nil)

@@ -2,7 +2,6 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { compile } from '../../compiler/compile.ts';
 import { toJson } from '../../compiler/emit/json.ts';
-import type { BackendCredential } from '../../compiler/model/model.ts';
 import { readYaml } from '../../compiler/output/check.ts';
 import { readRendered } from '../../compiler/output/read-rendered.ts';
 import type { Secret } from '../../compiler/settings/secret.ts';
@@ -56,11 +55,6 @@ test('YAML 1.1 reads any JSON value back as it was', async () => {
 /** Undoes what the collector undoes: `$$` is a dollar sign. */
 const unescaped = (value: unknown): unknown => JSON.parse(JSON.stringify(value).replaceAll('$$', '$'));
 
-function keyOf(credential: BackendCredential): Secret {
-  if (credential.kind !== 'api-key') throw new Error('a backend without a key');
-  return credential.key;
-}
-
 /** The object without what is undefined, as it is written. */
 const written = (object: object): object => JSON.parse(JSON.stringify(object));
 
@@ -99,20 +93,24 @@ test('what is emitted reads back as the model', async () => {
             provider: 'azure-openai',
             priority,
             weight,
-            auth: { header: { 'api-key': secret(keyOf(credential)) } },
+            auth: credential.kind === 'api-key' ? { header: { 'api-key': secret(credential.key) } } : {},
             override: { endpoint: origin },
           })),
         }),
       );
 
       const details = backends
-        .map(({ name, region, deployments }) => ({
+        .map(({ name, region, deployments, credential }) => ({
           name,
+          identity:
+            credential.kind === 'entra'
+              ? { resource: credential.resource, client_id: credential.clientId }
+              : undefined,
           region,
           deployments:
             deployments && Object.fromEntries(deployments.map((each) => [each.name, each.backendName])),
         }))
-        .filter(({ region, deployments }) => region !== undefined || deployments);
+        .filter(({ identity, region, deployments }) => identity || region !== undefined || deployments);
       expect(plugins['azure-openai-proxy']).toMatchObject(
         written({
           timeouts: { read_ms: failover.timeouts.read },

@@ -33,6 +33,8 @@ const planted = fc.constantFrom<(value: string) => string>(
 
 const base = {
   AZURE_OPENAI_ENDPOINT_0: 'https://one.openai.azure.com',
+  AZURE_OPENAI_ENDPOINT_1: 'https://two.openai.azure.com',
+  AZURE_OPENAI_AUTH_MODE_1: 'entra',
   GATEWAY_CLIENT_NAME_0: 'app',
   AI_RATE_LIMIT_POLICY: 'redis',
   AI_RATE_LIMIT_REDIS_HOST: 'redis.internal',

@@ -86,6 +86,8 @@ export interface Apisix {
   hostAddress(): Promise<string>;
   /** Everything APISIX wrote since its start: its access log and its error log. */
   log(): Promise<string>;
+  /** Puts a file in the place of the one that is there, if any. */
+  write(path: string, content: string): Promise<void>;
   /** Puts another apisix.yaml in the place of the one that is there; answers when every worker has it. */
   reload(apisixYaml: string): Promise<void>;
   stop(): Promise<void>;
@@ -278,6 +280,7 @@ async function start(options: StartOptions): Promise<Apisix> {
       }
       return log.text;
     },
+    write: (target, content) => started.copyContentToContainer([{ content, target, mode: 0o644 }]),
     reload: async (apisixYaml) => {
       const next = '/tmp/apisix.yaml.next';
       await started.copyContentToContainer([{ content: apisixYaml, target: next, mode: 0o644 }]);

@@ -169,6 +169,11 @@ const backend = fc.record({
   KEY: key,
   WEIGHT: fc.integer({ min: 1, max: 10_000 }),
   PRIORITY: optional(fc.nat(1_000)),
+  AUTH_MODE: optional(fc.constantFrom('entra', 'api-key')),
+  TOKEN_RESOURCE: optional(
+    fc.constantFrom('https://ai.azure.com/', 'HTTPS://A.example', 'https://a/.default'),
+  ),
+  MSI_CLIENT_ID: optional(fc.stringMatching(/^[A-Za-z0-9-]{1,100}$/)),
   REGION: optional(fc.constantFrom('swedencentral', 'West Europe', 'no', '0777')),
   DEPLOYMENTS: optional(
     distinct(fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9._-]{0,9}(?:=[A-Za-z0-9][A-Za-z0-9._-]{0,9})?$/)),

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse as parseDotenv } from 'dotenv';
 import { type CompileResult, compile } from '../../compiler/compile.ts';
-import { type Documents, referencedVariables } from '../../compiler/emit/emit.ts';
+import { type Documents, neededVariables } from '../../compiler/emit/emit.ts';
 import type { GatewayModel } from '../../compiler/model/model.ts';
 import { goldenFolder, goldenScenarios } from './golden.ts';
 
@@ -29,7 +29,7 @@ export async function compileVariables(variables: Readonly<Record<string, string
 }
 
 function scenarioOf(
-  { model, documents, diagnostics }: CompileResult,
+  { model, documents, diagnostics, settings }: CompileResult,
   variables: Readonly<Record<string, string>>,
 ): Scenario {
   if (!model || !documents) {
@@ -37,9 +37,9 @@ function scenarioOf(
     throw new Error(`these settings give no documents: ${errors.join('; ')}`);
   }
   const environment = Object.fromEntries(
-    referencedVariables(documents).apisix.map((name) => {
+    neededVariables(documents, settings).apisix.map((name) => {
       const value = variables[name];
-      if (value === undefined) throw new Error(`apisix.yaml refers to ${name}, which is not set`);
+      if (value === undefined) throw new Error(`the gateway needs ${name}, which is not set`);
       return [name, value];
     }),
   );

@@ -326,6 +326,22 @@ describe('what is wrong with a request', () => {
     expect(await withHeaders({})).toBe(401);
     expect(await withHeaders({ 'api-key': '' })).toBe(401);
   });
+
+  test('tokens are good beside keys, or alone', async () => {
+    const ask = async (options: MockOptions, headers: Record<string, string>) => {
+      const backend = await startMockAzureOpenAI({ tokens: (token) => token === 'good', ...options });
+      running.push(backend);
+      return (await post(backend, CHAT, { messages: MESSAGES }, { headers })).status;
+    };
+    for (const options of [{}, { keys: [] }, { keys: [KEY] }]) {
+      expect(await ask(options, { authorization: 'Bearer good' })).toBe(200);
+      expect(await ask(options, { authorization: 'Bearer bad' })).toBe(401);
+      expect(await ask(options, { authorization: `Bearer ${KEY}` })).toBe(401);
+    }
+    expect(await ask({ keys: [KEY] }, { 'api-key': KEY })).toBe(200);
+    expect(await ask({ keys: [] }, { 'api-key': KEY })).toBe(401);
+    expect(await ask({ keys: [KEY] }, { 'api-key': 'bad', authorization: 'Bearer good' })).toBe(401);
+  });
 });
 
 const ASK = { messages: MESSAGES };

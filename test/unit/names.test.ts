@@ -60,6 +60,16 @@ test('a secret may be given as a file, another setting may not', () => {
   expect(resolveName('AZURE_FEDERATED_TOKEN_FILE').is).toBe('setting');
 });
 
+test('what the gateway itself reads when it runs may not be given as a file', () => {
+  for (const name of ['IDENTITY_HEADER', 'MSI_SECRET']) {
+    expect(resolveName(`${name}_FILE`)).toEqual({
+      is: 'unknown',
+      nearest: name,
+      note: `the gateway itself reads ${name} when it runs`,
+    });
+  }
+});
+
 test('a suggestion keeps the index that was written', () => {
   expect(nearestName('AZURE_OPENAI_WIEGHT_12')).toBe('AZURE_OPENAI_WEIGHT_12');
 });

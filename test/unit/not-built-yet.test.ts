@@ -9,8 +9,6 @@ const MIGRATION = readFileSync(join(import.meta.dirname, '../../docs/migration.m
 
 /** Values that ask for it, where the example of the reference does not. */
 const ASKING: Readonly<Record<string, string>> = {
-  AZURE_OPENAI_AUTH_MODE_N: 'entra',
-  AZURE_OPENAI_AUTH_MODE: 'entra',
   LB_ALG: 'latency',
 };
 
@@ -49,9 +47,4 @@ test('nothing else is refused', async () => {
     others.map(({ name, declaration }) => [name.replace(/_N$/, '_0'), declaration.example]),
   );
   expect(await refused(environment)).toEqual([]);
-});
-
-test('a default for all backends is refused only where a backend follows it', async () => {
-  const keyed = { ...BASE, AZURE_OPENAI_KEY_0: 'key-of-backend-zero', AZURE_OPENAI_AUTH_MODE: 'entra' };
-  expect(await refused(keyed)).toEqual([]);
 });

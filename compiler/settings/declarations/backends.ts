@@ -54,8 +54,7 @@ export const backendFields = {
   }),
   AUTH_MODE: setting(authMode(), {
     section,
-    description:
-      'How the gateway signs in: with KEY, or with an Entra token of its managed identity. `entra` is not built yet: it is an error.',
+    description: 'How the gateway signs in: with KEY, or with an Entra token of its managed identity.',
     defaultText: 'api-key when KEY is set, else AZURE_OPENAI_AUTH_MODE',
     example: 'api-key',
     output: `${INSTANCE}.auth; ${BACKEND}.identity`,
@@ -99,8 +98,7 @@ export const backendFields = {
 export const backendDefaults = {
   AZURE_OPENAI_AUTH_MODE: setting(authMode(), {
     section,
-    description:
-      'Auth mode of backends that have neither KEY nor AUTH_MODE. `entra` is not built yet: it is an error.',
+    description: 'Auth mode of backends that have neither KEY nor AUTH_MODE.',
     defaultText: 'none',
     example: 'api-key',
     output: `${INSTANCE}.auth; ${BACKEND}.identity`,

@@ -4,53 +4,72 @@ import { absolutePath, apiKey, integer, text, url } from '../types.ts';
 const clientId = text('the client id of a managed identity', /^[A-Za-z0-9-]{1,100}$/);
 
 const identity = 'Managed identity';
-const AT_RUN_TIME = 'none (read by the gateway at run time)';
+const fromPlatform = {
+  section: identity,
+  output: 'none (read by the gateway at run time)',
+  readAtRunTime: true,
+} as const;
 
 /** What the platform provides; checked here, and never written into a file. */
 export const identitySettings = {
   IDENTITY_ENDPOINT: setting(url(), {
-    section: identity,
+    ...fromPlatform,
     description: 'Token endpoint of Container Apps and App Service.',
     defaultText: 'from the platform',
     example: 'http://127.0.0.1:42356/msi/token',
-    output: AT_RUN_TIME,
   }),
   IDENTITY_HEADER: setting(apiKey(), {
-    section: identity,
+    ...fromPlatform,
     description: 'Header value for that endpoint.',
     defaultText: 'from the platform',
     example: '<from the platform>',
-    output: AT_RUN_TIME,
     sensitive: true,
   }),
   MSI_ENDPOINT: setting(url(), {
-    section: identity,
+    ...fromPlatform,
     description: 'Older name of IDENTITY_ENDPOINT; wins over it.',
     defaultText: 'from the platform',
     example: 'http://127.0.0.1:42356/msi/token',
-    output: AT_RUN_TIME,
   }),
   MSI_SECRET: setting(apiKey(), {
-    section: identity,
-    description: 'Older name of IDENTITY_HEADER.',
+    ...fromPlatform,
+    description: 'Older name of IDENTITY_HEADER, which wins over it.',
     defaultText: 'from the platform',
     example: '<from the platform>',
-    output: AT_RUN_TIME,
     sensitive: true,
   }),
   AZURE_FEDERATED_TOKEN_FILE: setting(absolutePath(), {
-    section: identity,
-    description: 'Token file of workload identity.',
+    ...fromPlatform,
+    description: 'Token file of workload identity; used where there is no token endpoint.',
     defaultText: 'from the platform',
     example: '/var/run/secrets/azure/tokens/azure-identity-token',
-    output: AT_RUN_TIME,
   }),
   AZURE_TENANT_ID: setting(text('a tenant id or domain', /^[A-Za-z0-9.-]{1,253}$/), {
-    section: identity,
+    ...fromPlatform,
     description: 'Tenant of workload identity.',
     defaultText: 'from the platform',
     example: '00000000-0000-0000-0000-000000000000',
-    output: AT_RUN_TIME,
+  }),
+  AZURE_AUTHORITY_HOST: setting(
+    text(
+      'a host such as login.microsoftonline.us, or the https URL of one',
+      /^(?:https?:\/\/)?[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::\d{1,5})?\/?$/,
+    ),
+    {
+      ...fromPlatform,
+      description: 'Where workload identity signs in; sovereign clouds have their own.',
+      defaultText: 'https://login.microsoftonline.com',
+      example: 'https://login.microsoftonline.us',
+      isNew: true,
+    },
+  ),
+  AZURE_POD_IDENTITY_AUTHORITY_HOST: setting(url(), {
+    ...fromPlatform,
+    description:
+      'Address of the instance metadata service, which is asked where there is neither a token endpoint nor a token file.',
+    defaultText: 'http://169.254.169.254',
+    example: 'http://169.254.169.254',
+    isNew: true,
   }),
 } as const;
 

@@ -1,5 +1,5 @@
 import { backendFields } from '../declarations/index.ts';
-import { backendAuthMode, backendName } from '../effective.ts';
+import { backendAuthMode, backendClientId, backendName } from '../effective.ts';
 import { backendVariable, firstWith, type Rule } from './rule.ts';
 
 const atLeastOneBackend: Rule = ({ backends, hasVariable, report }) => {
@@ -61,6 +61,19 @@ const backendsHaveCredentials: Rule = (context) => {
   }
 };
 
+/** The token file alone says neither for whom nor where it is good. */
+const workloadIdentityIsComplete: Rule = (context) => {
+  const { backends, given, report } = context;
+  const entra = backends.filter((each) => backendAuthMode(each, context) === 'entra');
+  const usesFile =
+    given('AZURE_FEDERATED_TOKEN_FILE') && !given('IDENTITY_ENDPOINT') && !given('MSI_ENDPOINT');
+  if (entra.length === 0 || !usesFile) return;
+  const without = (needs: string) =>
+    report('SETTING_WITHOUT_EFFECT', 'AZURE_FEDERATED_TOKEN_FILE', { needs });
+  if (!given('AZURE_TENANT_ID')) without('AZURE_TENANT_ID');
+  if (entra.some((each) => backendClientId(each, context) === undefined)) without('AZURE_CLIENT_ID');
+};
+
 const backendNamesAreUnique: Rule = ({ backends, report }) => {
   const seen = new Map<string, string>();
   for (const backend of backends) {
@@ -71,12 +84,14 @@ const backendNamesAreUnique: Rule = ({ backends, report }) => {
   }
 };
 
-const backendsAreDifferentResources: Rule = ({ backends, report }) => {
+const backendsAreDifferentResources: Rule = (context) => {
+  const { backends, report } = context;
   const seen = new Map<string, string>();
   for (const backend of backends) {
     if (!backend.ENDPOINT) continue;
     const variable = backendVariable('ENDPOINT', backend);
-    const identity = `${backend.ENDPOINT.origin} ${backend.KEY?.reveal() ?? `entra ${backend.MSI_CLIENT_ID ?? ''}`}`;
+    const key = backendAuthMode(backend, context) === 'entra' ? undefined : backend.KEY;
+    const identity = `${backend.ENDPOINT.origin} ${key?.reveal() ?? `entra ${backendClientId(backend, context) ?? ''}`}`;
     const other = firstWith(seen, identity, variable);
     if (other !== undefined) report('DUPLICATE_BACKEND', variable, { other });
   }
@@ -87,6 +102,7 @@ export const backendRules: readonly Rule[] = [
   backendFieldsNeedEndpoint,
   endpointsAreUsable,
   backendsHaveCredentials,
+  workloadIdentityIsComplete,
   backendNamesAreUnique,
   backendsAreDifferentResources,
 ];

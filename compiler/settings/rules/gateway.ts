@@ -1,7 +1,7 @@
 import type { PlainName } from '../declarations/index.ts';
-import { backendAuthMode } from '../effective.ts';
+import { usesEntra } from '../effective.ts';
 import type { Settings } from '../parse.ts';
-import { backendVariable, type Rule, type RuleContext } from './rule.ts';
+import type { Rule, RuleContext } from './rule.ts';
 
 const inlineSecretsAreSaid: Rule = ({ values, report }) => {
   if (values.GATEWAY_SECRETS === 'inline') report('SECRETS_INLINE', 'GATEWAY_SECRETS', {});
@@ -23,21 +23,8 @@ const givenAny =
   ({ usable }: RuleContext) =>
     list.filter(usable);
 
-/** The setting that says Entra, for each backend that signs in with it. */
-function entraModes(context: RuleContext): string[] {
-  const { backends, given } = context;
-  const modes = backends
-    .filter((backend) => given(backendVariable('ENDPOINT', backend)))
-    .filter((backend) => backendAuthMode(backend, context) === 'entra')
-    .map((backend) =>
-      backend.AUTH_MODE === undefined ? 'AZURE_OPENAI_AUTH_MODE' : backendVariable('AUTH_MODE', backend),
-    );
-  return [...new Set(modes)];
-}
-
 /** A line goes when its feature is built; the declarations and docs/migration.md say "not built yet" of the same. */
 const UNBUILT: readonly Unbuilt[] = [
-  { feature: 'managed identity for backends', askedBy: entraModes, instead: 'api-key' },
   {
     feature: 'balancing by latency',
     askedBy: ({ values }) => (values.LB_ALG === 'latency' ? ['LB_ALG'] : []),
@@ -98,6 +85,12 @@ function unusedSettings(settings: Settings): Unused[] {
     switches,
   });
   return [
+    when(
+      !usesEntra(settings) &&
+        ![...settings.unusable].some((name) => name.startsWith('AZURE_OPENAI_AUTH_MODE')),
+      /^AZURE_OPENAI_(?:TOKEN_RESOURCE|MSI_CLIENT_ID)$/,
+      'AZURE_OPENAI_AUTH_MODE_N=entra',
+    ),
     when(values.LB_ALG !== 'chash', /^LB_HASH_/, 'LB_ALG=chash', 'LB_ALG'),
     when(
       !values.APISIX_ACTIVE_HEALTH_CHECKS,

@@ -8,6 +8,7 @@ local affinity = require("apisix.plugins.azure-openai-proxy.affinity")
 local availability = require("apisix.plugins.azure-openai-proxy.availability")
 local body_mod = require("apisix.plugins.azure-openai-proxy.body")
 local forwarding = require("apisix.plugins.azure-openai-proxy.forwarding")
+local identities = require("apisix.plugins.azure-openai-proxy.identity")
 local pools = require("apisix.plugins.azure-openai-proxy.pool")
 local upstream = require("apisix.plugins.azure-openai-proxy.upstream")
 local variables = require("apisix.plugins.azure-openai-proxy.variables")
@@ -27,6 +28,7 @@ local ngx_exit = ngx.exit
 local ngx_now = ngx.now
 local parse_http_time = ngx.parse_http_time
 local max = math.max
+local min = math.min
 local pcall = pcall
 local tonumber = tonumber
 local type = type
@@ -69,6 +71,16 @@ local backend_schema = {
             type = "object",
             minProperties = 1,
             additionalProperties = name_schema,
+        },
+        -- whose token of Entra ID it is given, where its instance has no credential
+        identity = {
+            type = "object",
+            properties = {
+                resource = name_schema,
+                client_id = name_schema,
+            },
+            required = { "resource" },
+            additionalProperties = false,
         },
     },
     required = { "name" },
@@ -293,8 +305,9 @@ local function prepare(ctx, state)
 end
 
 
--- The request as one backend gets it: its head, and its body.
-local function written_for(state, backend)
+-- The request as one backend gets it: its head, and its body. `authorization` signs it in where the
+-- backend's own lines do not.
+local function written_for(state, backend, authorization)
     local target, body = state.target, state.body
     local path = target.path
     local served_as = picking.served_as(backend.deployments, state.request.deployment)
@@ -317,7 +330,8 @@ local function written_for(state, backend)
     if length then
         lines = lines .. "content-length: " .. length .. "\r\n"
     end
-    local head, err = http_head.request(state.method, backend.prefix .. path, query, lines)
+    local head, err = http_head.request(state.method, backend.prefix .. path, query, lines,
+                                        authorization)
     if not head then
         return nil, nil, err
     end
@@ -337,7 +351,7 @@ local function note_failure(state, backend, failure)
     local conf = state.pool.conf.cooldown
     local duration
     if reason == "credentials" then
-        duration = conf.max_ms
+        duration = min(failure.lasts_ms or conf.max_ms, conf.max_ms)
     else
         local named = failure.headers and cooldown.named_ms(failure.headers, ngx_now(),
                                                             parse_http_time)
@@ -373,7 +387,13 @@ end
 -- One attempt. Gives the exchange to hand on to the client, or what went wrong.
 local function attempt(state, backend, is_fresh)
     local pool = state.pool
-    local head, source, err = written_for(state, backend)
+    local authorization, err, pause_ms = identities.authorization(backend.identity)
+    if err then
+        return nil, { reason = "credentials", err = err, lasts_ms = pause_ms }
+    end
+
+    local head, source
+    head, source, err = written_for(state, backend, authorization)
     if err then
         return nil, { reason = "request", err = err }
     end
@@ -394,6 +414,9 @@ local function attempt(state, backend, is_fresh)
 
     accounting.note_upstream(state, backend, exchange.status)
     local meaning = verdict.of_status(exchange.status, pool.retry)
+    if authorization and exchange.status == 401 then
+        identities.refused(backend.identity, authorization)
+    end
     if meaning ~= "answer" then
         exchange:set_read_timeout(2000)
         local text = exchange:read_short(MAX_ERROR_BODY)
@@ -468,7 +491,7 @@ local function answer(ctx, state, backend, exchange, leading, is_stream)
 end
 
 
-local CREDENTIALS_REFUSED = "The gateway's own credentials were refused by the backends."
+local CREDENTIALS_REFUSED = "The gateway has no credentials that its backends accept."
 
 
 -- Statuses of what no backend answered, by what holds them back.

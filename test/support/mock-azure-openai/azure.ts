@@ -19,6 +19,7 @@ import { Stores } from './store.ts';
 
 export interface AzureOptions {
   readonly keys: readonly string[] | undefined;
+  readonly tokens: ((token: string) => boolean) | undefined;
   readonly deployments: readonly string[] | undefined;
 }
 
@@ -69,7 +70,7 @@ export class AzureOpenAI {
 
   /** A key counts wherever it may stand; a bearer token of the classic API is one of Entra ID. */
   #authenticate(request: RequestRecord, { api }: Address): void {
-    const { keys } = this.#options;
+    const { keys, tokens } = this.#options;
     const key = request.header('api-key');
     if (key !== undefined) {
       if (key === '' || (keys && !keys.includes(key))) throw new Refused(badKey());
@@ -77,7 +78,8 @@ export class AzureOpenAI {
     }
     const [, token] = /^bearer\s+(\S+)\s*$/i.exec(request.header('authorization') ?? '') ?? [];
     if (token === undefined) throw new Refused(badKey());
-    if (keys && !(api === 'v1' && keys.includes(token))) throw new Refused(badToken());
+    const isKey = api === 'v1' && keys?.includes(token);
+    if ((keys || tokens) && !isKey && !tokens?.(token)) throw new Refused(badToken());
   }
 
   #run(address: Address, request: RequestRecord, body: Buffer, config: Config): Answer {

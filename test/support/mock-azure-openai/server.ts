@@ -31,6 +31,8 @@ export interface MockOptions {
   readonly tls?: { readonly key: string; readonly cert: string };
   /** In the header api-key, or on v1 as bearer token. Undefined for any credential; one there must be. */
   readonly keys?: readonly string[];
+  /** Which bearer tokens are good beside them: those of Entra ID. */
+  readonly tokens?: (token: string) => boolean;
   /** Undefined for any. */
   readonly deployments?: readonly string[];
   readonly config?: MockConfig;
@@ -89,14 +91,14 @@ class MockServer implements MockBackend {
   #server: ReturnType<typeof createServer> | undefined;
 
   constructor(options: MockOptions) {
-    const { name = 'mock', host = '127.0.0.1', port = 0, keys, deployments, config = {} } = options;
+    const { name = 'mock', host = '127.0.0.1', port = 0, keys, tokens, deployments, config = {} } = options;
     this.name = name;
     this.port = port;
     this.deployments = deployments;
     this.config = patched(DEFAULT_CONFIG, config);
     this.#options = options;
     this.#host = host;
-    this.#azure = new AzureOpenAI({ keys, deployments });
+    this.#azure = new AzureOpenAI({ keys, tokens, deployments });
   }
 
   get url(): string {

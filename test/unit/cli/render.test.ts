@@ -16,6 +16,54 @@ describe('render', () => {
     expect(readFileSync(inFolder('out/apisix.yaml'), 'utf8').slice(-10)).toContain('#END');
   });
 
+  describe('with backends that sign in with Entra', () => {
+    const { AZURE_OPENAI_KEY_0: _, ...withoutKey } = GOOD;
+    const ENTRA = { ...withoutKey, AZURE_OPENAI_AUTH_MODE: 'entra' };
+    const platform = {
+      IDENTITY_ENDPOINT: 'http://127.0.0.1:42356/msi/token',
+      IDENTITY_HEADER: 'header-of-the-platform-0123',
+      AZURE_CLIENT_ID: '00000000-1111-2222-3333-444444444444',
+      AZURE_TENANT_ID: 'contoso.example',
+    };
+
+    test('says that the gateway needs what of the platform’s variables is here, and writes no value', () => {
+      const { code, stdout, stderr } = runCli(['render', '--out', inFolder('out')], {
+        env: { ...ENTRA, ...platform },
+      });
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+      expect(stdout).toContain(
+        "APISIX's process must have: GATEWAY_CLIENT_KEY_0 IDENTITY_ENDPOINT IDENTITY_HEADER AZURE_TENANT_ID\n",
+      );
+      const written = FILES.map((file) => readFileSync(inFolder(`out/${file}`), 'utf8')).join();
+      for (const value of [platform.IDENTITY_ENDPOINT, platform.IDENTITY_HEADER, platform.AZURE_TENANT_ID])
+        expect(written).not.toContain(value);
+      expect(written).toContain(`"client_id": "${platform.AZURE_CLIENT_ID}"`);
+    });
+
+    test('none of them needs to be here: the platform has them where the gateway runs', () => {
+      const { code, stdout, stderr } = runCli(['render', '--out', inFolder('out'), '--strict'], {
+        env: ENTRA,
+      });
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+      expect(stdout).toContain("APISIX's process must have: GATEWAY_CLIENT_KEY_0\n");
+    });
+
+    test('not where every backend has a key', () => {
+      const { stdout } = runCli(['render', '--out', inFolder('out')], { env: { ...GOOD, ...platform } });
+      expect(stdout).toContain("APISIX's process must have: AZURE_OPENAI_KEY_0 GATEWAY_CLIENT_KEY_0\n");
+    });
+
+    test('its secrets stay out of the files in inline mode too', () => {
+      const { code } = runCli(['render', '--out', inFolder('out')], {
+        env: { ...ENTRA, ...platform, GATEWAY_SECRETS: 'inline' },
+      });
+      expect(code).toBe(0);
+      const written = FILES.map((file) => readFileSync(inFolder(`out/${file}`), 'utf8')).join();
+      expect(written).toContain('key-of-client-zero');
+      expect(written).not.toContain(platform.IDENTITY_HEADER);
+    });
+  });
+
   test('writes inline secrets readable by owner and group only', () => {
     const { code, stderr } = runCli(['render', '--out', inFolder('out')], {
       env: { ...GOOD, GATEWAY_SECRETS: 'inline' },

@@ -5,6 +5,7 @@ local availability = require("apisix.plugins.azure-openai-proxy.availability")
 local core = require("apisix.core")
 local cooldown = require("genai.cooldown")
 local http_head = require("genai.http_head")
+local identities = require("apisix.plugins.azure-openai-proxy.identity")
 local redis_client = require("apisix.utils.redis")
 local sse = require("genai.sse")
 local stored = require("genai.stored")
@@ -174,7 +175,12 @@ local function ask(state, backend, named)
         query = query and query .. "&" .. backend.query or backend.query
     end
     local path = backend.prefix .. targets.stored_path(target, named.collection, named.id)
-    local head, err = http_head.request("GET", path, query, backend.lines .. state.passed)
+    local authorization, err = identities.authorization(backend.identity)
+    if err then
+        return nil, { reason = "failing", err = err }
+    end
+    local head
+    head, err = http_head.request("GET", path, query, backend.lines .. state.passed, authorization)
     if not head then
         core.log.warn("backend ", backend.name, " cannot be asked: ", err)
         return false

@@ -3,7 +3,9 @@
 
 local core = require("apisix.core")
 local secret = require("apisix.secret")
+local identities = require("apisix.plugins.azure-openai-proxy.identity")
 local cooldown = require("genai.cooldown")
+local endpoints = require("genai.endpoint")
 local headers_mod = require("genai.headers")
 local memo = require("genai.memo")
 local picking = require("genai.picking")
@@ -11,12 +13,11 @@ local verdict = require("genai.verdict")
 local ipairs = ipairs
 local pairs = pairs
 local setmetatable = setmetatable
-local tonumber = tonumber
 local encode_args = ngx.encode_args
 local next = next
 local concat = table.concat
+local gsub = string.gsub
 local lower = string.lower
-local match = string.match
 local sort = table.sort
 
 local _M = {}
@@ -26,31 +27,6 @@ local compiled = setmetatable({}, { __mode = "k" })
 
 -- Each route has conf tables of its own; their requests are shared out as those of one pool.
 local memories = setmetatable({}, { __mode = "v" })
-
-
-local DEFAULT_PORTS = { http = 80, https = 443 }
-
-
-local function parse_endpoint(endpoint)
-    local scheme, authority, path = match(endpoint, "^(https?)://([^/?#]+)([^?#]*)$")
-    if not scheme then
-        return nil
-    end
-    local host, port = match(authority, "^(%[[%x:%.]+%])$"), nil
-    if not host then
-        host, port = match(authority, "^(.-):(%d+)$")
-        if not host then
-            host = authority
-        end
-    end
-    return {
-        scheme = scheme,
-        host = host,
-        port = tonumber(port) or DEFAULT_PORTS[scheme],
-        authority = authority,
-        prefix = (path:gsub("/+$", "")),
-    }
-end
 
 
 local function has_unresolved(values)
@@ -78,8 +54,8 @@ end
 
 
 local function backend_of(instance, details, ai_conf)
-    local endpoint = parse_endpoint(instance.override and instance.override.endpoint or "")
-    if not endpoint then
+    local endpoint = endpoints.parse(instance.override and instance.override.endpoint or "")
+    if not endpoint or endpoint.query then
         core.log.error("backend ", instance.name, " has no usable endpoint: it is left out")
         return nil
     end
@@ -90,7 +66,7 @@ local function backend_of(instance, details, ai_conf)
         core.log.error("the credential of backend ", instance.name,
                        " cannot be resolved: it gets no requests until it can")
         is_broken = true
-    elseif not auth.header and not auth.query then
+    elseif not auth.header and not auth.query and not (details and details.identity) then
         core.log.error("backend ", instance.name, " has no credential: it gets no requests")
         is_broken = true
     end
@@ -110,7 +86,8 @@ local function backend_of(instance, details, ai_conf)
         is_broken = is_broken,
         deployments = details and details.deployments,
         lines = header_lines(endpoint.authority, auth.header),
-        prefix = endpoint.prefix,
+        identity = details and details.identity and identities.of(details.identity),
+        prefix = (gsub(endpoint.path, "/+$", "")),
         address = endpoint.host .. ":" .. endpoint.port,
         query = auth.query and next(auth.query) and encode_args(auth.query) or nil,
         connection = {

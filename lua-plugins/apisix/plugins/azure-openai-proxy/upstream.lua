@@ -94,7 +94,7 @@ end
 --- Sends a request to a backend.
 -- @tparam table backend of the pool
 -- @tparam string method
--- @tparam string head the request's head
+-- @tparam string|table head the request's head, perhaps in pieces
 -- @tparam string|function|nil body
 -- @tparam table timeouts `connect_ms`, `send_ms`, `read_ms`
 -- @tparam boolean is_fresh over a connection that was not used before

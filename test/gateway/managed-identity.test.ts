@@ -1,0 +1,235 @@
+/** Backends that know no key are sent a token of Entra ID, from whichever source the platform has, and nothing a client sends has a say in it. */
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
+import { type EntraGateway, type EntraOptions, startEntraGateway, tokenOf } from '../support/entra.ts';
+import { API_VERSION, backendKey, CLIENT_KEY } from '../support/gateway.ts';
+import { CLIENT_ID, DEFAULT_RESOURCE, TENANT, type TokenRequest } from '../support/mock-identity.ts';
+import { rawRequest } from '../support/raw-http.ts';
+import { backendOf, calls, chatBody, inOrder, NO_COOLDOWN, onlyRequest } from '../support/traffic.ts';
+
+let gateway: EntraGateway;
+const start = (options: EntraOptions) => async () => {
+  gateway = await startEntraGateway(options);
+};
+const stop = () => gateway?.stop();
+const resetBackends = () => {
+  for (const mock of gateway.mocks) mock.reset();
+};
+
+/** What a request for a token held, but for what every one has. */
+function essence(request: TokenRequest | undefined) {
+  const { method, target, source, resource, clientId } = request ?? {};
+  const headers = Object.fromEntries(
+    (request?.headers ?? []).map(([name, value]) => [name.toLowerCase(), value] as const),
+  );
+  const { host, ...others } = headers;
+  return { method, path: target?.split('?')[0], source, resource, clientId, headers: others };
+}
+
+describe.skipIf(cannotRunGatewayTests('the token endpoint'))('Container Apps and App Service', () => {
+  beforeAll(start({}), CONTAINER_TIMEOUT_MS);
+  afterAll(stop);
+  afterEach(resetBackends);
+
+  test('the platform’s endpoint is asked once, with its secret; backends get the token and no key', async () => {
+    expect((await gateway.chat('gpt-4o')).status).toBe(200);
+    expect((await gateway.chat('gpt-4o')).status).toBe(200);
+    expect(gateway.identity.requests.map(essence)).toEqual([
+      {
+        method: 'GET',
+        path: '/msi/token',
+        source: 'endpoint',
+        resource: DEFAULT_RESOURCE,
+        clientId: undefined,
+        headers: {
+          metadata: 'true',
+          'x-identity-header': gateway.identity.secret,
+          secret: gateway.identity.secret,
+        },
+      },
+    ]);
+    const [token] = gateway.identity.requests.map((each) => each.token);
+    expect(token).toMatch(/^ey/);
+    expect(backendOf(gateway, 0).requests.map(tokenOf)).toEqual([token, token]);
+  });
+
+  test('every kind of request is signed in so', async () => {
+    const openai = gateway.openai();
+    const azure = gateway.azure('gpt-4o');
+    const message = { role: 'user' as const, content: 'Hello' };
+    await openai.chat.completions.create({ model: 'gpt-4o', messages: [message] });
+    await azure.chat.completions.create({ model: 'gpt-4o', messages: [message] });
+    const stream = await openai.chat.completions.create({
+      model: 'gpt-4o',
+      messages: [message],
+      stream: true,
+    });
+    for await (const _ of stream);
+    await openai.embeddings.create({ model: 'text-embedding-3-small', input: 'Hello' });
+    const response = await openai.responses.create({ model: 'gpt-4o', input: 'Hello' });
+    await openai.responses.retrieve(response.id);
+    await openai.responses.delete(response.id);
+    await openai.models.list();
+    await openai.audio.transcriptions.create({ model: 'whisper', file: new File(['RIFF'], 'a.wav') });
+    const tokens = backendOf(gateway, 0).requests.map(tokenOf);
+    expect(tokens).toHaveLength(9);
+    expect(new Set(tokens)).toEqual(new Set([gateway.identity.requests[0]?.token]));
+    expect(gateway.identity.requests).toHaveLength(1);
+  });
+
+  test('so is one with a body that nginx keeps in a file, and it arrives whole', async () => {
+    const content = 'Hello '.repeat(500_000);
+    const answer = await gateway.chat('gpt-4o', { messages: [{ role: 'user', content }] });
+    expect(answer.status).toBe(200);
+    const request = onlyRequest(backendOf(gateway, 0));
+    expect(tokenOf(request)).toBe(gateway.identity.requests[0]?.token);
+    expect(JSON.parse(request.body.toString())).toMatchObject({ messages: [{ content }] });
+  });
+
+  test('nothing that a client sends changes where a token comes from, or what it is for', async () => {
+    const query = `resource=https://evil.example/&client_id=evil&mi_res_id=evil&api-version=${API_VERSION}`;
+    const answer = await rawRequest(gateway.url, {
+      method: 'POST',
+      target: `/openai/deployments/gpt-4o/chat/completions?${query}`,
+      headers: [
+        ['Authorization', `Bearer ${CLIENT_KEY}`],
+        ['api-key', CLIENT_KEY],
+        ['Ocp-Apim-Subscription-Key', CLIENT_KEY],
+        ['X-Apisix-Ai-Auth-Mode', 'entra'],
+        ['X-Apisix-Ai-Token-Resource', 'https://evil.example/'],
+        ['X-Apisix-Ai-Msi-Endpoint', gateway.identity.url],
+        ['X-Apisix-Ai-Msi-Client-Id', 'evil'],
+        ['X-Apisix-Ai-Msi-Secret', 'evil'],
+        ['X-Identity-Header', 'evil'],
+        ['Identity-Endpoint', gateway.identity.url],
+        ['X-Ms-Client-Request-Id', 'of-the-client'],
+        ['Metadata', 'true'],
+        ['Secret', 'evil'],
+        ['Connection', 'authorization, close'],
+        ['Content-Type', 'application/json'],
+      ],
+      body: chatBody('gpt-4o', { resource: 'https://evil.example/', client_id: 'evil' }),
+    });
+    expect(answer.status).toBe(200);
+    expect(gateway.identity.requests).toHaveLength(1);
+    const request = onlyRequest(backendOf(gateway, 0));
+    expect(tokenOf(request)).toBe(gateway.identity.requests[0]?.token);
+    expect(request.header('ocp-apim-subscription-key')).toBeUndefined();
+    expect(request.headers.filter(([name]) => /^x-apisix-/i.test(name))).toEqual([]);
+    expect(JSON.stringify(request.headers)).not.toContain(CLIENT_KEY);
+    expect(JSON.stringify(request.headers)).not.toContain(gateway.identity.secret);
+  });
+});
+
+describe.skipIf(cannotRunGatewayTests('the older token endpoint'))('the endpoint by its older name', () => {
+  afterAll(stop);
+
+  test('wins, and has its secret by either name', { timeout: CONTAINER_TIMEOUT_MS }, async () => {
+    await start({
+      settingsOf: ({ url, secret }) => ({
+        MSI_ENDPOINT: `${url}/msi/token`,
+        MSI_SECRET: secret,
+        IDENTITY_ENDPOINT: `${url}/nowhere`,
+        IDENTITY_HEADER: '',
+      }),
+    })();
+    expect((await gateway.chat('gpt-4o')).status).toBe(200);
+    expect(gateway.identity.requests.map(({ source }) => source)).toEqual(['endpoint']);
+  });
+});
+
+describe.skipIf(cannotRunGatewayTests('the metadata service'))('virtual machines', () => {
+  beforeAll(start({ source: 'metadata', settings: { AZURE_CLIENT_ID: CLIENT_ID } }), CONTAINER_TIMEOUT_MS);
+  afterAll(stop);
+
+  test('the metadata service is asked, for the identity that is set', async () => {
+    expect((await gateway.chat('gpt-4o')).status).toBe(200);
+    expect(gateway.identity.requests.map(essence)).toEqual([
+      {
+        method: 'GET',
+        path: '/metadata/identity/oauth2/token',
+        source: 'metadata',
+        resource: DEFAULT_RESOURCE,
+        clientId: CLIENT_ID,
+        headers: { metadata: 'true' },
+      },
+    ]);
+    expect(tokenOf(onlyRequest(backendOf(gateway, 0)))).toBe(gateway.identity.requests[0]?.token);
+  });
+});
+
+describe.skipIf(cannotRunGatewayTests('workload identity'))('Kubernetes', () => {
+  beforeAll(start({ source: 'workload' }), CONTAINER_TIMEOUT_MS);
+  afterAll(stop);
+
+  test('the content of the token file is exchanged for a token', async () => {
+    expect((await gateway.chat('gpt-4o')).status).toBe(200);
+    const [request, ...others] = gateway.identity.requests;
+    expect(others).toEqual([]);
+    expect(request?.target).toBe(`/${TENANT}/oauth2/v2.0/token`);
+    expect(Object.fromEntries(new URLSearchParams(request?.body.toString()))).toEqual({
+      grant_type: 'client_credentials',
+      client_id: CLIENT_ID,
+      client_assertion_type: 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer',
+      client_assertion: gateway.identity.assertion,
+      scope: 'https://cognitiveservices.azure.com/.default',
+    });
+    expect(tokenOf(onlyRequest(backendOf(gateway, 0)))).toBe(request?.token);
+  });
+});
+
+describe.skipIf(cannotRunGatewayTests('several identities'))('backends of several kinds', () => {
+  const SOVEREIGN = 'https://cognitiveservices.azure.us/';
+  const OTHER = '99999999-2222-3333-4444-555555555555';
+
+  beforeAll(
+    start({
+      backends: [{}, { clientId: OTHER }, { resource: SOVEREIGN }, 'key'],
+      settings: { ...NO_COOLDOWN, ...inOrder(4), AZURE_CLIENT_ID: CLIENT_ID },
+    }),
+    CONTAINER_TIMEOUT_MS,
+  );
+  afterAll(stop);
+  afterEach(resetBackends);
+
+  test('each gets the token of its own identity and resource, or its key', async () => {
+    for (const index of [0, 1, 2]) backendOf(gateway, index).script({ status: 503 });
+    expect((await gateway.chat('gpt-4o')).status).toBe(200);
+    expect(calls(gateway)).toEqual([1, 1, 1, 1]);
+    const token = (resource: string, clientId: string) =>
+      gateway.identity.requests.find((each) => each.resource === resource && each.clientId === clientId)
+        ?.token;
+    const tokens = [
+      token(DEFAULT_RESOURCE, CLIENT_ID),
+      token(DEFAULT_RESOURCE, OTHER),
+      token(SOVEREIGN, CLIENT_ID),
+    ];
+    expect(new Set(tokens).size).toBe(3);
+    expect(tokens).not.toContain(undefined);
+    expect([0, 1, 2].map((index) => tokenOf(onlyRequest(backendOf(gateway, index))))).toEqual(tokens);
+    const keyed = onlyRequest(backendOf(gateway, 3));
+    expect(keyed.header('api-key')).toBe(backendKey(3));
+    expect(keyed.header('authorization')).toBeUndefined();
+  });
+
+  test('a token for each, not for each request or backend', async () => {
+    for (let count = 0; count < 5; count++) expect((await gateway.chat('gpt-4o')).status).toBe(200);
+    expect(
+      gateway.identity.requests.map(({ resource, clientId }) => `${resource} ${clientId}`).sort(),
+    ).toEqual([
+      `${DEFAULT_RESOURCE} ${CLIENT_ID}`,
+      `${DEFAULT_RESOURCE} ${OTHER}`,
+      `${SOVEREIGN} ${CLIENT_ID}`,
+    ]);
+  });
+});
+
+describe.skipIf(cannotRunGatewayTests('a drained Entra backend'))('a drained backend', () => {
+  afterAll(stop);
+
+  test('gets no requests, whatever its credential', { timeout: CONTAINER_TIMEOUT_MS }, async () => {
+    await start({ backends: [{}, 'key'], settings: { AZURE_OPENAI_WEIGHT_0: '0' } })();
+    for (let count = 0; count < 4; count++) expect((await gateway.chat('gpt-4o')).status).toBe(200);
+    expect(calls(gateway)).toEqual([0, 4]);
+  });
+});
