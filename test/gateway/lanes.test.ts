@@ -13,7 +13,7 @@ import {
   type Shot,
   shoot,
 } from '../support/limits.ts';
-import { calls, resetMocks } from '../support/traffic.ts';
+import { resetMocks } from '../support/traffic.ts';
 
 const skipped = cannotRunGatewayTests('lanes');
 const LOW = { 'x-priority': 'low' };
