@@ -11,7 +11,6 @@ const MIGRATION = readFileSync(join(import.meta.dirname, '../../docs/migration.m
 const ASKING: Readonly<Record<string, string>> = {
   AZURE_OPENAI_AUTH_MODE_N: 'entra',
   AZURE_OPENAI_AUTH_MODE: 'entra',
-  LB_ALG: 'latency',
 };
 
 const unbuilt = listSettings().filter(({ declaration }) => /not built yet/i.test(declaration.description));
