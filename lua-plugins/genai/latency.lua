@@ -161,13 +161,14 @@ function _M.pick(candidates, kind, dict, now, random)
         local figure, age = read(dict, known, now)
         entries[i], figures[i], ages[i] = known, figure or false, age or false
         least = min(least, figure or huge)
-        weights = weights + each.weight
+        weights = weights + max(each.weight, 1)
     end
 
     local best = huge
     for i = 1, #candidates do
         local figure = figures[i] or least < huge and least or 0
-        local share = candidates[i].weight * #candidates / weights
+        -- Even a drained backend serves what it alone can.
+        local share = max(candidates[i].weight, 1) * #candidates / weights
         scores[i] = (figure + NOISE_MS) * (1 + entries[i].waiting / share / AT_ONCE)
         best = min(best, scores[i])
     end

@@ -339,6 +339,14 @@ describe("latency: the choice", function()
         equal(picks(), "abab")
     end)
 
+    it("is one of drained backends as well, for what they alone can do", function()
+        for _, weights in ipairs({ { 0, 0 }, { 0, 3 } }) do
+            local seconds = simulate({ weights = weights, rate = 20, seconds = 10,
+                                       took = always({ a = 50, b = 500 }) })
+            between(share(seconds, "a", 2), 0.9, 1)
+        end
+    end)
+
     it("measures deployments apart", function()
         local dict, random = shared_dict.new(START), random_of(1)
         local backends = workers_of(1, { 1, 1 })[1]
