@@ -83,7 +83,7 @@ describe.skipIf(cannotRunGatewayTests('balancing by latency'))('two backends', (
   afterEach(reset);
 
   test('the faster one gets the requests; within ten seconds of its turning slow the other one; and back', async () => {
-    const SECONDS = 14;
+    const SECONDS = 12;
     const phases: { readonly fast: number; readonly from: number }[] = [];
     const statuses: number[] = [];
     for (const fast of [0, 1, 0]) {
