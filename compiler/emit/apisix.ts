@@ -183,9 +183,13 @@ function metricsWithoutClient({ clients, backends }: GatewayModel): Record<strin
 
 /** What the templates of apisix.yaml read. */
 export function apisixView(model: GatewayModel): object {
-  const { limits, failover } = model;
+  const { limits, failover, balancing } = model;
+  const byLatency = balancing.algorithm === 'latency';
   return {
     ...model,
+    // ai-proxy-multi has no such algorithm.
+    poolBalancer: !byLatency,
+    ownBalancer: byLatency ? balancing.algorithm : undefined,
     limits: {
       ...limits,
       tokenRules: tokenRules(model),

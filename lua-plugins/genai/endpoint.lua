@@ -12,8 +12,8 @@ local DEFAULT_PORTS = { http = 80, https = 443 }
 
 --- Takes a URL apart.
 -- @tparam string url
--- @treturn table|nil `scheme`, `host`, `port`, `authority` (host and port as written), `path` and
---   `query` (nil without one); nil: it is none
+-- @treturn table|nil `scheme`, `host`, `port`, `authority` (host and port as written), `origin`,
+--   `path` and `query` (nil without one); nil: it is none
 function _M.parse(url)
     local scheme, authority, path, rest = match(url, "^(%a+)://([^/?#]+)([^?#]*)(.*)$")
     scheme = scheme and lower(scheme)
@@ -32,6 +32,7 @@ function _M.parse(url)
         host = host,
         port = tonumber(port) or DEFAULT_PORTS[scheme],
         authority = authority,
+        origin = scheme .. "://" .. authority,
         path = path,
         query = match(rest, "^%?(.+)$"),
     }

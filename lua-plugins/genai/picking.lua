@@ -7,6 +7,7 @@ local tobit = bit.tobit
 local byte = string.byte
 local log = math.log
 local floor = math.floor
+local min = math.min
 local ipairs = ipairs
 local pairs = pairs
 local sort = table.sort
@@ -95,6 +96,60 @@ function _M.consistent_hash(candidates, key)
         end
     end
     return best
+end
+
+
+-- One of the candidates but one, by weight.
+local function other_by_weight(candidates, but, random)
+    local total = 0
+    for i = 1, #candidates do
+        if candidates[i] ~= but then
+            total = total + candidates[i].weight
+        end
+    end
+
+    local left, last = random() * total, nil
+    for i = 1, #candidates do
+        local each = candidates[i]
+        if each ~= but then
+            last = each
+            left = left - each.weight
+            if left < 0 then
+                break
+            end
+        end
+    end
+    return last
+end
+
+
+--- The power of two choices: of two candidates, drawn by weight, the one whose turn it is, unless
+-- the other one is clearly better. Those that are far behind the best are not drawn.
+-- @tparam table candidates at least one; `memory` of each is a table for the algorithm to keep
+-- @tparam table scores of each, in the same order; less is better
+-- @tparam number clearly better is a score below this part of the other
+-- @tparam number too_slow is a score above so many times the best
+-- @tparam function random gives numbers from 0 to 1
+function _M.better_of_two(candidates, scores, clearly, too_slow, random)
+    local best = scores[1]
+    for i = 2, #candidates do
+        best = min(best, scores[i])
+    end
+
+    local drawn, score_of = {}, {}
+    for i = 1, #candidates do
+        if scores[i] <= best * too_slow then
+            drawn[#drawn + 1] = candidates[i]
+            score_of[candidates[i]] = scores[i]
+        end
+    end
+    if #drawn == 1 then
+        return drawn[1]
+    end
+
+    local first = _M.round_robin(drawn)
+    local second = other_by_weight(drawn, first, random)
+    return score_of[second] < score_of[first] * clearly and second or first
 end
 
 

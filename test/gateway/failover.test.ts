@@ -1,14 +1,12 @@
 /** When a backend fails before anything was sent to the client, the next one gets the same request. */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { type Gateway, type GatewayOptions, hostAddress, startGateway } from '../support/gateway.ts';
 import * as answers from '../support/mock-azure-openai/answers.ts';
 import type { Behaviour } from '../support/mock-azure-openai/server.ts';
+import { type SilentPort, startSilentPort } from '../support/silent-port.ts';
 import { backendOf, calls, inOrder, NO_COOLDOWN, onlyRequest, resetMocks } from '../support/traffic.ts';
 
 let gateway: Gateway;
@@ -225,36 +223,21 @@ describe.skipIf(cannotRunGatewayTests('failover after a failed TLS handshake'))(
   });
 });
 
-/** A port whose connections are never accepted: when its queue is full, the kernel answers nobody any more. */
-const SILENT_PORT = `
-const server = require('node:net').createServer().listen({ host: process.argv[1], port: 0, backlog: 1 }, () => {
-  process.stdout.write(String(server.address().port), () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0));
-});`;
-
 describe.skipIf(cannotRunGatewayTests('failover after a connect time-out'))('connecting', () => {
-  let process_: ChildProcess;
-  const waiting: Socket[] = [];
+  let silent: SilentPort;
   beforeAll(async () => {
-    const hostname = await hostAddress();
-    process_ = spawn(process.execPath, ['-e', SILENT_PORT, hostname], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    const [port] = (await once(process_.stdout as NodeJS.ReadableStream, 'data')) as [Buffer];
-    for (let count = 0; count < 6; count++) {
-      waiting.push(connect(Number(port), hostname).on('error', () => undefined));
-    }
+    silent = await startSilentPort(await hostAddress());
     await start({
       settings: {
         ...inOrder(2),
         ...NO_COOLDOWN,
-        AZURE_OPENAI_ENDPOINT_0: `http://host.docker.internal:${port}`,
+        AZURE_OPENAI_ENDPOINT_0: `http://host.docker.internal:${silent.port}`,
         AI_PROXY_CONNECT_TIMEOUT: '500ms',
       },
     })();
   }, CONTAINER_TIMEOUT_MS);
   afterAll(async () => {
-    for (const socket of waiting) socket.destroy();
-    process_?.kill('SIGKILL');
+    silent?.stop();
     await stop();
   });
 

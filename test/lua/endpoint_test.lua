@@ -7,12 +7,15 @@ describe("endpoint", function()
     it("is taken apart, with the port of its scheme", function()
         equal(endpoint.parse("https://east.openai.azure.com"),
               { scheme = "https", host = "east.openai.azure.com", port = 443,
-                authority = "east.openai.azure.com", path = "" })
+                authority = "east.openai.azure.com",
+                origin = "https://east.openai.azure.com", path = "" })
         equal(endpoint.parse("http://10.0.0.4:42356/msi/token/"),
               { scheme = "http", host = "10.0.0.4", port = 42356, authority = "10.0.0.4:42356",
+                origin = "http://10.0.0.4:42356",
                 path = "/msi/token/" })
         equal(endpoint.parse("http://a/b?c=d&e"),
-              { scheme = "http", host = "a", port = 80, authority = "a", path = "/b",
+              { scheme = "http", host = "a", port = 80, authority = "a",
+                origin = "http://a", path = "/b",
                 query = "c=d&e" })
         equal(endpoint.parse("HTTPS://A.example/").scheme, "https")
     end)
@@ -20,6 +23,7 @@ describe("endpoint", function()
     it("may be of IPv6", function()
         equal(endpoint.parse("http://[fd00::1]/x"),
               { scheme = "http", host = "[fd00::1]", port = 80, authority = "[fd00::1]",
+                origin = "http://[fd00::1]",
                 path = "/x" })
         equal(endpoint.parse("http://[fd00::1]:8080").port, 8080)
         equal(endpoint.parse("http://[fd00::1]:8080").host, "[fd00::1]")

@@ -145,6 +145,63 @@ describe("picking: consistent hash", function()
 end)
 
 
+describe("picking: the better of two", function()
+    -- A generator that always draws the first, or the last, of the others.
+    local function first() return 0 end
+    local function last() return 0.999999 end
+
+    local function names(weights, scores, random, count)
+        local candidates, text = backends(weights), ""
+        for _ = 1, count or 6 do
+            text = text .. picking.better_of_two(candidates, scores, 0.8, 2, random).name
+        end
+        return text
+    end
+
+    it("is the one whose turn it is among equals", function()
+        equal(names({ 1, 1 }, { 100, 100 }, first), "ababab")
+        equal(names({ 3, 1 }, { 100, 100 }, first, 8), "aabaaaba")
+        equal(names({ 1, 1 }, { 100, 81 }, first), "ababab")
+        equal(names({ 1 }, { 100 }, first, 2), "aa")
+    end)
+
+    it("is the other one where that is clearly better", function()
+        equal(names({ 1, 1 }, { 100, 79 }, first), "bbbbbb")
+        equal(names({ 1, 1 }, { 79, 100 }, first), "aaaaaa")
+        equal(names({ 1, 100 }, { 10, 19 }, first), "aaaaaa")
+    end)
+
+    it("is not always the best of all: the second is drawn", function()
+        equal(names({ 1, 1, 1 }, { 150, 100, 100 }, first, 3), "bbc")
+        equal(names({ 1, 1, 1 }, { 150, 110, 100 }, last, 3), "cbc")
+        equal(names({ 1, 1, 1 }, { 200, 150, 100 }, last, 3), "ccc")
+        equal(names({ 1, 1, 1 }, { 200, 150, 100 }, first, 3), "bbc")
+    end)
+
+    it("leaves out what is far behind the best, however it is drawn", function()
+        equal(names({ 1, 1, 1 }, { 201, 100, 201 }, first, 3), "bbb")
+        equal(names({ 100, 1, 100 }, { 201, 100, 100 }, last, 4), "cccc")
+    end)
+
+    it("draws by weight", function()
+        local candidates = backends({ 1, 1, 8 })
+        local seed = 7
+        local function random()
+            seed = (seed * 16807) % 2147483647
+            return seed / 2147483647
+        end
+        local counts = { a = 0, b = 0, c = 0 }
+        for _ = 1, 3000 do
+            -- It is the turn of the third mostly; what it is compared with is another one.
+            local name = picking.better_of_two(candidates, { 100, 100, 150 }, 0.8, 2, random).name
+            counts[name] = counts[name] + 1
+        end
+        equal(counts.c, 0)
+        equal(math.abs(counts.a - counts.b) < 300, true, counts.a .. " and " .. counts.b)
+    end)
+end)
+
+
 describe("picking: deployments", function()
     local renamed = { ["gpt-4o"] = "gpt-4o-2024", other = "other" }
 

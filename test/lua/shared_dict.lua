@@ -1,4 +1,4 @@
---- nginx's shared memory as far as cool-downs use it, with a clock that tests set.
+--- nginx's shared memory as far as the modules use it, with a clock that tests set.
 
 local _M = {}
 local mt = { __index = _M }
@@ -13,14 +13,15 @@ end
 function _M:get(key)
     local entry = self.entries[key]
     if entry and (not entry.till or self.now < entry.till) then
-        return entry.value
+        return entry.value, entry.flags
     end
     return nil
 end
 
 
-function _M:set(key, value, seconds)
-    self.entries[key] = { value = value, till = seconds and self.now + seconds * 1000 }
+function _M:set(key, value, seconds, flags)
+    self.entries[key] = { value = value, till = seconds and self.now + seconds * 1000,
+                          flags = flags ~= 0 and flags or nil }
     return true
 end
 

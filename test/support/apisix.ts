@@ -82,6 +82,8 @@ export interface Apisix {
   workers(): Promise<
     readonly { readonly pid: number; readonly cpuMs: number; readonly residentBytes: number }[]
   >;
+  /** Ends one of them as a crash would; nginx starts another one. */
+  killWorker(pid: number): Promise<void>;
   /** The address that requests from the host come from. */
   hostAddress(): Promise<string>;
   /** Everything APISIX wrote since its start: its access log and its error log. */
@@ -265,6 +267,9 @@ async function start(options: StartOptions): Promise<Apisix> {
           cpuMs: nanoseconds / 1e6,
           residentBytes: pages * 4096,
         }));
+    },
+    killWorker: async (pid) => {
+      await run('kill -KILL "$1"', String(pid));
     },
     hostAddress: async () => defaultGateway(await run('cat /proc/net/route')),
     log: async () => {

@@ -12,7 +12,7 @@ export const balancingSettings = {
   LB_ALG: setting(oneOf(['roundrobin', 'chash', 'latency']), {
     section,
     description:
-      'Choice among backends of equal priority; `roundrobin` is smooth weighted round robin. `latency` is not built yet: it is an error.',
+      'Choice among backends of equal priority: `roundrobin` is smooth weighted round robin; `chash` keeps what has the same key together; `latency` takes the better of two, by their time to first byte.',
     default: 'roundrobin',
     example: 'chash',
     output: `${POOL}.balancer.algorithm; ${PROXY}.balancer`,
@@ -126,14 +126,16 @@ export const balancingSettings = {
   APISIX_ACTIVE_HEALTH_CHECKS: setting(boolean(), {
     section,
     description:
-      'Probe each backend in the background; a 401 means reachable. Not built yet: turning it on is an error.',
+      'Probe each backend in the background, without its key, and pass it over while that fails. Every status below 500 means reachable, 401 too.',
     default: false,
     example: 'false',
     output: `${PROXY}.health_checks`,
+    changed: NO_EFFECT,
   }),
   APISIX_ACTIVE_HEALTH_CHECK_SCHEME: setting(oneOf(['http', 'https']), {
     section,
-    description: 'Scheme of the probes.',
+    description:
+      "Scheme of the probes; they go to the endpoint's port where it names one, else to the scheme's.",
     defaultText: "the endpoint's",
     example: 'https',
     output: `${PROXY}.health_checks.scheme`,

@@ -25,12 +25,6 @@ const givenAny =
 
 /** A line goes when its feature is built; the declarations and docs/migration.md say "not built yet" of the same. */
 const UNBUILT: readonly Unbuilt[] = [
-  {
-    feature: 'balancing by latency',
-    askedBy: ({ values }) => (values.LB_ALG === 'latency' ? ['LB_ALG'] : []),
-    instead: 'roundrobin or chash',
-  },
-  { feature: 'active health probes', askedBy: on('APISIX_ACTIVE_HEALTH_CHECKS') },
   { feature: 'the toolkit scenarios', askedBy: on('GATEWAY_E2E_TEST_MODE') },
   { feature: 'tokens of an OIDC issuer', askedBy: on('ENABLE_OIDC') },
   { feature: 'APIM-style records', askedBy: givenAny('APIM_GATEWAY_LOGS_INGEST_URI') },

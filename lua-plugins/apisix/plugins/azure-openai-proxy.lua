@@ -8,7 +8,9 @@ local affinity = require("apisix.plugins.azure-openai-proxy.affinity")
 local availability = require("apisix.plugins.azure-openai-proxy.availability")
 local body_mod = require("apisix.plugins.azure-openai-proxy.body")
 local forwarding = require("apisix.plugins.azure-openai-proxy.forwarding")
+local health = require("apisix.plugins.azure-openai-proxy.health")
 local identities = require("apisix.plugins.azure-openai-proxy.identity")
+local latency = require("apisix.plugins.azure-openai-proxy.latency")
 local pools = require("apisix.plugins.azure-openai-proxy.pool")
 local upstream = require("apisix.plugins.azure-openai-proxy.upstream")
 local variables = require("apisix.plugins.azure-openai-proxy.variables")
@@ -87,9 +89,29 @@ local backend_schema = {
     additionalProperties = false,
 }
 
+local interval_schema = { type = "integer", minimum = 1000 }
+
+local health_checks_schema = {
+    type = "object",
+    properties = {
+        -- the endpoint's where it is left out
+        scheme = { type = "string", enum = { "http", "https" } },
+        path = { type = "string", pattern = "^/[^ ]*$" },
+        timeout_ms = { type = "integer", minimum = 1 },
+        verify_certificate = { type = "boolean" },
+        healthy_interval_ms = interval_schema,
+        unhealthy_interval_ms = interval_schema,
+    },
+    required = { "path", "timeout_ms", "verify_certificate", "healthy_interval_ms",
+                 "unhealthy_interval_ms" },
+    additionalProperties = false,
+}
+
 local schema = {
     type = "object",
     properties = {
+        -- what ai-proxy-multi's own has no word for
+        balancer = { type = "string", enum = { "latency" } },
         timeouts = {
             type = "object",
             properties = {
@@ -122,6 +144,7 @@ local schema = {
             additionalProperties = false,
         },
         backend_header = { type = "boolean" },
+        health_checks = health_checks_schema,
         backends = { type = "array", minItems = 1, items = backend_schema },
     },
     required = { "timeouts", "retry_statuses", "cooldown", "stream_hold_ms", "affinity" },
@@ -153,6 +176,7 @@ local GC_PAUSE_PERCENT = 500
 
 function _M.init()
     collectgarbage("setpause", GC_PAUSE_PERCENT)
+    health.start()
 end
 
 
@@ -289,6 +313,7 @@ local function prepare(ctx, state)
     request.deployment = target.deployment or model and model.value or nil
     -- Where no model is named, a throttled operation does not stop the others.
     request.cooldown_scope = request.deployment or "(" .. target.operation .. ")"
+    request.asks_for_stream = state.wants_stream
     request.hash_key = hash_key(state.pool, ctx)
 
     local client = ctx.genai_client
@@ -472,6 +497,11 @@ local function answer(ctx, state, backend, exchange, leading, is_stream)
         state.request.probing = nil
     end
 
+    if state.request.awaited then
+        latency.answered(state.request, state.seen, exchange.status, is_stream,
+                         leading and leading.has_output)
+    end
+
     state.status = exchange.status
     state.is_answered = true
     core.response.set_response_source(ctx, "upstream")
@@ -609,6 +639,9 @@ local function forward(ctx, state)
         request.tried[backend] = true
         state.attempts = state.attempts + 1
 
+        if pool.by_latency then
+            latency.begin(request, backend)
+        end
         accounting.begin_attempt(ctx, state, backend)
         local exchange, failure, leading, is_stream = attempt(state, backend, is_fresh)
         if exchange and affinity.is_sealed_elsewhere(state, backend, exchange) then
@@ -660,6 +693,9 @@ function _M.log(conf, ctx)
         return
     end
     availability.release(state.request)
+    if state.pool.by_latency then
+        latency.finish(state.request, state.seen.usage)
+    end
     accounting.finish(ctx, state)
 end
 

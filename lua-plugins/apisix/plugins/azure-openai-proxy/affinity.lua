@@ -222,7 +222,7 @@ local function search(state, named)
     local deadline = ngx_now() + SEARCH_S
     for _, tier in ipairs(pool.all_tiers) do
         for _, backend in ipairs(tier) do
-            local is_left_alone, reason = availability.is_left_alone(backend)
+            local is_left_alone, reason = availability.is_left_alone(pool, backend)
             local is_asked = asked[backend.origin]
             if not is_asked and is_left_alone and reason ~= "credentials" then
                 doubt = doubt or { reason = reason, err = "left alone" }

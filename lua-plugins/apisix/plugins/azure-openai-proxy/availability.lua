@@ -1,10 +1,12 @@
 --- Which backend a request goes to next, given what is tried, cooling or being tried again.
 
+local latency = require("apisix.plugins.azure-openai-proxy.latency")
 local cooldown = require("genai.cooldown")
 local picking = require("genai.picking")
 local ngx = ngx
 local ngx_now = ngx.now
 local ipairs = ipairs
+local next = next
 local math_min = math.min
 
 local _M = {}
@@ -26,14 +28,26 @@ local function keys_of(backend, scope)
 end
 
 
+-- Whether probes say of a backend that it does not work.
+local function is_unhealthy(backend)
+    return backend.health_key and dict:get(backend.health_key)
+end
+
+
 -- Fills `seen` with what holds a backend back.
-local function look(backend, scope, now, seen)
+local function look(backend, request, now, seen)
     if backend.is_broken then
         seen.is_broken = true
         return false
     end
+    if is_unhealthy(backend) and not request.ignores_health then
+        seen.is_unhealthy = true
+        seen.reasons = seen.reasons or {}
+        seen.reasons.unreachable = true
+        return false
+    end
 
-    local whole, part = keys_of(backend, scope)
+    local whole, part = keys_of(backend, request.cooldown_scope)
     local state, left, reason = cooldown.state(dict, whole, now)
     local part_state, part_left, part_reason = cooldown.state(dict, part, now)
     if state == "usable" and part_state == "usable" then
@@ -55,12 +69,15 @@ local function look(backend, scope, now, seen)
 end
 
 
-local function pick(candidates, hash_key)
+local function pick(candidates, pool, request)
     if #candidates == 1 then
         return candidates[1]
     end
-    if hash_key then
-        return picking.consistent_hash(candidates, hash_key)
+    if request.hash_key then
+        return picking.consistent_hash(candidates, request.hash_key)
+    end
+    if pool.by_latency then
+        return latency.pick(candidates, request)
     end
     return picking.round_robin(candidates)
 end
@@ -96,7 +113,7 @@ local function look_around(pool, request, seen)
         local candidates, ended = {}, {}
         for _, backend in ipairs(tier) do
             if not request.tried[backend] and may_serve(backend, request) then
-                local is_usable, keys = look(backend, request.cooldown_scope, now, seen)
+                local is_usable, keys = look(backend, request, now, seen)
                 if is_usable then
                     candidates[#candidates + 1] = backend
                     ended[backend] = keys
@@ -105,7 +122,7 @@ local function look_around(pool, request, seen)
         end
 
         while #candidates > 0 do
-            local backend = pick(candidates, request.hash_key)
+            local backend = pick(candidates, pool, request)
             local keys = ended[backend]
             if not keys or cooldown.take_probe(dict, keys[1]) then
                 request.probing = keys
@@ -121,10 +138,10 @@ end
 
 --- The backend for the next attempt.
 -- @tparam table pool
--- @tparam table request `tried` (a set), `deployment`, `cooldown_scope`, `hash_key`; `pinned`, the
---   one origin that can serve it, or `preferred`, the one to begin with if it can be used; its
---   `probing` is set where it is the first after a cool-down: to the cool-downs to end when the
---   backend works
+-- @tparam table request `tried` (a set), `deployment`, `cooldown_scope`, `hash_key`,
+--   `asks_for_stream`; `pinned`, the one origin that can serve it, or `preferred`, the one to begin
+--   with if it can be used; its `probing` is set where it is the first after a cool-down: to the
+--   cool-downs to end when the backend works
 -- @treturn table|nil the backend
 -- @treturn nil|table what holds all of them back: `soonest` (ms), `reasons`, `is_broken`
 function _M.next(pool, request)
@@ -145,25 +162,41 @@ function _M.next(pool, request)
             return backend
         end
         if not seen.probed then
-            return nil, seen
-        end
-
-        -- Only a backend that another request is trying is left: its outcome is worth a moment.
-        if waited * 1000 >= cooldown.PROBE_MS then
+            if not seen.is_unhealthy or seen.soonest or next(request.tried) then
+                return nil, seen
+            end
+            -- Nothing but probes speaks against any of them: better to see than to refuse.
+            request.ignores_health = true
+        elseif waited * 1000 >= cooldown.PROBE_MS then
             return seen.probed
+        else
+            -- Only a backend that another request is trying is left: its outcome is worth a moment.
+            ngx.sleep(WAIT_S)
+            waited = waited + WAIT_S
         end
-        ngx.sleep(WAIT_S)
-        waited = waited + WAIT_S
     end
 end
 
 
---- Whether a backend as a whole is left alone, whatever it is asked for.
+local function are_all_unhealthy(backends)
+    for _, each in ipairs(backends) do
+        if not is_unhealthy(each) then
+            return false
+        end
+    end
+    return true
+end
+
+
+--- Whether a backend of a pool as a whole is left alone, whatever it is asked for.
 -- @treturn boolean
 -- @treturn string|nil why
-function _M.is_left_alone(backend)
+function _M.is_left_alone(pool, backend)
     if backend.is_broken then
         return true, "credentials"
+    end
+    if is_unhealthy(backend) and not are_all_unhealthy(pool.backends) then
+        return true, "unreachable"
     end
     local state, _, reason = cooldown.state(dict, backend.key, milliseconds())
     return state == "cooling", reason
@@ -193,6 +226,9 @@ end
 -- @tparam number duration_ms 0: not at all
 -- @treturn string|nil the name of the cool-down that began
 function _M.failed(backend, request, reason, duration_ms)
+    if request.awaited then
+        latency.failed(request, duration_ms > 0)
+    end
     local whole, part = keys_of(backend, request.cooldown_scope)
     local key = (reason == "unreachable" or reason == "credentials") and whole or part
     local probing = request.probing
@@ -218,7 +254,7 @@ function _M.soonest(pool, request)
     for _, tier in ipairs(tiers_for(pool, request)) do
         for _, backend in ipairs(tier) do
             if may_serve(backend, request)
-               and look(backend, request.cooldown_scope, now, seen)
+               and look(backend, request, now, seen)
             then
                 return 0
             end

@@ -1,6 +1,7 @@
 --- Hands a backend's answer on to the client, and reads from it what it used.
 
 local core = require("apisix.core")
+local latency = require("apisix.plugins.azure-openai-proxy.latency")
 local headers_mod = require("genai.headers")
 local sse = require("genai.sse")
 local usage_mod = require("genai.usage")
@@ -166,6 +167,14 @@ local function pass_on(bytes, is_last)
 end
 
 
+local function note_first_output(seen)
+    seen.first_output_at = ngx_now()
+    if seen.awaited_by then
+        latency.first_output(seen)
+    end
+end
+
+
 local function forward_events(exchange, seen, leading, watch)
     local events = leading and leading.events or sse.new()
     seen.events = 0
@@ -186,7 +195,7 @@ local function forward_events(exchange, seen, leading, watch)
             end
         end
         if leading.has_output then
-            seen.first_output_at = ngx_now()
+            note_first_output(seen)
         end
         if leading.err then
             return "backend", leading.err
@@ -200,7 +209,7 @@ local function forward_events(exchange, seen, leading, watch)
         end
         seen.has_begun = true
         if not seen.first_output_at then
-            seen.first_output_at = ngx_now()
+            note_first_output(seen)
         end
         local ok
         ok, err = pass_on(bytes, exchange.done)

@@ -6,7 +6,9 @@ local secret = require("apisix.secret")
 local identities = require("apisix.plugins.azure-openai-proxy.identity")
 local cooldown = require("genai.cooldown")
 local endpoints = require("genai.endpoint")
+local health = require("genai.health")
 local headers_mod = require("genai.headers")
+local latency = require("genai.latency")
 local memo = require("genai.memo")
 local picking = require("genai.picking")
 local verdict = require("genai.verdict")
@@ -27,6 +29,18 @@ local compiled = setmetatable({}, { __mode = "k" })
 
 -- Each route has conf tables of its own; their requests are shared out as those of one pool.
 local memories = setmetatable({}, { __mode = "v" })
+
+
+--- Where an instance of ai-proxy-multi is.
+-- @treturn table|nil as `genai.endpoint` takes it apart
+-- @treturn nil|string the backend's id: its name and where it is
+function _M.endpoint_of(instance)
+    local endpoint = endpoints.parse(instance.override and instance.override.endpoint or "")
+    if not endpoint or endpoint.query then
+        return nil
+    end
+    return endpoint, instance.name .. "|" .. endpoint.origin
+end
 
 
 local function has_unresolved(values)
@@ -53,9 +67,9 @@ local function header_lines(host, credentials)
 end
 
 
-local function backend_of(instance, details, ai_conf)
-    local endpoint = endpoints.parse(instance.override and instance.override.endpoint or "")
-    if not endpoint or endpoint.query then
+local function backend_of(instance, details, ai_conf, conf)
+    local endpoint, id = _M.endpoint_of(instance)
+    if not endpoint then
         core.log.error("backend ", instance.name, " has no usable endpoint: it is left out")
         return nil
     end
@@ -71,16 +85,15 @@ local function backend_of(instance, details, ai_conf)
         is_broken = true
     end
 
-    local origin = endpoint.scheme .. "://" .. endpoint.authority
-    local id = instance.name .. "|" .. origin
     return {
         name = instance.name,
-        origin = origin,
+        origin = endpoint.origin,
         id = id,
         key = cooldown.key(id),
         key_of = memo.of(function(scope)
             return cooldown.key(id, scope)
         end),
+        health_key = conf.health_checks and health.key(id) or nil,
         priority = instance.priority or 0,
         weight = instance.weight,
         is_broken = is_broken,
@@ -118,6 +131,7 @@ local function share_memory(backends)
     for _, each in ipairs(backends) do
         memory[each.id] = memory[each.id] or {}
         each.memory = memory[each.id]
+        each.memory.known = each.memory.known or latency.known_of(each.id)
     end
     return memory
 end
@@ -150,7 +164,8 @@ local function compile(ai_conf, conf)
 
     local backends, replaced = {}, {}
     for _, instance in ipairs(ai_conf.instances) do
-        backends[#backends + 1] = backend_of(instance, details[instance.name], ai_conf)
+        backends[#backends + 1] = backend_of(instance, details[instance.name], ai_conf,
+                                                conf)
         for name in pairs(instance.auth and instance.auth.header or {}) do
             replaced[lower(name)] = true
         end
@@ -174,6 +189,7 @@ local function compile(ai_conf, conf)
         tiers = picking.tiers(backends),
         all_tiers = picking.tiers(backends, true),
         balancer = ai_conf.balancer or { algorithm = "roundrobin" },
+        by_latency = conf.balancer == "latency",
         max_attempts = ai_conf.max_retries and ai_conf.max_retries + 1 or #backends,
         retry = verdict.retry_set(conf.retry_statuses, ai_conf.fallback_strategy),
         keepalive = ai_conf.keepalive ~= false,
