@@ -224,6 +224,50 @@ describe.skipIf(cannotRunGatewayTests('several identities'))('backends of severa
   });
 });
 
+describe.skipIf(cannotRunGatewayTests('stored things in Entra backends'))('what is stored', () => {
+  const MISSING = 'client-without-a-token';
+  const read = (id: string) => gateway.fetch(`/openai/v1/responses/${id}`);
+  afterEach(stop);
+
+  /** A response that a backend has, and the gateway knows nothing of. */
+  async function store(index: number, token: string | undefined): Promise<string> {
+    const answer = await fetch(`${backendOf(gateway, index).url}/openai/v1/responses`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
+      body: JSON.stringify({ model: 'gpt-4o', input: 'Hello' }),
+    });
+    return ((await answer.json()) as { id: string }).id;
+  }
+
+  test('is looked for with tokens', { timeout: CONTAINER_TIMEOUT_MS }, async () => {
+    await start({ backends: [{}, {}] })();
+    expect((await gateway.chat('gpt-4o')).status).toBe(200);
+    const id = await store(1, gateway.identity.requests[0]?.token);
+    const before = calls(gateway);
+    expect((await read(id)).status).toBe(200);
+    expect(calls(gateway).map((count, index) => count - (before[index] ?? 0))).toEqual([1, 2]);
+    const tokens = gateway.mocks.flatMap(({ requests }) => requests.map(tokenOf));
+    expect(new Set(tokens)).toEqual(new Set([gateway.identity.requests[0]?.token]));
+    expect((await read('resp_of-nobody')).status).toBe(404);
+  });
+
+  test('may be where there is no token for: that is no 404', { timeout: CONTAINER_TIMEOUT_MS }, async () => {
+    await start({ backends: [{ clientId: MISSING }, {}] })();
+    gateway.identity.script({ status: 500, body: '', path: RegExp(MISSING), times: 1_000 });
+    for (const when of ['asked for', 'left alone']) {
+      if (when === 'left alone')
+        for (let count = 0; count < 2; count++) expect((await gateway.chat('gpt-4o')).status).toBe(200);
+      const answer = await read('resp_of-nobody');
+      expect(answer.status).toBe(502);
+      expect(await answer.json()).toMatchObject({ error: { code: 'upstream_credentials' } });
+      expect(answer.headers.get('retry-after')).toMatch(/^[1-9]/);
+    }
+    expect(backendOf(gateway, 0).requests).toEqual([]);
+    const { token } = gateway.identity.requests.find((each) => each.token !== undefined) ?? {};
+    expect((await read(await store(1, token))).status).toBe(200);
+  });
+});
+
 describe.skipIf(cannotRunGatewayTests('a drained Entra backend'))('a drained backend', () => {
   afterAll(stop);
 

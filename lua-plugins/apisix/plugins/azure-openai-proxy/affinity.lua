@@ -177,7 +177,7 @@ local function ask(state, backend, named)
     local path = backend.prefix .. targets.stored_path(target, named.collection, named.id)
     local authorization, err = identities.authorization(backend.identity)
     if err then
-        return nil, { reason = "failing", err = err }
+        return nil, { reason = "credentials", err = err }
     end
     local head
     head, err = http_head.request("GET", path, query, backend.lines .. state.passed, authorization)
@@ -206,6 +206,8 @@ local function ask(state, backend, named)
     exchange:finish(pool)
     if status == 429 then
         return nil, { reason = "throttled", headers = exchange.headers, err = "status 429" }
+    elseif status == 401 and authorization then
+        identities.refused(backend.identity, authorization)
     elseif status == 408 or status >= 500 then
         return nil, { reason = "failing", err = "status " .. status }
     end
@@ -224,7 +226,9 @@ local function search(state, named)
         for _, backend in ipairs(tier) do
             local is_left_alone, reason = availability.is_left_alone(pool, backend)
             local is_asked = asked[backend.origin]
-            if not is_asked and is_left_alone and reason ~= "credentials" then
+            local may_have_it = reason ~= "credentials"
+                                or identities.is_without_token(backend.identity)
+            if not is_asked and is_left_alone and may_have_it then
                 doubt = doubt or { reason = reason, err = "left alone" }
             elseif not is_asked and not is_left_alone then
                 if ngx_now() > deadline then

@@ -306,6 +306,15 @@ function _M.authorization(identity)
 end
 
 
+--- Whether there is no token now.
+-- @tparam table|nil identity a backend's; nil: it has a key
+function _M.is_without_token(identity)
+    local now = ngx_now()
+    return identity ~= nil and now >= identity.usable_until
+           and not identity_mod.stored(dict, identity, now)
+end
+
+
 --- A backend refused a token: another one is asked for, where that was not so lately.
 -- @tparam table identity
 -- @tparam string line that `authorization` gave
