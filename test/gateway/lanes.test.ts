@@ -180,9 +180,11 @@ describe.skipIf(skipped)('lanes for the gateway', () => {
     expect((await shoot(gateway, { client: 'one' })).status).toBe(200);
   });
 
-  test('count their time from when a request came, not from when it was answered', async () => {
-    for (const mock of gateway.mocks) mock.always({ ...costing(0, 1000), delayMs: 1_500 });
+  test('count their time from when the first request came, not from when it was charged', async () => {
+    for (const mock of gateway.mocks) mock.always({ ...costing(0, 60), delayMs: 1_500 });
     expect((await shoot(gateway, { client: 'one' })).status).toBe(200);
+    for (const mock of gateway.mocks) mock.always(costing(0, 60));
+    expect(await admitted(gateway, 2, { client: 'one' })).toBeGreaterThan(0);
     const wait = await expectRefusal(gateway, { client: 'one' }, { ...refusal, lane: 'high' });
     expect(wait).toBeGreaterThan(1_000);
     expect(wait).toBeLessThanOrEqual(1_510);
