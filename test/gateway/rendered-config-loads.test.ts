@@ -78,12 +78,14 @@ describe.skipIf(skipped)('in the stock APISIX image', () => {
       rendered = parseAsApisix(scenario.documents['apisix.yaml']) as RenderedFile;
       const { accessLogPath } = model.telemetry;
       const redis = model.limits.redis?.host;
+      // Probes ask for them by name right from the start, and no name server answers here.
+      const probed = model.healthChecks ? model.backends.map(({ origin }) => new URL(origin).hostname) : [];
       apisix = await startApisix({
         ...scenario,
         logsClients: true,
         writableFolders: accessLogPath === undefined ? [] : [dirname(accessLogPath)],
         // No Redis here: limiters that count in one must let requests pass.
-        refusingHosts: redis === undefined || isIP(redis) !== 0 ? [] : [redis],
+        refusingHosts: [...probed, ...(redis === undefined || isIP(redis) !== 0 ? [] : [redis])],
       });
       logAfterLoading = await apisix.log();
     }, CONTAINER_TIMEOUT_MS);

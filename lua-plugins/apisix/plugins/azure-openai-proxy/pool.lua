@@ -122,7 +122,7 @@ local function backend_of(instance, details, ai_conf, conf)
         priority = instance.priority or 0,
         weight = instance.weight,
         is_broken = is_broken,
-        deployments = details and details.deployments,
+        deployments = picking.in_any_case(details and details.deployments),
         lines = header_lines(endpoint.authority, auth.header),
         prefix = endpoint.prefix,
         address = endpoint.host .. ":" .. endpoint.port,
