@@ -5,6 +5,7 @@ local bxor = bit.bxor
 local rshift = bit.rshift
 local tobit = bit.tobit
 local byte = string.byte
+local lower = string.lower
 local log = math.log
 local floor = math.floor
 local min = math.min
@@ -153,15 +154,32 @@ function _M.better_of_two(candidates, scores, clearly, too_slow, random)
 end
 
 
+--- Deployments to be found under their names in any case, as Azure takes them.
+-- @tparam table|nil deployments the client's name to the backend's
+function _M.in_any_case(deployments)
+    if not deployments then
+        return nil
+    end
+    local found = {}
+    for name, served_as in pairs(deployments) do
+        found[lower(name)] = served_as
+    end
+    for name, served_as in pairs(deployments) do
+        found[name] = served_as
+    end
+    return found
+end
+
+
 --- The deployments of a backend as it names them.
--- @tparam table|nil deployments the client's name to the backend's; nil: everything
+-- @tparam table|nil deployments as `in_any_case` gives them; nil: everything
 -- @tparam string|nil deployment the client's; nil: the request names none
 -- @treturn string|nil|false the backend's name; false: it does not serve it
 function _M.served_as(deployments, deployment)
     if not deployment or not deployments then
         return deployment
     end
-    return deployments[deployment] or false
+    return deployments[deployment] or deployments[lower(deployment)] or false
 end
 
 

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { type Gateway, startGateway } from '../support/gateway.ts';
+import * as answers from '../support/mock-azure-openai/answers.ts';
 import { backendOf, calls, chatBody, NO_COOLDOWN, onlyRequest, resetMocks } from '../support/traffic.ts';
 
 let gateway: Gateway;
@@ -129,6 +130,29 @@ describe.skipIf(cannotRunGatewayTests('AZURE_OPENAI_DEPLOYMENTS_N'))('AZURE_OPEN
     expect(onlyRequest(backend(0)).body.toString()).toBe('{"input":"x","model":"embeddings-3"}');
   });
 
+  test.each([
+    ['completions', '/openai/v1/completions', '{"prompt":"x","model":"NAME","max_tokens":4}'],
+    ['a stream', V1, chatBody('NAME', { stream: true })],
+    ['images', '/openai/v1/images/generations', '{"prompt":"x","model":"NAME","n":1}'],
+    ['speech', '/openai/v1/audio/speech', '{"model":"NAME","input":"x","voice":"alloy"}'],
+    ['compacted responses', '/openai/v1/responses/compact', '{"model":"NAME","input":"x"}'],
+  ])('%s as well', async (_, path, body) => {
+    for (const mock of gateway.mocks) mock.always({ body: {} });
+    expect((await post(path, body.replace('NAME', 'mini'))).status).toBe(200);
+    expect(onlyRequest(backend(1)).body.toString()).toBe(body.replace('NAME', 'eu-gpt4o'));
+    expect((await post(path, body.replace('NAME', 'nobody'))).status).toBe(404);
+    expect(calls(gateway)).toEqual([0, 1]);
+  });
+
+  test('a name is found in any case, and goes out as it was declared', async () => {
+    expect((await gateway.chat('GPT-4o')).status).toBe(200);
+    expect(JSON.parse(onlyRequest(backend(0)).body.toString())).toMatchObject({ model: 'gpt-4o' });
+    expect((await gateway.azure('MINI').chat.completions.create({ model: '', messages: [] })).object).toBe(
+      'chat.completion',
+    );
+    expect(onlyRequest(backend(1)).target).toMatch(/^\/openai\/deployments\/eu-gpt4o\/chat\/completions\?/);
+  });
+
   const file = { small: randomBytes(1_000), large: randomBytes(2 * 2 ** 20) };
   const form = (model: string, size: keyof typeof file, isFirst: boolean): Buffer => {
     const field = `--limit\r\nContent-Disposition: form-data; name="model"\r\n\r\n${model}\r\n`;
@@ -156,6 +180,17 @@ describe.skipIf(cannotRunGatewayTests('AZURE_OPENAI_DEPLOYMENTS_N'))('AZURE_OPEN
     expect(onlyRequest(backend(1)).body.equals(form('whisper-eu', size, isFirst))).toBe(true);
     expect(calls(gateway)).toEqual([0, 1]);
   });
+
+  test('404 for a form that names none of them, without a call', async () => {
+    const answer = await post(
+      '/openai/v1/audio/transcriptions',
+      form('gpt-4o-transcribe', 'small', true),
+      'multipart/form-data; boundary=limit',
+    );
+    expect(answer.status).toBe(404);
+    expect(await answer.json()).toMatchObject({ error: { code: 'DeploymentNotFound' } });
+    expect(calls(gateway)).toEqual([0, 0]);
+  });
 });
 
 describe.skipIf(cannotRunGatewayTests('deployments of drained backends'))('a drained backend', () => {
@@ -176,5 +211,12 @@ describe.skipIf(cannotRunGatewayTests('deployments of drained backends'))('a dra
     expect([answer.status, answer.headers.has('retry-after')]).toEqual([503, true]);
     expect(await answer.json()).toMatchObject({ error: { code: 'upstream_unavailable' } });
     expect(calls(resting)).toEqual([0, 0]);
+  });
+
+  test('beside it, a throttled deployment is the same in any case', async () => {
+    backendOf(resting, 0).script(answers.throttled({ retryAfter: 30 }));
+    expect((await resting.chat('gpt-4o')).status).toBe(429);
+    expect((await resting.chat('GPT-4O')).status).toBe(429);
+    expect(calls(resting)).toEqual([1, 0]);
   });
 });

@@ -227,6 +227,19 @@ describe.skipIf(cannotRunGatewayTests('health of backends'))('a backend', () => 
     expect((await changes('backend-0')).length).toBe(before);
   }, 20_000);
 
+  test('that is unhealthy still gets what only it can serve', async () => {
+    const openai = gateway.openai();
+    const { id } = await openai.responses.create({ model: 'gpt-4o', input: 'Hello' });
+    backend(0).always({ path: /models/, status: 500 });
+    await untilChanged('backend-0', before + 1);
+    await openai.responses.create({ model: 'gpt-4o', input: 'And?', previous_response_id: id });
+    await openai.responses.retrieve(id);
+    expect(calls()).toEqual([3, 0]);
+    expect(await served(2)).toEqual(Array(2).fill('200 backend-1 1'));
+    backend(0).always(undefined);
+    await untilChanged('backend-0', before + 2);
+  }, 30_000);
+
   test('that is unhealthy is not tried when the healthy one is throttled', async () => {
     backend(0).always({ path: /models/, status: 500 });
     await untilChanged('backend-0', before + 1);
@@ -283,14 +296,34 @@ describe.skipIf(cannotRunGatewayTests('health checks of a silent backend'))(
       await stop();
     });
 
-    test('keeps no request waiting', async () => {
+    test('keeps no request waiting, nor one that names what it may have', async () => {
       expect(await untilChanged('backend-0', 1)).toEqual([expect.stringContaining('timeout')]);
       const began = performance.now();
       expect(await served(10)).toEqual(Array(10).fill('200 backend-1 1'));
+      const stored = await gateway.fetch('/openai/v1/responses/resp_00000000000000000000000000000000');
+      expect(stored.status).toBe(503);
       expect(performance.now() - began).toBeLessThan(3_000);
     }, 30_000);
   },
 );
+
+describe.skipIf(cannotRunGatewayTests('health checks of a name'))('a backend whose name nobody knows', () => {
+  beforeAll(
+    start({ settings: { ...inOrder(2), AZURE_OPENAI_ENDPOINT_0: 'http://no-such-backend.test' } }),
+    CONTAINER_TIMEOUT_MS,
+  );
+  afterAll(stop);
+
+  test('is passed over, with one line in the log', async () => {
+    expect(await untilChanged('backend-0', 1)).toEqual([
+      expect.stringMatching(/^unhealthy, says its probe: /),
+    ]);
+    await sleep(3_000);
+    expect(await served(4)).toEqual(Array(4).fill('200 backend-1 1'));
+    const log = await gateway.apisix.log();
+    expect(log.split('\n').filter((line) => /no-such-backend|backend-0/.test(line))).toHaveLength(1);
+  }, 30_000);
+});
 
 describe.skipIf(cannotRunGatewayTests('certificates in health checks'))('TLS', () => {
   const pem = (name: string) =>

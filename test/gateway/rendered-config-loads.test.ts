@@ -85,6 +85,8 @@ describe.skipIf(skipped)('in the stock APISIX image', () => {
       const { accessLogPath } = model.telemetry;
       const redis = model.limits.redis?.host;
       const { trustedCaFile } = model.server;
+      // Probes ask for them by name right from the start, and no name server answers here.
+      const probed = model.healthChecks ? model.backends.map(({ origin }) => new URL(origin).hostname) : [];
       apisix = await startApisix({
         ...scenario,
         // This machine's own identity, if it has one, is nothing to tests.
@@ -92,7 +94,7 @@ describe.skipIf(skipped)('in the stock APISIX image', () => {
         logsClients: true,
         writableFolders: accessLogPath === undefined ? [] : [dirname(accessLogPath)],
         // No Redis here: limiters that count in one must let requests pass.
-        refusingHosts: redis === undefined || isIP(redis) !== 0 ? [] : [redis],
+        refusingHosts: [...probed, ...(redis === undefined || isIP(redis) !== 0 ? [] : [redis])],
         mountedFiles: trustedCaFile === undefined ? {} : { [trustedCaFile]: SOME_CA },
       });
       logAfterLoading = await apisix.log();

@@ -213,6 +213,16 @@ describe("picking: deployments", function()
         equal(picking.served_as(nil, nil), nil)
     end)
 
+    it("are found in any case, and sent as they are written there", function()
+        local found = picking.in_any_case({ ["GPT-4o"] = "Deployed", ["mini"] = "MINI" })
+        for _, name in ipairs({ "GPT-4o", "gpt-4o", "GPT-4O", "gPt-4o" }) do
+            equal(picking.served_as(found, name), "Deployed", name)
+        end
+        equal(picking.served_as(found, "Mini"), "MINI")
+        equal(picking.served_as(found, "deployed"), false)
+        equal(picking.in_any_case(nil), nil)
+    end)
+
     it("are served by a pool where any backend serves them", function()
         local pool = { { deployments = { a = "a" } }, { deployments = { b = "x" } } }
         equal(picking.is_served(pool, "a"), true)

@@ -74,7 +74,8 @@ export const backendFields = {
     output: `${BACKEND}.identity.client_id`,
   }),
   DEPLOYMENTS: setting(
-    list(deployment(), (each) => each.name),
+    // Azure takes names in any case.
+    list(deployment(), (each) => each.name.toLowerCase()),
     {
       section,
       description: 'What this backend serves, and under which name there: `name` or `name=backend-name`.',

@@ -29,6 +29,7 @@ local get_method = ngx.req.get_method
 local ngx_exit = ngx.exit
 local ngx_now = ngx.now
 local parse_http_time = ngx.parse_http_time
+local lower = string.lower
 local max = math.max
 local min = math.min
 local pcall = pcall
@@ -312,7 +313,8 @@ local function prepare(ctx, state)
     local request = state.request
     request.deployment = target.deployment or model and model.value or nil
     -- Where no model is named, a throttled operation does not stop the others.
-    request.cooldown_scope = request.deployment or "(" .. target.operation .. ")"
+    request.cooldown_scope = request.deployment and lower(request.deployment)
+                             or "(" .. target.operation .. ")"
     request.asks_for_stream = state.wants_stream
     request.hash_key = hash_key(state.pool, ctx)
 

@@ -97,7 +97,7 @@ local function backend_of(instance, details, ai_conf, conf)
         priority = instance.priority or 0,
         weight = instance.weight,
         is_broken = is_broken,
-        deployments = details and details.deployments,
+        deployments = picking.in_any_case(details and details.deployments),
         lines = header_lines(endpoint.authority, auth.header),
         identity = details and details.identity and identities.of(details.identity),
         prefix = (gsub(endpoint.path, "/+$", "")),
