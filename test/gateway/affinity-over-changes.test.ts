@@ -161,17 +161,17 @@ describe.skipIf(skipped)('affinity over a restart', () => {
   }, 240_000);
 
   describe.skipIf(cannotRunRedisTests('affinity in Redis'))('with Redis', () => {
-    const settings = (redis: Redis) => ({
+    const settings = (redis: Redis, timeoutMs: string) => ({
       RESPONSES_AFFINITY_REDIS_HOST: redis.host,
       RESPONSES_AFFINITY_REDIS_PORT: String(redis.port),
       RESPONSES_AFFINITY_REDIS_PASSWORD: PASSWORD,
-      RESPONSES_AFFINITY_REDIS_TIMEOUT_MS: '300',
+      RESPONSES_AFFINITY_REDIS_TIMEOUT_MS: timeoutMs,
       RESPONSES_AFFINITY_TTL_SECONDS: '3600',
     });
 
     test(`${MANY} conversations go on, and nobody is asked where they are`, async () => {
       const redis = await startRedis({ password: PASSWORD });
-      const first = await startGateway({ backends: [quiet, quiet], settings: settings(redis) });
+      const first = await startGateway({ backends: [quiet, quiet], settings: settings(redis, '10000') });
       try {
         const ids = await conversations(first);
         await eventually(async () => Number(await redis.command('DBSIZE')) >= MANY);
@@ -181,7 +181,7 @@ describe.skipIf(skipped)('affinity over a restart', () => {
         await first.apisix.stop();
         const second = await startGateway({
           backends: [],
-          settings: { ...sameBackends(first), ...settings(redis) },
+          settings: { ...sameBackends(first), ...settings(redis, '10000') },
         });
         try {
           expect(await goOn(second, first, ids)).toEqual({ POST: MANY });
@@ -197,10 +197,10 @@ describe.skipIf(skipped)('affinity over a restart', () => {
 
     test('two gateways know what the other one made; without Redis both go on', async () => {
       const redis = await startRedis({ password: PASSWORD });
-      const one = await startGateway({ settings: settings(redis) });
+      const one = await startGateway({ settings: settings(redis, '300') });
       const two = await startGateway({
         backends: [],
-        settings: { ...sameBackends(one), ...settings(redis) },
+        settings: { ...sameBackends(one), ...settings(redis, '300') },
       });
       try {
         const id = await respond(one);
