@@ -63,6 +63,8 @@ export interface ApisixOptions {
   readonly extraHosts?: Readonly<Record<string, string>>;
   /** Adds to the documents what `clientOf` reads: a log of whom each request was taken for. */
   readonly logsClients?: boolean;
+  /** Further files that a deployment would mount, by their path. */
+  readonly mountedFiles?: Readonly<Record<string, string>>;
 }
 
 export interface Apisix {
@@ -84,6 +86,8 @@ export interface Apisix {
   hostAddress(): Promise<string>;
   /** Everything APISIX wrote since its start: its access log and its error log. */
   log(): Promise<string>;
+  /** Puts another apisix.yaml in the place of the one that is there; answers when every worker has it. */
+  reload(apisixYaml: string): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -96,10 +100,11 @@ export async function startApisix(options: ApisixOptions): Promise<Apisix> {
     refusingHosts = [],
     extraHosts = {},
     logsClients = false,
+    mountedFiles = {},
   } = options;
   return start({
     // The collector's file is nothing to APISIX, and must not disturb it.
-    files: logsClients ? withClientLog(documents) : documents,
+    files: { ...inConf(logsClients ? withClientLog(documents) : documents), ...mountedFiles },
     environment,
     writableFolders,
     refusingHosts,
@@ -141,7 +146,7 @@ export async function startValidator(plugins: readonly string[]): Promise<Valida
     nginx_config: { worker_processes: 1 },
   };
   const apisix = await start({
-    files: { 'config.yaml': JSON.stringify(config) },
+    files: inConf({ 'config.yaml': JSON.stringify(config) }),
     environment: {},
     writableFolders: [],
     refusingHosts: [],
@@ -173,7 +178,11 @@ export function parseAsApisix(yaml: string): unknown {
   return parse(yaml, { version: '1.1' });
 }
 
+const inConf = (files: Readonly<Record<string, string>>): Record<string, string> =>
+  Object.fromEntries(Object.entries(files).map(([name, content]) => [`${CONF}/${name}`, content]));
+
 interface StartOptions {
+  /** By their path. */
   readonly files: Readonly<Record<string, string>>;
   readonly environment: Readonly<Record<string, string>>;
   readonly writableFolders: readonly string[];
@@ -191,7 +200,7 @@ async function start(options: StartOptions): Promise<Apisix> {
     .withEnvironment({ ...environment, APISIX_STAND_ALONE: 'true' })
     .withExposedPorts(...publish)
     .withCopyContentToContainer(
-      Object.entries(files).map(([name, content]) => ({ content, target: `${CONF}/${name}`, mode: 0o644 })),
+      Object.entries(files).map(([target, content]) => ({ content, target, mode: 0o644 })),
     )
     .withCopyDirectoriesToContainer([{ source: LUA_PLUGINS, target: LUA_IN_CONTAINER, mode: 0o755 }])
     .withExtraHosts([
@@ -269,12 +278,23 @@ async function start(options: StartOptions): Promise<Apisix> {
       }
       return log.text;
     },
+    reload: async (apisixYaml) => {
+      const next = '/tmp/apisix.yaml.next';
+      await started.copyContentToContainer([{ content: apisixYaml, target: next, mode: 0o644 }]);
+      // Workers compare the whole second of the file's time, and look at it once a second.
+      const script =
+        'cd "$1" && while [ "$(stat -c %Y apisix.yaml)" -ge "$(date +%s)" ]; do sleep 0.1; done' +
+        ' && cat "$2" > apisix.yaml.next && mv apisix.yaml.next apisix.yaml';
+      await run(script, CONF, next);
+      await sleep(RELOAD_MS);
+    },
     stop: async () => {
       await started.stop({ timeout: 0 });
     },
   };
 }
 
+const RELOAD_MS = 2_500;
 const CLIENT_LOG = '/tmp/clients.json';
 
 interface ClientLogLine {

@@ -24,6 +24,8 @@ export interface GatewayOptions {
   readonly adapt?: (documents: Documents) => Documents;
   /** For `apisix.clientOf`. */
   readonly logsClients?: boolean;
+  /** Further files of APISIX's container, by their path. */
+  readonly mountedFiles?: Readonly<Record<string, string>>;
 }
 
 export interface Gateway {
@@ -31,6 +33,8 @@ export interface Gateway {
   readonly url: string;
   readonly mocks: readonly MockBackend[];
   readonly apisix: Apisix;
+  /** What APISIX was started with. */
+  readonly documents: Documents;
   /** The official client on /openai/v1; it never tries again by itself. */
   openai(key?: string): OpenAI;
   /** The official client on deployments. */
@@ -54,6 +58,7 @@ export async function startGateway({
   settings = {},
   adapt = (documents) => documents,
   logsClients = false,
+  mountedFiles = {},
 }: GatewayOptions = {}): Promise<Gateway> {
   const host = await hostAddress();
   const mocks = await Promise.all(
@@ -70,6 +75,7 @@ export async function startGateway({
     await Promise.all(mocks.map((mock) => mock.stop()));
   };
   let apisix: Apisix;
+  let adapted: Documents;
   try {
     const variables = {
       GATEWAY_CLIENT_NAME_0: 'app',
@@ -81,11 +87,13 @@ export async function startGateway({
     const { documents, environment } = await compileVariables(
       Object.fromEntries(Object.entries(variables).filter(([, value]) => value !== '')),
     );
+    adapted = adapt(documents);
     apisix = await startApisix({
-      documents: adapt(documents),
+      documents: adapted,
       environment,
       extraHosts: { [HOST]: 'host-gateway' },
       logsClients,
+      mountedFiles,
     });
   } catch (error) {
     await stopMocks();
@@ -98,6 +106,7 @@ export async function startGateway({
     url,
     mocks,
     apisix,
+    documents: adapted,
     openai: (key = CLIENT_KEY) => new OpenAI({ apiKey: key, baseURL: `${url}/openai/v1`, maxRetries: 0 }),
     azure: (deployment, key = CLIENT_KEY) =>
       new AzureOpenAI({
