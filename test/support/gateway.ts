@@ -154,11 +154,16 @@ function backendSettings(url: string, port: number, index: number): [string, str
  * Otherwise Docker runs in a machine of its own, and leads containers to the loopback of this one.
  */
 export async function hostAddress(): Promise<string> {
-  const gateway = execFileSync(
+  const format = '{{with index .IPAM.Config 0}}{{.Gateway}} {{.Subnet}}{{end}}';
+  const [named = '', subnet = ''] = execFileSync(
     'docker',
-    ['network', 'inspect', 'bridge', '--format', '{{(index .IPAM.Config 0).Gateway}}'],
+    ['network', 'inspect', 'bridge', '--format', format],
     { encoding: 'utf8' },
-  ).trim();
+  )
+    .trimEnd()
+    .split(' ');
+  // Before its first restart Docker 20 does not say which address of the subnet it took: the first.
+  const gateway = named || subnet.replace(/\.0\/\d+$/, '.1');
   // Node lists no interface that is idle, as the bridge is without containers; listening on it works.
   const server = createServer();
   server.listen(0, gateway);
