@@ -54,7 +54,6 @@ const UNBUILT: readonly Unbuilt[] = [
       clients.filter(({ MODELS }) => MODELS !== undefined).map((each) => clientVariable('MODELS', each)),
   },
   { feature: 'the toolkit scenarios', askedBy: on('GATEWAY_E2E_TEST_MODE') },
-  { feature: 'tokens of an OIDC issuer', askedBy: on('ENABLE_OIDC') },
   { feature: 'APIM-style records', askedBy: givenAny('APIM_GATEWAY_LOGS_INGEST_URI') },
   { feature: 'the cache of exact answers', askedBy: on('ENABLE_CACHE') },
   { feature: 'following files at run time', askedBy: on('GATEWAY_WATCH') },
