@@ -13,7 +13,7 @@ export const CLIENT_KEY = 'key-of-the-client-app-0123456789';
 export const API_VERSION = '2024-10-21';
 
 /** How containers call this host. */
-const HOST = 'host.docker.internal';
+export const HOST = 'host.docker.internal';
 
 export interface GatewayOptions {
   /** One mock each; backend N has its settings of index N. Two by default. */

@@ -183,24 +183,6 @@ local function attach(ctx, client, conf)
 end
 
 
--- The subject of the first good token in Authorization. Or nil, and of the last one why it is
--- refused, or milliseconds until that can be said.
-local function identify_subject(oidc, value)
-    local reason, retry_ms
-    for _, each in ipairs(type(value) == "table" and value or { value }) do
-        local token = type(each) == "string" and bearer(each)
-        if token then
-            local subject
-            subject, reason, retry_ms = tokens.subject(oidc, token)
-            if subject then
-                return subject
-            end
-        end
-    end
-    return nil, reason, retry_ms
-end
-
-
 -- Subjects are as many as they like, so metrics have one name for all of them. No client can have
 -- either name.
 local function attach_subject(ctx, subject)
@@ -245,6 +227,7 @@ function _M.rewrite(conf, ctx)
         local value = headers[name]
         if value then
             if oidc and name == "authorization" then
+                -- nginx takes one only.
                 authorization = value
             elseif not client then
                 client, consumers = identify(name, value)
@@ -266,9 +249,10 @@ function _M.rewrite(conf, ctx)
     end
 
     local reason, retry_ms
-    if authorization then
+    local token = authorization and bearer(authorization)
+    if token then
         local subject
-        subject, reason, retry_ms = identify_subject(oidc, authorization)
+        subject, reason, retry_ms = tokens.subject(oidc, token)
         if subject then
             attach_subject(ctx, subject)
             return
