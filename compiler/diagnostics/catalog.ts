@@ -320,6 +320,18 @@ export const catalog = {
     ),
   CORS_WILDCARD: (a: { reason: string }, name) =>
     error(`* cannot be used here: ${a.reason}`, 'a list without *', `name each value in ${name}`),
+  ISSUER_INSECURE: (_: object, name) =>
+    warning(
+      "the issuer's keys travel unencrypted: whoever is on the way can make valid tokens",
+      'an https URL',
+      `write ${name} with https://`,
+    ),
+  ISSUER_WITHOUT_TENANT: (_: object, name) =>
+    error(
+      'the document is not that of one tenant: no token can be of the issuer that it names',
+      'the discovery document of one tenant',
+      `write the id of the tenant into ${name}`,
+    ),
   IP_LISTS: (a: { both: boolean }) =>
     error(
       a.both ? 'IP_WHITELIST and IP_BLACKLIST are both set' : 'neither IP_WHITELIST nor IP_BLACKLIST is set',

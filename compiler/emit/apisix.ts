@@ -148,7 +148,7 @@ const DETAILED_LOG_FIELDS = {
 } as const;
 
 /** Fields that only Lua knows; nginx's own log cannot name them. */
-const LUA_LOG_FIELDS = { client: '$consumer_name', route: '$route_name', service: '$service_name' } as const;
+const LUA_LOG_FIELDS = { client: '$genai_client', route: '$route_name', service: '$service_name' } as const;
 
 function logFields(model: GatewayModel): Record<string, string> {
   return model.telemetry.mode === 'prod' ? LOG_FIELDS : { ...LOG_FIELDS, ...DETAILED_LOG_FIELDS };
@@ -172,8 +172,10 @@ const COUNTERS = ['http_status', 'llm_prompt_tokens', 'llm_completion_tokens'] a
 const MAX_CLIENTS_TIMES_BACKENDS = { histograms: 200, counters: 5_000 } as const;
 
 /** Metrics that leave the client out, where there are too many of them; logs still have it. */
-function metricsWithoutClient({ clients, backends }: GatewayModel): Record<string, string[]> | undefined {
-  const combinations = clients.length * backends.length;
+function metricsWithoutClient(model: GatewayModel): Record<string, string[]> | undefined {
+  const { clients, backends, authentication } = model;
+  // Those who come with a token are one client there.
+  const combinations = (clients.length + (authentication.oidc ? 1 : 0)) * backends.length;
   const metrics = [
     ...(combinations > MAX_CLIENTS_TIMES_BACKENDS.histograms ? HISTOGRAMS : []),
     ...(combinations > MAX_CLIENTS_TIMES_BACKENDS.counters ? COUNTERS : []),

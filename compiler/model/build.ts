@@ -140,14 +140,11 @@ function clients({ values, clients: indexed }: Settings): Client[] {
 
 function authentication({ values }: Settings): Authentication {
   if (!values.ENABLE_OIDC) return { required: values.GATEWAY_REQUIRE_AUTH };
+  const clientId = required(values.OIDC_CLIENT_ID);
   return {
     required: values.GATEWAY_REQUIRE_AUTH,
-    oidc: {
-      clientId: required(values.OIDC_CLIENT_ID),
-      clientSecret: required(values.OIDC_CLIENT_SECRET),
-      discoveryUrl: required(values.OIDC_DISCOVERY_URL),
-      redirectUri: required(values.OIDC_REDIRECT_URI),
-    },
+    // The second one is how Entra ID calls an application in tokens of version 1.
+    oidc: { discoveryUrl: required(values.OIDC_DISCOVERY_URL), audiences: [clientId, `api://${clientId}`] },
   };
 }
 

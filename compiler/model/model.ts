@@ -51,11 +51,11 @@ export interface Client {
 
 export interface Authentication {
   readonly required: boolean;
+  /** Whose bearer tokens are accepted beside keys. */
   readonly oidc?: {
-    readonly clientId: string;
-    readonly clientSecret: Secret;
     readonly discoveryUrl: string;
-    readonly redirectUri: string;
+    /** For one of them a token must be. */
+    readonly audiences: readonly string[];
   };
 }
 

@@ -38,7 +38,7 @@ for _, name in ipairs({
     "accept-encoding",
     -- set by APISIX or by proxies before it: where a request came from is nothing to a backend
     "forwarded", "x-real-ip", "x-credential-identifier", "x-userinfo", "x-access-token",
-    "x-id-token", "x-refresh-token",
+    "x-id-token", "x-refresh-token", "x-raw-id-token",
 }) do
     NOT_FORWARDED[name] = true
 end

@@ -322,7 +322,7 @@ function withClientLog(documents: Documents): Documents {
     plugins: {
       'file-logger': {
         path: CLIENT_LOG,
-        log_format: { request: '$http_x_test_request', client: '$consumer_name' },
+        log_format: { request: '$http_x_test_request', client: '$genai_client' },
       },
     },
   };

@@ -269,40 +269,44 @@ export const guardrailSettings = {
   ENABLE_OIDC: setting(boolean(), {
     section,
     description:
-      'Accept OIDC bearer tokens in Authorization beside client keys in the other two headers. Not built yet: turning it on is an error.',
+      'Authorization: Bearer is then a token of an OIDC issuer, beside client keys in api-key and ocp-apim-subscription-key; one of them must be valid.',
     default: false,
-    example: 'false',
-    output: `${PLUGINS}.openid-connect`,
-    changed: 'an incomplete OIDC setup is an error; the accelerator skipped it without a word',
+    example: 'true',
+    output: `${PLUGINS}.azure-openai-auth.oidc`,
+    changed:
+      "tokens are checked with the issuer's public keys, not at its introspection endpoint; an incomplete setup is an error, no longer skipped without a word",
   }),
   OIDC_CLIENT_ID: setting(text('1 to 256 printable ASCII characters', /^[\x21-\x7e]{1,256}$/), {
     section,
-    description: 'Client id of the gateway at the issuer.',
+    description: 'Client id of the gateway at the issuer. Tokens must be for it, or for api:// and it.',
     defaultText: 'required with ENABLE_OIDC',
     example: '00000000-0000-0000-0000-000000000000',
-    output: `${PLUGINS}.openid-connect.client_id`,
+    output: `${PLUGINS}.azure-openai-auth.oidc.audiences`,
   }),
   OIDC_CLIENT_SECRET: setting(apiKey(), {
     section,
-    description: 'Client secret of the gateway at the issuer.',
+    description:
+      'Client secret of the gateway at the issuer. Nothing is done with it: public keys are enough to check tokens.',
     defaultText: 'required with ENABLE_OIDC',
     example: '<client secret>',
-    output: `${PLUGINS}.openid-connect.client_secret`,
+    output: 'none',
     sensitive: true,
   }),
   OIDC_DISCOVERY_URL: setting(url(), {
     section,
-    description: "The issuer's discovery document.",
+    description: "The issuer's discovery document. Of Entra ID it is that of one tenant.",
     defaultText: 'required with ENABLE_OIDC',
-    example: 'https://login.microsoftonline.com/common/v2.0/.well-known/openid-configuration',
-    output: `${PLUGINS}.openid-connect.discovery`,
+    example:
+      'https://login.microsoftonline.com/00000000-0000-0000-0000-000000000000/v2.0/.well-known/openid-configuration',
+    output: `${PLUGINS}.azure-openai-auth.oidc.discovery`,
   }),
   OIDC_REDIRECT_URI: setting(url(), {
     section,
-    description: 'Redirect URI registered at the issuer.',
+    description:
+      'Redirect URI registered at the issuer. Nothing is done with it: the gateway redirects nobody.',
     defaultText: 'required with ENABLE_OIDC',
     example: 'https://gateway.example.com/callback',
-    output: `${PLUGINS}.openid-connect.redirect_uri`,
+    output: 'none',
   }),
   ENABLE_CACHE: setting(boolean(), {
     section,

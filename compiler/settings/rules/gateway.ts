@@ -26,7 +26,6 @@ const givenAny =
 /** A line goes when its feature is built; the declarations and docs/migration.md say "not built yet" of the same. */
 const UNBUILT: readonly Unbuilt[] = [
   { feature: 'the toolkit scenarios', askedBy: on('GATEWAY_E2E_TEST_MODE') },
-  { feature: 'tokens of an OIDC issuer', askedBy: on('ENABLE_OIDC') },
   { feature: 'APIM-style records', askedBy: givenAny('APIM_GATEWAY_LOGS_INGEST_URI') },
   { feature: 'the cache of exact answers', askedBy: on('ENABLE_CACHE') },
   { feature: 'following files at run time', askedBy: on('GATEWAY_WATCH') },

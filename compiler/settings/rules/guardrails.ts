@@ -86,6 +86,9 @@ const exactlyOneIpList: Rule = ({ values, given, report }) => {
   if (lists !== 1) report('IP_LISTS', 'ENABLE_IP_RESTRICTION', { both: lists === 2 });
 };
 
+/** Documents for all tenants name no issuer that a token could be of. */
+const NO_TENANT = /^https:\/\/login\.microsoftonline\.(?:com|us)\/(?:common|organizations)\//i;
+
 const oidcIsComplete: Rule = ({ values, given, report }) => {
   if (!values.ENABLE_OIDC) return;
   const examples = {
@@ -97,6 +100,10 @@ const oidcIsComplete: Rule = ({ values, given, report }) => {
   for (const [name, example] of Object.entries(examples)) {
     if (!given(name)) report('REQUIRED_SETTING', name, { because: 'ENABLE_OIDC needs it', example });
   }
+  const discovery = values.OIDC_DISCOVERY_URL;
+  if (discovery === undefined) return;
+  if (/^http:/i.test(discovery)) report('ISSUER_INSECURE', 'OIDC_DISCOVERY_URL', {}, discovery);
+  if (NO_TENANT.test(discovery)) report('ISSUER_WITHOUT_TENANT', 'OIDC_DISCOVERY_URL', {}, discovery);
 };
 
 export const guardrailRules: readonly Rule[] = [

@@ -1,7 +1,9 @@
---- Knows clients by their keys, and keeps their credentials from everything behind it.
+--- Knows clients by their keys or by tokens of an issuer, and keeps their credentials from
+-- everything behind it.
 
 local core = require("apisix.core")
 local consumer_mod = require("apisix.consumer")
+local tokens = require("apisix.plugins.azure-openai-auth.tokens")
 local secret = require("apisix.secret")
 local errors = require("genai.errors")
 local headers_mod = require("genai.headers")
@@ -21,6 +23,20 @@ local schema = {
     type = "object",
     properties = {
         required = { type = "boolean" },
+        -- With it, `Authorization: Bearer` is a token of this issuer, and no key.
+        oidc = {
+            type = "object",
+            properties = {
+                discovery = { type = "string", minLength = 1 },
+                audiences = {
+                    type = "array",
+                    minItems = 1,
+                    items = { type = "string", minLength = 1 },
+                },
+            },
+            required = { "discovery", "audiences" },
+            additionalProperties = false,
+        },
     },
     required = { "required" },
     additionalProperties = false,
@@ -129,6 +145,11 @@ local function find_client(key)
 end
 
 
+local function bearer(value)
+    return lower(sub(value, 1, 7)) == "bearer " and match(value, "^ *(.*)$", 8) or nil
+end
+
+
 -- The client that a header's value is a key of.
 local function identify(name, value)
     if type(value) == "table" then
@@ -147,12 +168,9 @@ local function identify(name, value)
     -- nginx leaves no space around values.
     local key = value
     if name == "authorization" then
-        if lower(sub(value, 1, 7)) ~= "bearer " then
-            return nil
-        end
-        key = match(value, "^ *(.*)$", 8)
+        key = bearer(value)
     end
-    if key == "" then
+    if not key or key == "" then
         return nil
     end
     return find_client(key)
@@ -161,6 +179,7 @@ end
 
 local function attach(ctx, client, conf)
     ctx.consumer_name = client.name
+    ctx.genai_client_name = client.name
     ctx.genai_client = client.conf
     if client.merged then
         ctx.consumer = client.consumer
@@ -169,15 +188,53 @@ local function attach(ctx, client, conf)
 end
 
 
+-- Subjects are as many as they like, so metrics have one name for all of them. No client can have
+-- either name.
+local function attach_subject(ctx, subject)
+    ctx.consumer_name = "oidc:*"
+    ctx.genai_client_name = "oidc:" .. subject
+end
+
+
+local CHALLENGE = 'Bearer realm="genai-gateway"'
+
+local NO_KEY_OR_TOKEN =
+    "Access denied: no valid key and no token. Send a token of the issuer as `Authorization:"
+    .. " Bearer`, or the gateway's key as `api-key` or `ocp-apim-subscription-key`."
+
+
+local function refuse(oidc, reason, retry_ms)
+    if retry_ms then
+        ngx.header["Retry-After"], ngx.header["retry-after-ms"] = errors.retry_after(retry_ms)
+        return 503, errors.body(503, "The issuer of tokens cannot be reached now, so the token"
+                                     .. " cannot be checked.", "token_issuer_unavailable")
+    end
+    if reason then
+        core.log.info("a token is refused: ", reason)
+        core.response.set_header("WWW-Authenticate", CHALLENGE .. ', error="invalid_token",'
+                                 .. ' error_description="' .. reason .. '"')
+        return 401, errors.body(401, "Access denied: the token is refused: " .. reason .. ".",
+                                "invalid_token")
+    end
+
+    core.response.set_header("WWW-Authenticate", CHALLENGE)
+    return 401, errors.body(401, oidc and NO_KEY_OR_TOKEN or nil)
+end
+
+
 function _M.rewrite(conf, ctx)
     -- All of them: by default headers beyond the hundredth would not be seen.
     local headers = get_headers(0)
     ctx.headers = headers
-    local client, consumers
+    local oidc = conf.oidc
+    local client, consumers, authorization
     for _, name in ipairs(headers_mod.CREDENTIALS) do
         local value = headers[name]
         if value then
-            if not client then
+            if oidc and name == "authorization" then
+                -- nginx takes one only.
+                authorization = value
+            elseif not client then
                 client, consumers = identify(name, value)
             end
             core.request.set_header(ctx, name, nil)
@@ -191,13 +248,24 @@ function _M.rewrite(conf, ctx)
     end
 
     if client then
+        -- Whatever becomes of the issuer, a key is enough.
         attach(ctx, client, consumers)
         return
     end
 
+    local reason, retry_ms
+    local token = authorization and bearer(authorization)
+    if token then
+        local subject
+        subject, reason, retry_ms = tokens.subject(oidc, token)
+        if subject then
+            attach_subject(ctx, subject)
+            return
+        end
+    end
+
     if conf.required then
-        core.response.set_header("WWW-Authenticate", 'Bearer realm="genai-gateway"')
-        return 401, errors.body(401)
+        return refuse(oidc, reason, retry_ms)
     end
 end
 

@@ -233,7 +233,7 @@ local function hash_key(pool, ctx)
 
     local value
     if balancer.hash_on == "consumer" then
-        value = ctx.consumer_name
+        value = ctx.genai_client_name
     elseif balancer.hash_on == "header" then
         value = core.request.header(ctx, balancer.key)
     elseif balancer.hash_on == "cookie" then

@@ -36,8 +36,8 @@ local function register_lane(which)
         return lane(ctx) == which and which or nil
     end)
     core.ctx.register_var("genai_lane_" .. which .. "_client", function(ctx)
-        return lane(ctx) == which and ctx.consumer_name
-               and which .. "#" .. ctx.consumer_name or nil
+        return lane(ctx) == which and ctx.genai_client_name
+               and which .. "#" .. ctx.genai_client_name or nil
     end)
 end
 
@@ -47,7 +47,7 @@ end
 local function register_limit(key_name, count_name, field)
     core.ctx.register_var(key_name, function(ctx)
         local client = ctx.genai_client
-        return client and client[field] and field .. "#" .. ctx.consumer_name or nil
+        return client and client[field] and field .. "#" .. ctx.genai_client_name or nil
     end)
     core.ctx.register_var(count_name, function(ctx)
         local client = ctx.genai_client
@@ -59,7 +59,7 @@ end
 --- Registers all of them; once, when the plugin's module is loaded.
 function _M.register()
     core.ctx.register_var("genai_client", function(ctx)
-        return ctx.consumer_name
+        return ctx.genai_client_name
     end)
     register_lane("high")
     register_lane("low")
