@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
-import { GenericContainer } from 'testcontainers';
+import { GenericContainer, Wait } from 'testcontainers';
 import type { Availability } from './apisix.ts';
 import { HOST, hostAddress } from './gateway.ts';
 
@@ -152,6 +152,8 @@ async function startContainer(address: string, port: number, options: RedisOptio
       })),
     )
     .withCommand(['redis-server', `${FILES_IN_CONTAINER}/redis.conf`])
+    // By default it would look for the port on loopback; `startRedis` waits for answers itself.
+    .withWaitStrategy(Wait.forLogMessage(/Ready to accept connections/))
     .start();
   const docker = (verb: string) => execFileSync('docker', [verb, container.getId()], { stdio: 'pipe' });
   return {
