@@ -321,6 +321,16 @@ describe("latency: the choice", function()
         between(share(seconds, "b", 12), 0.9, 1)
     end)
 
+    it("gives one that is new its share and no more, until it has answered", function()
+        local seconds = simulate({
+            weights = { 1, 1 }, rate = 20, seconds = 12, took = always({ a = 50, b = 3000 }),
+            is_there = function(name, at)
+                return name == "a" or at >= 10000
+            end,
+        })
+        between(share(seconds, "b", 11, 12), 0.1, 0.5)
+    end)
+
     it("knows nothing any more after a long rest", function()
         local dict, random = shared_dict.new(START), random_of(1)
         local backends = workers_of(1, { 1, 1 })[1]
