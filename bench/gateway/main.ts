@@ -4,6 +4,8 @@ import type { Documents } from '../../compiler/emit/emit.ts';
 import { gatewayTestsAvailable, parseAsApisix } from '../../test/support/apisix.ts';
 import { CLIENT_KEY, type Gateway, hostAddress, startGateway } from '../../test/support/gateway.ts';
 import { throttled } from '../../test/support/mock-azure-openai/answers.ts';
+import { startMockIdentity } from '../../test/support/mock-identity.ts';
+import { AUDIENCE, startMockIssuer } from '../../test/support/mock-issuer.ts';
 import { startRedis } from '../../test/support/redis.ts';
 import { startBackend } from './backend.ts';
 import { median, percentile, type Request, type Sample, send } from './load.ts';
@@ -294,59 +296,131 @@ async function clients(address: string): Promise<void> {
 
 interface Policy {
   readonly name: string;
+  /** What it needs beside the gateway. */
+  prepare(host: string): Prepared | Promise<Prepared>;
+}
+
+interface Prepared {
   readonly settings: Readonly<Record<string, string>>;
-  /** The settings that say where a Redis is begin so; one is started for it. */
-  readonly redis?: string;
+  /** Of the gateway that it is compared with, beside none. */
+  readonly without?: Readonly<Record<string, string>>;
+  /** Default: chat. */
+  readonly path?: string;
+  /** Headers of requests to the gateway that has it. */
+  readonly headers?: Readonly<Record<string, string>>;
+  stop?(): Promise<void>;
 }
 
 const LANES = { ENABLE_AI_RATE_LIMIT: 'true', AI_RATE_LIMIT_HIGH_LIMIT: '1000000000' };
 const QUOTA = { ENABLE_QUOTA: 'true', QUOTA_COUNT: '1000000000', QUOTA_TIME_WINDOW: '3600' };
 
+const setTo = (name: string, settings: Readonly<Record<string, string>>): Policy => ({
+  name,
+  prepare: () => ({ settings }),
+});
+
 /** What is measured beside a gateway that has none of it. */
 const POLICIES: readonly Policy[] = [
-  { name: 'lanes', settings: LANES },
+  setTo('lanes', LANES),
   {
     name: 'lanes in Redis',
-    settings: { ...LANES, AI_RATE_LIMIT_POLICY: 'redis' },
-    redis: 'AI_RATE_LIMIT_REDIS',
+    prepare: async () => {
+      const redis = await startRedis();
+      const place = {
+        AI_RATE_LIMIT_POLICY: 'redis',
+        AI_RATE_LIMIT_REDIS_HOST: redis.host,
+        AI_RATE_LIMIT_REDIS_PORT: String(redis.port),
+      };
+      return { settings: { ...LANES, ...place }, stop: redis.stop };
+    },
   },
-  { name: 'quota', settings: QUOTA },
+  setTo('quota', QUOTA),
+  setTo('model lists', { GATEWAY_CLIENT_MODELS_0: 'text-*,gpt-4o*' }),
+  setTo('balancing by latency', { LB_ALG: 'latency' }),
+  setTo('health checks', { APISIX_ACTIVE_HEALTH_CHECKS: 'true' }),
+  {
+    // One resource has everything; with two, each response is remembered.
+    name: 'affinity of responses',
+    prepare: (address) => ({
+      settings: {},
+      without: { AZURE_OPENAI_ENDPOINT_1: `http://${address}` },
+      path: '/openai/v1/responses',
+    }),
+  },
+  {
+    name: 'an OIDC token',
+    prepare: async (address) => {
+      const issuer = await startMockIssuer({ host: new URL(`http://${address}`).hostname });
+      const settings = {
+        ENABLE_OIDC: 'true',
+        OIDC_CLIENT_ID: AUDIENCE,
+        OIDC_CLIENT_SECRET: 'secret-of-the-oidc-client',
+        OIDC_DISCOVERY_URL: issuer.discoveryUrl,
+        OIDC_REDIRECT_URI: 'https://gateway.example.com/callback',
+      };
+      const headers = { authorization: `Bearer ${issuer.token()}`, 'api-key': '' };
+      return { settings, headers, stop: () => issuer.stop() };
+    },
+  },
+  {
+    name: 'managed identity',
+    prepare: async (address) => {
+      const host = new URL(`http://${address}`).hostname;
+      const identity = await startMockIdentity({ host, hostName: host });
+      const settings = {
+        AZURE_OPENAI_AUTH_MODE_0: 'entra',
+        AZURE_OPENAI_AUTH_MODE_1: 'entra',
+        ...identity.environment('endpoint'),
+      };
+      return { settings, stop: () => identity.stop() };
+    },
+  },
 ];
 
 /** What each policy adds to the CPU of a request, as a ratio to the gateway without it. */
 async function policies(address: string): Promise<void> {
+  // The same backend under two names, so that there is something to choose from and to remember.
   const start = (settings: Readonly<Record<string, string>> = {}) =>
     startGateway({
       backends: [{}],
-      settings: { GATEWAY_WORKERS: '1', AZURE_OPENAI_ENDPOINT_0: `http://${address}`, ...settings },
+      namesOfThisHost: [SECOND_NAME],
+      settings: {
+        GATEWAY_WORKERS: '1',
+        AZURE_OPENAI_ENDPOINT_0: `http://${address}`,
+        AZURE_OPENAI_ENDPOINT_1: `http://${SECOND_NAME}:${new URL(`http://${address}`).port}`,
+        AZURE_OPENAI_KEY_1: 'key-of-the-second-name-0123456789',
+        ...settings,
+      },
     });
-  const without = await start();
-  try {
-    for (const { name, settings, redis: prefix } of POLICIES) {
-      const redis = prefix === undefined ? undefined : await startRedis();
-      const place = redis ? { [`${prefix}_HOST`]: redis.host, [`${prefix}_PORT`]: String(redis.port) } : {};
-      const gateway = await start({ ...settings, ...place });
-      try {
-        const [base, added] = await inTurn([without, gateway]);
-        print(
-          `CPU with ${name}: ${(added / base).toFixed(2)} × that without (${added.toFixed(3)} ms, ${base.toFixed(3)} ms)`,
-        );
-      } finally {
-        await gateway.stop();
-        await redis?.stop();
-      }
+  for (const { name, prepare } of POLICIES) {
+    const { settings, without = {}, path = PATHS.ours, headers = {}, stop } = await prepare(address);
+    const plain = await start(without);
+    const gateway = await start(settings);
+    try {
+      const [base, added] = await inTurn([
+        [plain, chat(path, plain, 4096)],
+        [gateway, chat(path, gateway, 4096, headers)],
+      ]);
+      print(
+        `CPU with ${name}: ${(added / base).toFixed(2)} × that without (${added.toFixed(3)} ms, ${base.toFixed(3)} ms)`,
+      );
+    } finally {
+      await gateway.stop();
+      await plain.stop();
+      await stop?.();
     }
-  } finally {
-    await without.stop();
   }
 }
 
+const SECOND_NAME = 'second-name.host.internal';
+
 /** Milliseconds of CPU for a request of two gateways: medians of rounds, in which each has its turn. */
-async function inTurn(gateways: readonly [Gateway, Gateway]): Promise<[number, number]> {
+async function inTurn(
+  sides: readonly [readonly [Gateway, Request], readonly [Gateway, Request]],
+): Promise<[number, number]> {
   const times: [number[], number[]] = [[], []];
   for (let round = -1; round < ROUNDS; round++) {
-    for (const [index, gateway] of gateways.entries()) {
-      const request = chat(PATHS.ours, gateway, 4096);
+    for (const [index, [gateway, request]] of sides.entries()) {
       const time = await cpuPerRequest(gateway, round < 0 ? 500 : 2000, () => request);
       if (round >= 0) times[index]?.push(time);
     }
