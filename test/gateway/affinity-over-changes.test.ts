@@ -1,13 +1,17 @@
 /** Where things are is known over reloads, and found again after a restart; with Redis without asking for it. */
+import { readFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
-import { type Gateway, sameBackends, startGateway } from '../support/gateway.ts';
+import { type Gateway, HOST, sameBackends, startGateway } from '../support/gateway.ts';
 import { cannotRunRedisTests, type Redis, startRedis } from '../support/redis.ts';
 import { compileVariables } from '../support/scenarios.ts';
 import { backendOf, calls, forgetRequests, logged, resetMocks } from '../support/traffic.ts';
 
 const skipped = cannotRunGatewayTests('affinity over changes and restarts');
 const MODEL = 'gpt-4o';
+const pem = (file: string) => readFileSync(new URL(`../support/tls/${file}`, import.meta.url), 'utf8');
+const TLS = { key: pem('self-signed.key'), cert: pem('self-signed.crt') };
+const CA_FILE = '/etc/ssl/certs/own-ca.pem';
 const PASSWORD = 'password-of-the-affinity-redis';
 const MANY = 10_000;
 const AT_ONCE = 50;
@@ -194,6 +198,38 @@ describe.skipIf(skipped)('affinity over a restart', () => {
         await redis.stop();
       }
     }, 240_000);
+
+    test.each([
+      ['a CA that is trusted', HOST, true],
+      ['another name', 'redis.internal', false],
+    ])(
+      'a Redis with TLS and the certificate of %s',
+      async (_, host, isUsed) => {
+        const redis = await startRedis({ password: PASSWORD, tls: TLS });
+        const gateway = await startGateway({
+          settings: {
+            ...settings(redis, '2000'),
+            RESPONSES_AFFINITY_REDIS_HOST: host,
+            RESPONSES_AFFINITY_REDIS_TLS: 'true',
+            GATEWAY_TRUSTED_CA_FILE: CA_FILE,
+          },
+          namesOfThisHost: ['redis.internal'],
+          mountedFiles: { [CA_FILE]: TLS.cert },
+        });
+        try {
+          const id = await respond(gateway);
+          if (isUsed) await eventually(async () => Number(await redis.command('DBSIZE')) === 1);
+          else expect(await logged(gateway, 'warn', 'the Redis of affinity fails')).not.toEqual([]);
+          expect(Number(await redis.command('DBSIZE'))).toBe(isUsed ? 1 : 0);
+          await respond(gateway, { previous_response_id: id });
+          expect(total(gateway)).toBe(2);
+        } finally {
+          await gateway.stop();
+          await redis.stop();
+        }
+      },
+      60_000,
+    );
 
     test('two gateways know what the other one made; without Redis both go on', async () => {
       const redis = await startRedis({ password: PASSWORD });

@@ -215,7 +215,7 @@ export const balancingSettings = {
   }),
   RESPONSES_AFFINITY_REDIS_TLS: setting(boolean(), {
     section,
-    description: 'Speak TLS to that Redis.',
+    description: 'Speak TLS to that Redis, with its certificate verified.',
     default: false,
     example: 'true',
     output: `${PROXY}.affinity.redis.tls`,

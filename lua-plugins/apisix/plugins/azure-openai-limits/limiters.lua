@@ -8,7 +8,7 @@ local count_local = require("apisix.plugins.limit-count.limit-count-local")
 local count_redis = require("apisix.plugins.limit-count.limit-count-redis")
 local req_redis = require("apisix.plugins.limit-req.limit-req-redis")
 local req_util = require("apisix.plugins.limit-req.util")
-local redis = require("resty.redis")
+require("apisix.plugins.azure-openai-proxy.redis_names")
 local ngx = ngx
 local timer_at = ngx.timer.at
 local ceil = math.ceil
@@ -70,18 +70,6 @@ local function remember_slow_rates()
             red:expire("limit_req:" .. key, ceil((self.burst + 1000) / self.rate) + 1)
         end
         return delay, excess
-    end
-end
-
-
--- The limiters have the certificate of Redis verified, but not whose it is.
-local function verify_names()
-    local connect = redis.connect
-    redis.connect = function(self, host, port, options)
-        if options and options.ssl and not options.server_name then
-            options.server_name = host
-        end
-        return connect(self, host, port, options)
     end
 end
 
@@ -181,7 +169,6 @@ function _M.mend()
     keep_counters()
     tell_true_reset()
     remember_slow_rates()
-    verify_names()
     guard(count_redis, 0)
     guard(req_redis, false)
 end

@@ -11,6 +11,7 @@ local sse = require("genai.sse")
 local stored = require("genai.stored")
 local targets = require("genai.target")
 local upstream = require("apisix.plugins.azure-openai-proxy.upstream")
+require("apisix.plugins.azure-openai-proxy.redis_names")
 local ngx = ngx
 local ngx_md5 = ngx.md5
 local ngx_now = ngx.now
