@@ -202,12 +202,6 @@ async function freshMetrics(apisix: Apisix): Promise<string> {
   return next(await next(await read()));
 }
 
-/** Metrics every second: APISIX writes them every fifteen. */
-export const quickMetrics = (documents: Documents): Documents => ({
-  ...documents,
-  'config.yaml': documents['config.yaml'].replace(/^( *)export_uri: .*$/m, '$&\n$1refresh_interval: 1'),
-});
-
 const METRICS_PATIENCE_MS = 40_000;
 
 /** Settings by which another gateway has the backends of this one. */
