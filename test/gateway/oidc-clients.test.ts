@@ -6,7 +6,7 @@ import { CLIENT_KEY, quickMetrics } from '../support/gateway.ts';
 import { rsaKey } from '../support/mock-issuer.ts';
 import { expectRefused, type OidcGateway, startOidcGateway } from '../support/oidc.ts';
 import { type Header, rawRequest } from '../support/raw-http.ts';
-import { calls, resetMocks } from '../support/traffic.ts';
+import { calls, forgetRequests, resetMocks } from '../support/traffic.ts';
 
 const skipped = cannotRunGatewayTests('subjects of tokens in the stock APISIX image');
 
@@ -135,6 +135,34 @@ test.skipIf(skipped)(
         used.add(calls(gateway).indexOf(3));
       }
       expect(used).toEqual(new Set([0, 1]));
+    } finally {
+      await gateway.stop();
+    }
+  },
+);
+
+test.skipIf(skipped)(
+  'what a subject has stored is remembered for it, and not for the client of its name',
+  {
+    timeout: 90_000,
+  },
+  async () => {
+    const gateway = await startOidcGateway({ backends: [{}, {}] });
+    try {
+      const subject = bearer(tokenOf(gateway, 'app'));
+      const { id } = await gateway
+        .openai(tokenOf(gateway, 'app'))
+        .responses.create({ model: 'gpt-4o', input: 'Hello' });
+      const callsToRead = async (header: Header) => {
+        await forgetRequests(gateway);
+        const target = `/openai/v1/responses/${id}`;
+        expect((await rawRequest(gateway.url, { target, headers: [header] })).status).toBe(200);
+        return calls(gateway).reduce((sum, each) => sum + each);
+      };
+      expect(await callsToRead(subject)).toBe(1);
+      // It is looked for, as if nobody had known it.
+      expect(await callsToRead(['api-key', CLIENT_KEY])).toBeGreaterThan(1);
+      expect(await callsToRead(subject)).toBe(1);
     } finally {
       await gateway.stop();
     }

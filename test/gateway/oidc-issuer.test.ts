@@ -344,19 +344,12 @@ describe.skipIf(skipped)('an issuer behind TLS', () => {
       settings,
       times: { PAUSE_S: 1 },
       mountedFiles: { [TRUSTED]: tls.cert },
-      adapt: (documents) => ({
-        ...documents,
-        'config.yaml': documents['config.yaml'].replace(
-          'ssl: {"enable": false}',
-          `ssl: {"enable": false, "ssl_trusted_certificate": ${JSON.stringify(settings.trusted ?? 'system')}}`,
-        ),
-      }),
     });
 
   test('is believed where its certificate is trusted, and leads to no keys over plain HTTP', {
     timeout: 90_000,
   }, async () => {
-    const gateway = await start({ trusted: TRUSTED });
+    const gateway = await start({ GATEWAY_TRUSTED_CA_FILE: TRUSTED });
     try {
       gateway.issuer.answer('discovery', {
         body: { issuer: gateway.issuer.issuer, jwks_uri: `http://${HOST}:1/keys` },

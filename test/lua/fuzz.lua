@@ -16,6 +16,7 @@ local stored = require("genai.stored")
 local multipart = require("genai.multipart")
 local sse = require("genai.sse")
 local target = require("genai.target")
+local token = require("genai.token")
 local usage = require("genai.usage")
 local equal = require("harness").equal
 
@@ -527,6 +528,56 @@ function tests.identity()
     else
         equal(err:find("a.b-c_d", 1, true), nil, text)
     end
+end
+
+
+local TOKEN_PIECES = { ".", ".", ".", "a", "eyJ", "_", "-", "=", " ", "\n", "\0", "+", "none", "" }
+local CLAIMS = { "https://issuer", "audience", "api://audience", "subject", "", "s\n", 0, 1e9,
+                 1700000000, 1e400, -1, true, false, {}, { "audience" }, { { "audience" } },
+                 { 1, "a" }, ("s"):rep(300) }
+
+
+function tests.token()
+    local text = some(TOKEN_PIECES, 8)
+    local parts = token.split(text)
+    if parts then
+        equal(concat({ parts.header, parts.payload, parts.signature }, "."), text)
+        equal(parts.signed .. "." .. parts.signature, text)
+    end
+
+    local claims = {}
+    for _, name in ipairs({ "iss", "aud", "exp", "nbf", "sub" }) do
+        claims[name] = random(4) > 1 and any(CLAIMS) or nil
+    end
+    local subject, reason = token.subject(random(9) > 1 and claims or any(CLAIMS),
+                                          "https://issuer", { "audience", "api://audience" },
+                                          1700000000)
+    equal(subject == nil, reason ~= nil)
+    if subject then
+        equal({ subject, claims.iss }, { claims.sub, "https://issuer" })
+        equal(subject:find("[^ -~]"), nil)
+        equal(claims.exp > 1700000000 - 60, true)
+    end
+
+    local keys, header = {}, {}
+    for i = 1, random(0, 4) do
+        keys[i] = random(9) > 1 and {
+            kty = any({ "RSA", "EC", "oct", 1 }), crv = any({ "P-256", "P-384", {} }),
+            kid = any({ "a", "b", 1, {} }), alg = any({ "RS256", "ES256", true }),
+            n = ("n"):rep(any({ 10, 342 })), e = any({ "AQAB", 1 }), x = "x", y = any({ "y", 1 }),
+            use = any({ "sig", "enc", 1 }), key_ops = any({ {}, { "verify" }, "verify", 1 }),
+        } or any(CLAIMS)
+    end
+    header.alg = any({ "RS256", "ES256", "PS256", "none", "HS256", 1, {} })
+    header.kid = random(2) == 1 and any({ "a", "b", 1 }) or nil
+    local algorithm = token.algorithm(header)
+    if algorithm then
+        local key = token.key_for(token.usable_keys({ keys = keys }), header, algorithm)
+        equal(key and key.kty or algorithm.type, algorithm.type)
+        equal(key and header.kid and key.kid or header.kid, header.kid)
+    end
+    token.discovered(any(CLAIMS), "https://issuer")
+    token.usable_keys(any(CLAIMS))
 end
 
 

@@ -95,7 +95,7 @@ export const gatewaySettings = {
   GATEWAY_TRUSTED_CA_FILE: setting(absolutePath(), {
     section,
     description:
-      'PEM file with all the CAs that certificates of backends and of Redis are verified with; a path on the machine of APISIX, which does not start without the file.',
+      'PEM file with all the CAs that certificates of backends, of Redis and of the issuer of tokens are verified with; a path on the machine of APISIX, which does not start without the file.',
     defaultText: "the system's CAs",
     example: '/etc/ssl/certs/with-our-own.pem',
     output: 'config.yaml: apisix.ssl.ssl_trusted_certificate',
