@@ -6,17 +6,13 @@ local core = require("apisix.core")
 local cooldown = require("genai.cooldown")
 local http_head = require("genai.http_head")
 local identities = require("apisix.plugins.azure-openai-proxy.identity")
-local redis_client = require("apisix.utils.redis")
 local sse = require("genai.sse")
+local places = require("apisix.plugins.azure-openai-proxy.places")
 local stored = require("genai.stored")
 local targets = require("genai.target")
 local upstream = require("apisix.plugins.azure-openai-proxy.upstream")
-require("apisix.plugins.azure-openai-proxy.redis_names")
 local ngx = ngx
-local ngx_md5 = ngx.md5
 local ngx_now = ngx.now
-local null = ngx.null
-local timer_at = ngx.timer.at
 local concat = table.concat
 local insert = table.insert
 local find = string.find
@@ -26,12 +22,8 @@ local max = math.max
 local min = math.min
 local parse_http_time = ngx.parse_http_time
 local setmetatable = setmetatable
-local type = type
-local unpack = unpack
 
 local _M = {}
-
-local dict = ngx.shared["genai-gateway-affinity"]
 
 -- So long one backend may take to say whether it has something, and all of them together.
 local ASK_MS = 5000
@@ -40,126 +32,15 @@ local SEARCH_S = 15
 -- What is there may be long; a connection whose answer is longer is not used again.
 local MAX_ANSWER = 65536
 
--- After a failure Redis is left alone, so that requests do not wait for it one after another.
-local REDIS_REST_S = 5
-local REDIS_IDLE_MS = 60000
-local REDIS_CONNECTIONS = 64
-local REDIS_PREFIX = "responses_affinity:"
-
 -- Where a stream's first events do not say what is made, its later ones do not either.
 local MAX_EVENTS = 8
 
 -- Of an answer no more is kept to look for what is encrypted in it.
 local MAX_KEPT = 4 * 1024 * 1024
 
-local redis_rests_until = 0
-
 
 local function decode(text)
     return (core.json.decode(text))
-end
-
-
--- What one client has is nothing to another: nobody can lead somebody else's requests astray.
-local function key_of(scope, id)
-    return ngx_md5(scope .. "\n" .. id)
-end
-
-
--- Calls Redis; nil where it is not there, which changes nothing but what is remembered.
-local function with_redis(conf, call, ...)
-    if ngx_now() < redis_rests_until then
-        return nil
-    end
-
-    local client, err = redis_client.new(conf)
-    local value
-    if client then
-        value, err = call(client, ...)
-    end
-    if value then
-        client:set_keepalive(REDIS_IDLE_MS, REDIS_CONNECTIONS)
-        return value
-    end
-
-    redis_rests_until = ngx_now() + REDIS_REST_S
-    core.log.warn("the Redis of affinity fails: ", err, "; for ", REDIS_REST_S,
-                  " s what it may know is looked for at the backends")
-    if client then
-        client:close()
-    end
-    return nil
-end
-
-
-local function redis_get(client, keys)
-    return client:mget(unpack(keys))
-end
-
-
-local function redis_set(client, keys, origin, ttl)
-    client:init_pipeline(#keys)
-    for _, key in ipairs(keys) do
-        client:set(REDIS_PREFIX .. key, origin, "EX", ttl)
-    end
-    local results, err = client:commit_pipeline()
-    for _, result in ipairs(results or {}) do
-        if type(result) == "table" and result[1] == false then
-            return nil, result[2]
-        end
-    end
-    return results, err
-end
-
-
--- Sockets cannot be used where a request ends, and no answer waits for Redis.
-local function save(premature, conf, keys, origin)
-    if not premature then
-        with_redis(conf.redis, redis_set, keys, origin, conf.ttl)
-    end
-end
-
-
-local function remember(conf, keys, origin)
-    for _, key in ipairs(keys) do
-        dict:set(key, origin, conf.ttl)
-    end
-    if conf.redis then
-        local ok, err = timer_at(0, save, conf, keys, origin)
-        if not ok then
-            core.log.warn("what is stored where is not saved in Redis: ", err)
-        end
-    end
-end
-
-
--- The origin of the first of some keys that is known, in the order given.
-local function recall(pool, keys)
-    local conf = pool.affinity
-    for _, key in ipairs(keys) do
-        local origin = dict:get(key)
-        if origin and pool.origins[origin] then
-            dict:expire(key, conf.ttl)
-            return origin
-        end
-    end
-
-    if not conf.redis then
-        return nil
-    end
-    local names = {}
-    for i, key in ipairs(keys) do
-        names[i] = REDIS_PREFIX .. key
-    end
-    local origins = with_redis(conf.redis, redis_get, names)
-    for i, key in ipairs(keys) do
-        local origin = origins and origins[i]
-        if origin and origin ~= null and pool.origins[origin] then
-            dict:set(key, origin, conf.ttl)
-            return origin
-        end
-    end
-    return nil
 end
 
 
@@ -314,7 +195,7 @@ function _M.lead(ctx, state)
         end
         local sealed = text and stored.last_sealed(text)
         if sealed then
-            affinity.sealed_at = recall(pool, { key_of(scope, sealed) })
+            affinity.sealed_at = places.recall(pool, { places.key_of(scope, sealed) })
             request.preferred = affinity.sealed_at
         end
         return nil
@@ -322,9 +203,9 @@ function _M.lead(ctx, state)
 
     local keys = {}
     for i, each in ipairs(named) do
-        keys[i] = key_of(scope, each.id)
+        keys[i] = places.key_of(scope, each.id)
     end
-    request.pinned = recall(pool, keys)
+    request.pinned = places.recall(pool, keys)
     if request.pinned then
         return nil
     end
@@ -333,7 +214,7 @@ function _M.lead(ctx, state)
         if stored.is_readable(each.collection) then
             local origin, doubt = search(state, each)
             if origin then
-                remember(pool.affinity, { keys[i] }, origin)
+                places.remember(pool.affinity, { keys[i] }, origin)
                 request.pinned = origin
             end
             return not origin and doubt and as_answer(doubt, pool) or nil
@@ -397,10 +278,10 @@ end
 function Watch:note(ids)
     local keys = {}
     for i, id in ipairs(ids) do
-        keys[i] = key_of(self.scope, id)
+        keys[i] = places.key_of(self.scope, id)
     end
     if keys[1] then
-        remember(self.conf, keys, self.origin)
+        places.remember(self.conf, keys, self.origin)
     end
 end
 
