@@ -60,12 +60,22 @@ local function next_of(text, character, position)
 end
 
 
+-- What was found in a text last. The next of a character is searched for once, not once a value:
+-- one that does not come again would be searched for to the end each time.
+local known_text, known_position
+local quote, brace, bracket, end_brace, end_bracket = 0, 0, 0, 0, 0
+
+
 -- Position after the object or array that begins at `position`. What is between strings and
 -- brackets, arrays of numbers mostly, is hopped over as strings are.
 local function skip_nested(text, position)
+    if text ~= known_text or position < known_position then
+        known_text = text
+        quote, brace, bracket, end_brace, end_bracket = 0, 0, 0, 0, 0
+    end
     local depth = 0
-    local quote, brace, bracket, end_brace, end_bracket = 0, 0, 0, 0, 0
     while true do
+        known_position = position
         if quote < position then
             quote = next_of(text, '"', position)
         end
@@ -102,6 +112,13 @@ local function skip_nested(text, position)
             return position
         end
     end
+end
+
+
+-- Lets go of a text, which may be long.
+local function forget(...)
+    known_text = nil
+    return ...
 end
 
 
@@ -227,7 +244,7 @@ function _M.find(text, wanted, decode)
     while each == QUOTE do
         local name, value_start, first, after = member_at(text, position, decode)
         if not name then
-            return nil
+            return forget(nil)
         end
 
         if wanted[name] then
@@ -255,7 +272,7 @@ function _M.find(text, wanted, decode)
         end
     end
 
-    return found
+    return forget(found)
 end
 
 

@@ -108,7 +108,8 @@ end
 
 
 local function add(named, collection, id)
-    if not id or id == "" or #id > MAX_ID or #named >= MAX_NAMED then
+    -- What stands for a folder in a path is no id.
+    if not id or id == "" or id == "." or id == ".." or #id > MAX_ID or #named >= MAX_NAMED then
         return
     end
     for i = 1, #named do

@@ -42,6 +42,8 @@ local pool_plugin_name = "ai-proxy-multi"
 -- An error's body is read up to here, for its message and for the connection to be kept.
 local MAX_ERROR_BODY = 65536
 
+local MAX_NAME = 256
+
 
 local milliseconds_schema = { type = "integer", minimum = 0 }
 
@@ -317,6 +319,12 @@ local function prepare(ctx, state)
                              or "(" .. target.operation .. ")"
     request.asks_for_stream = state.wants_stream
     request.hash_key = hash_key(state.pool, ctx)
+
+    -- No deployment is called so; what is remembered of names, and matched with them, stays small.
+    if request.deployment and #request.deployment > MAX_NAME then
+        return 404, errors.body(404, "The API deployment for this resource does not exist.",
+                                "DeploymentNotFound")
+    end
 
     local client = ctx.genai_client
     local why = client and client.models and models.refusal(client.models, state.method, target,

@@ -231,7 +231,9 @@ end
 -- @tparam table exchange its answer; of a 400 the body is read, and put back
 function _M.is_sealed_elsewhere(state, backend, exchange)
     local owner = state.affinity and state.affinity.sealed_at
-    if not owner or exchange.status ~= 400 or owner == backend.origin or state.request.pinned then
+    if not owner or exchange.status ~= 400 or owner == backend.origin or state.request.pinned
+       or state.attempts >= state.pool.max_attempts
+    then
         return false
     end
     local text = exchange:read_short(MAX_ANSWER)
