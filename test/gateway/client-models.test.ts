@@ -103,6 +103,32 @@ describe.skipIf(cannotRunGatewayTests('model lists of clients'))('model lists of
     expect(calls(gateway)).toEqual([0]);
   });
 
+  /** A form as its text, whose file looks like a form of its own. */
+  const forged = (...models: string[]): string => {
+    const part = (name: string, value: string) =>
+      `--b\r\nContent-Disposition: form-data; name="${name}"\r\n\r\n${value}\r\n`;
+    const inner = '\r\nContent-Disposition: form-data; name="model"\r\n\r\ngpt-4o\r\n';
+    return `${part('file', inner)}${models.map((model) => part('model', model)).join('')}--b--\r\n`;
+  };
+
+  test.each([['o1'], ['gpt-4o', 'o1'], ['o1', 'gpt-4o'], []])(
+    '403 for forged forms of %s',
+    async (...models) => {
+      const type = { 'content-type': 'multipart/form-data; boundary=b' };
+      const answer = await post('/openai/v1/audio/transcriptions', forged(...models), type);
+      expect(answer.status).toBe(403);
+      expect(calls(gateway)).toEqual([0]);
+      expect((await post('/openai/v1/audio/transcriptions', forged('gpt-4o'), type)).status).toBe(200);
+    },
+  );
+
+  test('a name longer than any is that of no deployment', async () => {
+    const answer = await post('/openai/v1/chat/completions', chatBody('gpt-4o'.repeat(50)));
+    expect(answer.status).toBe(404);
+    expect(await answer.json()).toMatchObject({ error: { code: 'DeploymentNotFound' } });
+    expect(calls(gateway)).toEqual([0]);
+  });
+
   test('what calls no model passes', async () => {
     const upload = form();
     upload.append('purpose', 'batch');

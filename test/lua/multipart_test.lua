@@ -16,7 +16,7 @@ end
 
 
 local function read(body, name)
-    local value, first, last = multipart.field(body, name or "model")
+    local value, first, last = multipart.field(body, name or "model", "b")
     if value then
         equal(body:sub(first, last), value)
     end
@@ -75,6 +75,29 @@ describe("multipart: field", function()
         equal(read(field("model", ("x"):rep(multipart.WINDOW + 1))), nil)
         equal(read(field("model", ("x"):rep(multipart.WINDOW - 2))),
               ("x"):rep(multipart.WINDOW - 2))
+    end)
+
+    it("is not what stands in a file like a part of its own", function()
+        local forged = LINE .. 'Content-Disposition: form-data; name="model"' .. LINE .. LINE
+                       .. "allowed" .. LINE
+        equal(read(part('Content-Disposition: form-data; name="file"; filename="a"', forged)
+                   .. field("model", "forbidden")), "forbidden")
+        equal(read(forged .. field("model", "forbidden")), "forbidden")
+        equal(read(part('Content-Disposition: form-data; name="file"', "x--b" .. forged)), nil)
+    end)
+
+    it("is none where it is there twice", function()
+        equal(read(field("model", "a") .. FILE .. field("model", "b")), nil)
+        local _, _, _, is_twice = multipart.field(field("model", "a") .. field("model", "a"),
+                                                  "model", "b")
+        equal(is_twice, true)
+    end)
+
+    it("has its boundary in the type of the body", function()
+        equal(multipart.boundary("multipart/form-data; boundary=b"), "b")
+        equal(multipart.boundary('Multipart/Form-Data; charset=utf-8; Boundary="a b"; x'), "a b")
+        equal(multipart.boundary("multipart/form-data; boundary=----x'1;y"), "----x'1")
+        equal(multipart.boundary("multipart/form-data"), nil)
     end)
 
     it("is found by a name with characters that patterns use", function()

@@ -90,9 +90,12 @@ function _M.is_json(body, content_type)
 end
 
 
-local function field_of_multipart(body, name)
+local function field_of_multipart(body, name, boundary)
+    if not boundary then
+        return nil
+    end
     if body.data then
-        local value, first, last = multipart.field(body.data, name)
+        local value, first, last = multipart.field(body.data, name, boundary)
         return value and { value = value, first = first, last = last } or nil
     end
 
@@ -101,15 +104,17 @@ local function field_of_multipart(body, name)
         return nil
     end
     local window, offset = "", 0
-    local found
-    while not found do
+    local found, is_twice
+    while not is_twice do
         local piece = file:read(PIECE)
         if not piece then
             break
         end
         window = window .. piece
-        local value, first, last = multipart.field(window, name)
+        local value, first, last
+        value, first, last, is_twice = multipart.field(window, name, boundary, offset > 0)
         if value then
+            is_twice = found and found.first ~= offset + first
             found = { value = value, first = offset + first, last = offset + last }
         end
         -- A field may begin in one piece and end in the next.
@@ -118,7 +123,7 @@ local function field_of_multipart(body, name)
         window = kept
     end
     file:close()
-    return found
+    return not is_twice and found or nil
 end
 
 
@@ -132,7 +137,7 @@ function _M.model(body, content_type)
     end
     if is_multipart(content_type) then
         body.is_multipart = true
-        return field_of_multipart(body, "model")
+        return field_of_multipart(body, "model", multipart.boundary(content_type))
     end
 
     local model = _M.members(body).model
