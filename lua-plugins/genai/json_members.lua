@@ -234,6 +234,8 @@ end
 -- @treturn table|nil by name: `value` (a string, or the literal's text for anything but a string),
 --   `is_string`, `first` and `last`, where the value stands in `text`. Of a name that occurs twice
 --   the last one counts, as in the readers of JSON that backends use. nil: not an object
+-- @treturn nil|boolean whether all of the text was read: what is behind what is no JSON was
+--   not looked at, and some readers of JSON do
 function _M.find(text, wanted, decode)
     local position, each = first_member(text)
     if not position then
@@ -272,7 +274,8 @@ function _M.find(text, wanted, decode)
         end
     end
 
-    return forget(found)
+    local is_whole = each == CLOSE_BRACE and skip_space(text, position + 1) > #text
+    return forget(found, is_whole)
 end
 
 

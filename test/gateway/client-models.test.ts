@@ -74,6 +74,11 @@ describe.skipIf(cannotRunGatewayTests('model lists of clients'))('model lists of
       `/openai/deployments/%6F1/chat/completions?api-version=${API_VERSION}`,
       chatBody('x'),
     ],
+    [
+      'JSON with comments',
+      '/openai/v1/chat/completions',
+      '{"model":"gpt-4o",/**/"model":"o1","messages":[]}',
+    ],
     ['no name', '/openai/v1/chat/completions', '{"messages":[]}'],
     ['no JSON', '/openai/v1/chat/completions', Buffer.from(chatBody('o1'), 'utf8').toString('utf16le')],
     ['a form', '/openai/v1/audio/transcriptions', form('o1'), {}],

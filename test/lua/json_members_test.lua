@@ -29,6 +29,18 @@ end
 
 
 describe("json_members: find", function()
+    it("says whether it has read all", function()
+        local function is_whole(text)
+            local _, whole = json_members.find(text, WANTED, decode)
+            return whole
+        end
+        equal(is_whole('{"model":"a"} \n'), true)
+        equal(is_whole('{}'), true)
+        equal(is_whole('{"model":"a",/**/"model":"b"}'), false)
+        equal(is_whole('{"model":"a"}{"model":"b"}'), false)
+        equal(is_whole("{\"model\":\"a\",'model':\"b\"}"), false)
+    end)
+
     it("finds a member wherever it stands", function()
         equal(value_of('{"model":"a"}'), "a")
         equal(value_of('{"x":1,"model":"a","y":[]}'), "a")

@@ -327,10 +327,13 @@ local function prepare(ctx, state)
     end
 
     local client = ctx.genai_client
-    local why = client and client.models and models.refusal(client.models, state.method, target,
-                                                            request.deployment, headers)
-    if why then
-        return 403, errors.body(403, why, "model_not_allowed")
+    if client and client.models then
+        -- Of a body that is no JSON, a backend may read more than was read here.
+        local named = not (model and body.is_doubtful) and request.deployment or nil
+        local why = models.refusal(client.models, state.method, target, named, headers)
+        if why then
+            return 403, errors.body(403, why, "model_not_allowed")
+        end
     end
 
     if request.deployment and not picking.is_served(state.pool.backends, request.deployment) then

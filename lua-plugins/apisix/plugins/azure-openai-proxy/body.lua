@@ -72,7 +72,8 @@ end
 --- Members of a JSON body that say something to the gateway, by name.
 function _M.members(body)
     if not body.members then
-        body.members = json_members.find(_M.text(body), WANTED, decode) or {}
+        local members, is_whole = json_members.find(_M.text(body), WANTED, decode)
+        body.members, body.is_doubtful = members or {}, not is_whole
     end
     return body.members
 end
