@@ -47,6 +47,17 @@ describe.skipIf(cannotRunGatewayTests('backend credentials'))(
       expect(calls(gateway)).toEqual([1, 3]);
     });
 
+    test('a role that lacks an operation keeps the others', { timeout: CONTAINER_TIMEOUT_MS }, async () => {
+      const gateway = await start({ settings: inOrder(2) });
+      for (const index of [0, 1]) backendOf(gateway, index).script(answers.noPermission());
+      expect((await gateway.fetch('/openai/v1/models')).status).toBe(502);
+      expect((await gateway.chat('gpt-4o')).status).toBe(200);
+      expect(calls(gateway)).toEqual([2, 1]);
+      // That operation is left alone all the same.
+      expect((await gateway.fetch('/openai/v1/models')).status).toBe(502);
+      expect(calls(gateway)).toEqual([2, 1]);
+    });
+
     test('it is an error in the log, which names the backend and no key', {
       timeout: CONTAINER_TIMEOUT_MS,
     }, async () => {

@@ -35,6 +35,7 @@ local min = math.min
 local pcall = pcall
 local tonumber = tonumber
 local type = type
+local find = string.find
 
 local plugin_name = "azure-openai-proxy"
 local pool_plugin_name = "ai-proxy-multi"
@@ -397,7 +398,8 @@ local function note_failure(state, backend, failure)
         -- Where nothing is remembered, and no other backend will do, its own word is all there is.
         failure.retry_ms = duration == 0 and state.request.pinned and named or nil
     end
-    local key = availability.failed(backend, state.request, reason, duration)
+    local key = availability.failed(backend, state.request, reason, duration,
+                                    failure.is_of_operation)
     if reason ~= "failing" then
         state.is_backends_fault = true
     elseif key then
@@ -463,6 +465,9 @@ local function attempt(state, backend, is_fresh)
             status = exchange.status,
             headers = exchange.headers,
             message = meaning ~= "credentials" and message_of(text) or nil,
+            -- A role that lacks one operation has others: no client may close them for all.
+            is_of_operation = meaning == "credentials"
+                              and find(text, '"PermissionDenied"', 1, true) ~= nil,
         }
         exchange:finish(pool)
         return nil, failure

@@ -224,13 +224,15 @@ end
 -- @tparam table request as for `next`
 -- @tparam string reason
 -- @tparam number duration_ms 0: not at all
+-- @tparam boolean|nil is_of_operation what was refused is the operation, whatever the reason
 -- @treturn string|nil the name of the cool-down that began
-function _M.failed(backend, request, reason, duration_ms)
+function _M.failed(backend, request, reason, duration_ms, is_of_operation)
     if request.awaited then
         latency.failed(request, duration_ms > 0)
     end
     local whole, part = keys_of(backend, request.cooldown_scope)
-    local key = (reason == "unreachable" or reason == "credentials") and whole or part
+    local is_whole = (reason == "unreachable" or reason == "credentials") and not is_of_operation
+    local key = is_whole and whole or part
     local probing = request.probing
     if probing and (key == part or duration_ms == 0) then
         -- What answers for a deployment is there as a whole.
