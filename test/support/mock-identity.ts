@@ -3,11 +3,13 @@
  * metadata service of virtual machines, and Entra ID itself for workload identity. Each refuses what the real one
  * refuses.
  */
+
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
+import { closeServer } from './close-server.ts';
 import { type Behaviour, overlaid } from './mock-azure-openai/behaviour.ts';
 import { type RecordedRequest, RequestRecord } from './mock-azure-openai/request-log.ts';
 import { respond } from './mock-azure-openai/respond.ts';
@@ -160,10 +162,7 @@ class MockIdentityServer implements MockIdentity {
     const server = this.#server;
     if (!server) return;
     this.#server = undefined;
-    const closed = once(server, 'close');
-    server.close();
-    for (const socket of this.#open) socket.destroy();
-    await closed;
+    await closeServer(server, this.#open);
   }
 
   async restart(): Promise<void> {

@@ -2,6 +2,7 @@
  * A mock of an OIDC issuer on a port of its own: its discovery document, its keys, and tokens that are really signed,
  * or forged in whatever way a test wants.
  */
+
 import {
   constants,
   createHmac,
@@ -14,6 +15,7 @@ import { once } from 'node:events';
 import { createServer, type RequestListener, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
+import { closeServer } from './close-server.ts';
 
 export type Algorithm = `${'RS' | 'PS' | 'ES' | 'HS'}${256 | 384 | 512}`;
 export type AsymmetricAlgorithm = Exclude<Algorithm, `HS${string}`>;
@@ -202,10 +204,7 @@ class MockIssuerServer implements MockIssuer {
     const server = this.#server;
     if (!server) return;
     this.#server = undefined;
-    const closed = once(server, 'close');
-    server.close();
-    for (const socket of this.#open) socket.destroy();
-    await closed;
+    await closeServer(server, this.#open);
   }
 
   async restart(): Promise<void> {

@@ -2,10 +2,12 @@
  * A mock of an Azure OpenAI resource on a port of its own. It answers as Azure does, and misbehaves as it is told. Each mock
  * has its own limits, files, responses and log.
  */
+
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
+import { closeServer } from '../close-server.ts';
 import { answerOfStatus } from './answers.ts';
 import { AzureOpenAI, addressOf } from './azure.ts';
 import { type Behaviour, overlaid } from './behaviour.ts';
@@ -145,10 +147,7 @@ class MockServer implements MockBackend {
     const server = this.#server;
     if (!server) return;
     this.#server = undefined;
-    const closed = once(server, 'close');
-    server.close();
-    for (const socket of this.#open) socket.destroy();
-    await closed;
+    await closeServer(server, this.#open);
   }
 
   async restart(): Promise<void> {
