@@ -344,6 +344,12 @@ export const catalog = {
       'the endpoint without path /api/v1/write and query',
       `remove /api/v1/write and what follows it from ${name}`,
     ),
+  REMOTE_WRITE_QUERIES: (_: object, name) =>
+    warning(
+      'this is where the workspace answers queries; it takes no metrics',
+      "the workspace's metrics ingestion endpoint",
+      `set ${name} to that endpoint, without /api/v1/write: it has /dataCollectionRules/ in it`,
+    ),
 
   // ── templates and documents ──────────────────────────────────────────────────────────────────────────────────
   TEMPLATES_UNREADABLE: (a: { reason: string }, name) =>

@@ -6,6 +6,7 @@ import {
   highLaneLimit,
   identityClientId,
   retryStatuses,
+  usesTokenFile,
 } from '../settings/effective.ts';
 import type { Settings } from '../settings/parse.ts';
 import type { Secret } from '../settings/secret.ts';
@@ -272,7 +273,7 @@ function telemetry(settings: Settings): Telemetry {
     collector: compact({
       logLevel: values.OTEL_LOG_LEVEL,
       batch: { timeout: values.OTEL_BATCH_TIMEOUT, size: values.OTEL_BATCH_SIZE },
-      memory: { limit: values.OTEL_MEMORY_LIMIT_MIB, spike: values.OTEL_MEMORY_SPIKE_MIB },
+      memory: compact({ limit: values.OTEL_MEMORY_LIMIT_MIB, spike: values.OTEL_MEMORY_SPIKE_MIB }),
       debug: values.ENABLE_DEBUG_EXPORTER ?? mode === 'dev',
       applicationInsights: values.APPLICATIONINSIGHTS_CONNECTION_STRING,
       remoteWrite: values.AZURE_MONITOR_WORKSPACE_ENDPOINT === undefined ? undefined : remoteWrite(settings),
@@ -285,7 +286,8 @@ function remoteWrite(settings: Settings): RemoteWrite {
   const { values } = settings;
   return compact({
     endpoint: required(values.AZURE_MONITOR_WORKSPACE_ENDPOINT).replace(/\/+$/, ''),
-    identityClientId: identityClientId(settings),
+    // Named, it would be asked of the metadata service; the collector finds the file, and for whom it is, by itself.
+    identityClientId: usesTokenFile(settings) ? undefined : identityClientId(settings),
     orgId: values.PROMETHEUS_REMOTE_WRITE_ORG_ID,
     timeout: values.PROMETHEUS_REMOTE_WRITE_TIMEOUT,
     queue: {

@@ -156,7 +156,8 @@ export interface Telemetry {
   readonly collector: {
     readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
     readonly batch: { readonly timeout: number; readonly size: number };
-    readonly memory: { readonly limit: number; readonly spike: number };
+    /** In MiB; undefined: as much of its container's as the collector should take. */
+    readonly memory: { readonly limit?: number; readonly spike?: number };
     readonly debug: boolean;
     readonly applicationInsights?: Secret;
     readonly remoteWrite?: RemoteWrite;
@@ -166,6 +167,7 @@ export interface Telemetry {
 
 export interface RemoteWrite {
   readonly endpoint: string;
+  /** Undefined: the identity that the collector's own process finds. */
   readonly identityClientId?: string;
   readonly orgId: string;
   readonly timeout: number;

@@ -30,6 +30,12 @@ export const runTimeVariables = (settings: Settings): string[] =>
 export const identityClientId = ({ values }: Settings): string | undefined =>
   values.AZURE_CLIENT_ID ?? values.IDENTITY_CLIENT_ID ?? values.MSI_CLIENT_ID;
 
+/** Whether tokens come by workload identity, for its file: the platform has no token endpoint. */
+export const usesTokenFile = ({ values }: Settings): boolean =>
+  values.AZURE_FEDERATED_TOKEN_FILE !== undefined &&
+  values.IDENTITY_ENDPOINT === undefined &&
+  values.MSI_ENDPOINT === undefined;
+
 /** Whose token a backend is given that signs in with one. */
 export const backendClientId = (backend: BackendValues, settings: Settings): string | undefined =>
   backend.MSI_CLIENT_ID ?? settings.values.AZURE_OPENAI_MSI_CLIENT_ID ?? identityClientId(settings);

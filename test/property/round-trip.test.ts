@@ -180,7 +180,7 @@ test('what is emitted reads back as the model', async () => {
       expect(plugin_metadata[0]).toMatchObject({ resource: { 'service.name': telemetry.serviceName } });
       expect(unescaped(await read(documents['otel-collector.yaml']))).toMatchObject({
         exporters: {
-          'prometheusremotewrite/azure': {
+          'prometheus_remote_write/azure': {
             external_labels: { cluster: telemetry.clusterName, environment: telemetry.resource.environment },
           },
         },

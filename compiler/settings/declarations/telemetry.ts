@@ -16,7 +16,7 @@ import {
 
 const section = 'Telemetry';
 const COLLECTOR = 'otel-collector.yaml';
-const REMOTE_WRITE = `${COLLECTOR}: exporters.prometheusremotewrite/azure`;
+const REMOTE_WRITE = `${COLLECTOR}: exporters.prometheus_remote_write/azure`;
 const LOGGER = 'apisix.yaml: services[].plugins.apim-gateway-logger';
 const label = text('1 to 256 printable characters', /^[^\p{C}]{1,256}$/u);
 const clientId = text('the client id of a managed identity', /^[A-Za-z0-9-]{1,100}$/);
@@ -78,22 +78,24 @@ export const telemetrySettings = {
     description: 'Application Insights; turns its exporter on for traces and logs.',
     defaultText: 'none',
     example: '<connection string>',
-    output: `${COLLECTOR}: exporters.azuremonitor`,
+    output: `${COLLECTOR}: exporters.azure_monitor`,
     sensitive: true,
   }),
   AZURE_MONITOR_WORKSPACE_ENDPOINT: setting(url({ query: true }), {
     section,
-    description: 'Azure Monitor workspace, without /api/v1/write; turns remote write of metrics on.',
+    description:
+      'Metrics ingestion endpoint of an Azure Monitor workspace, without /api/v1/write; turns remote write of metrics on.',
     defaultText: 'none',
-    example: 'https://name.westeurope.prometheus.monitor.azure.com',
-    output: `${REMOTE_WRITE}.endpoint`,
+    example:
+      'https://name.westeurope-1.metrics.ingest.monitor.azure.com/dataCollectionRules/dcr-0/streams/Microsoft-PrometheusMetrics',
+    output: `${REMOTE_WRITE}.http.endpoint`,
   }),
   AZURE_CLIENT_ID: setting(clientId, {
     section,
     description: 'Client id of the user-assigned managed identity, where nothing more exact is set.',
     defaultText: 'none (the system-assigned identity)',
     example: '00000000-0000-0000-0000-000000000000',
-    output: `${COLLECTOR}: extensions.azureauth; apisix.yaml: services[].plugins.azure-openai-proxy.backends[].identity`,
+    output: `${COLLECTOR}: extensions.azure_auth; apisix.yaml: services[].plugins.azure-openai-proxy.backends[].identity`,
   }),
   PROMETHEUS_REMOTE_WRITE_ORG_ID: setting(
     text('1 to 256 printable ASCII characters', /^[\x21-\x7e]{1,256}$/),
@@ -102,7 +104,7 @@ export const telemetrySettings = {
       description: 'X-Scope-OrgID of remote write.',
       default: 'anonymous',
       example: 'anonymous',
-      output: `${REMOTE_WRITE}.headers`,
+      output: `${REMOTE_WRITE}.http.headers`,
     },
   ),
   PROMETHEUS_REMOTE_WRITE_QUEUE_ENABLED: setting(boolean(), {
@@ -159,7 +161,7 @@ export const telemetrySettings = {
     description: 'Longest wait for one remote write.',
     default: 30_000,
     example: '30s',
-    output: `${REMOTE_WRITE}.timeout`,
+    output: `${REMOTE_WRITE}.http.timeout`,
   }),
   PROMETHEUS_SCRAPE_INTERVAL: setting(duration({ min: 1_000 }), {
     section,
@@ -214,14 +216,14 @@ export const telemetrySettings = {
   OTEL_MEMORY_LIMIT_MIB: setting(integer(16, 1_048_576), {
     section,
     description: "Memory limit of the collector in MiB; keep it below the container's.",
-    default: 512,
+    defaultText: "75 % of what the collector's container may have",
     example: '400',
     output: `${COLLECTOR}: processors.memory_limiter.limit_mib`,
   }),
   OTEL_MEMORY_SPIKE_MIB: setting(integer(1, 1_048_576), {
     section,
     description: 'Part of that limit kept for spikes; less than the limit.',
-    default: 128,
+    defaultText: 'a fifth of that limit',
     example: '100',
     output: `${COLLECTOR}: processors.memory_limiter.spike_limit_mib`,
   }),
@@ -237,17 +239,18 @@ export const telemetrySettings = {
     description: 'JSON access log that the collector tails; on a volume that both share.',
     defaultText: 'none',
     example: '/var/log/genai-gateway/access.json',
-    output: `apisix.yaml: services[].plugins.file-logger.path; ${COLLECTOR}: receivers.filelog`,
+    output: `apisix.yaml: services[].plugins.file-logger.path; ${COLLECTOR}: receivers.file_log`,
     changed: 'writes and tails that file in every mode; unset, neither happens',
   }),
   MODEL_PRICES: setting(
-    list(modelPrice(), (each) => each.model),
+    list(modelPrice(), (each) => each.model.toLowerCase()),
     {
       section,
-      description: 'Prices in USD per million tokens, for cost metrics: `model=prompt/completion`.',
+      description:
+        'Prices in USD per million tokens, for cost metrics: `model=prompt/completion`, model as clients or the backend call it.',
       defaultText: 'none',
       example: 'gpt-4o=2.50/10,gpt-4o-mini=0.15/0.60',
-      output: `${COLLECTOR}: processors.metricstransform`,
+      output: `${COLLECTOR}: processors.metrics_transform`,
       isNew: true,
     },
   ),

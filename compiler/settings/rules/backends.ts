@@ -1,5 +1,5 @@
 import { backendFields } from '../declarations/index.ts';
-import { backendAuthMode, backendClientId, backendName } from '../effective.ts';
+import { backendAuthMode, backendClientId, backendName, usesTokenFile } from '../effective.ts';
 import { backendVariable, firstWith, type Rule } from './rule.ts';
 
 const atLeastOneBackend: Rule = ({ backends, hasVariable, report }) => {
@@ -65,9 +65,7 @@ const backendsHaveCredentials: Rule = (context) => {
 const workloadIdentityIsComplete: Rule = (context) => {
   const { backends, given, report } = context;
   const entra = backends.filter((each) => backendAuthMode(each, context) === 'entra');
-  const usesFile =
-    given('AZURE_FEDERATED_TOKEN_FILE') && !given('IDENTITY_ENDPOINT') && !given('MSI_ENDPOINT');
-  if (entra.length === 0 || !usesFile) return;
+  if (entra.length === 0 || !usesTokenFile(context)) return;
   const without = (needs: string) =>
     report('SETTING_WITHOUT_EFFECT', 'AZURE_FEDERATED_TOKEN_FILE', { needs });
   if (!given('AZURE_TENANT_ID')) without('AZURE_TENANT_ID');

@@ -42,10 +42,15 @@ const telemetryIsConsistent: Rule = ({ values, given, report }) => {
       report('NOT_BELOW', given(low) ? low : high, { low, high });
   };
   below('PROMETHEUS_SCRAPE_TIMEOUT', 'PROMETHEUS_SCRAPE_INTERVAL');
-  below('OTEL_MEMORY_SPIKE_MIB', 'OTEL_MEMORY_LIMIT_MIB');
+  if (values.OTEL_MEMORY_LIMIT_MIB !== undefined) below('OTEL_MEMORY_SPIKE_MIB', 'OTEL_MEMORY_LIMIT_MIB');
   const endpoint = values.AZURE_MONITOR_WORKSPACE_ENDPOINT;
   if (endpoint !== undefined && /\/api\/v1\/write\/?(?:\?|$)|\?/.test(endpoint)) {
     report('REMOTE_WRITE_PATH', 'AZURE_MONITOR_WORKSPACE_ENDPOINT', {}, endpoint);
+  } else if (
+    endpoint !== undefined &&
+    /\.prometheus\.monitor\.azure\.(?:com|us|cn)$/i.test(new URL(endpoint).hostname)
+  ) {
+    report('REMOTE_WRITE_QUERIES', 'AZURE_MONITOR_WORKSPACE_ENDPOINT', {}, endpoint);
   }
 };
 
@@ -159,6 +164,12 @@ function unusedSettings(settings: Settings): Unused[] {
       'AZURE_MONITOR_WORKSPACE_ENDPOINT or ENABLE_DEBUG_EXPORTER=true',
       'AZURE_MONITOR_WORKSPACE_ENDPOINT',
       'ENABLE_DEBUG_EXPORTER',
+    ),
+    when(
+      values.OTEL_MEMORY_LIMIT_MIB === undefined,
+      /^OTEL_MEMORY_SPIKE_MIB$/,
+      'OTEL_MEMORY_LIMIT_MIB',
+      'OTEL_MEMORY_LIMIT_MIB',
     ),
     when(
       values.OTEL_COLLECTOR_ENDPOINT === undefined,
