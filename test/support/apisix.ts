@@ -27,7 +27,10 @@ export type Availability =
   | { readonly available: false; readonly reason: string };
 
 /** Whether containers can be started here; no image is pulled for tests. */
-export function gatewayTestsAvailable(): Availability {
+export const gatewayTestsAvailable = (): Availability => imageAvailable(APISIX_IMAGE);
+
+/** Whether a container of this image can be started here. */
+export function imageAvailable(image: string): Availability {
   const docker = (...args: string[]): string =>
     execFileSync('docker', args, { encoding: 'utf8', stdio: 'pipe' });
   try {
@@ -37,9 +40,9 @@ export function gatewayTestsAvailable(): Availability {
     return { available: false, reason: missing ? 'there is no docker command' : 'no Docker daemon answers' };
   }
   try {
-    docker('image', 'inspect', '--format', '{{.Id}}', APISIX_IMAGE);
+    docker('image', 'inspect', '--format', '{{.Id}}', image);
   } catch {
-    return { available: false, reason: `the image ${APISIX_IMAGE} is not here: docker pull ${APISIX_IMAGE}` };
+    return { available: false, reason: `the image ${image} is not here: docker pull ${image}` };
   }
   return { available: true };
 }
@@ -65,9 +68,15 @@ export interface ApisixOptions {
   readonly logsClients?: boolean;
   /** Further files that a deployment would mount, by their path. */
   readonly mountedFiles?: Readonly<Record<string, string>>;
+  /** Folders of this host, by where the container has them: volumes that it shares with other containers. */
+  readonly sharedFolders?: Readonly<Record<string, string>>;
+  /** Ports of containers that run beside it, as in one pod or replica; only this container can publish them. */
+  readonly sidecarPorts?: readonly number[];
 }
 
 export interface Apisix {
+  /** For containers that join its network. */
+  readonly containerId: string;
   /** A request from the host to one of the published ports. */
   request(port: number, path: string, init?: RequestInit): Promise<Response>;
   /** The port of the host that leads to one of the published ports. */
@@ -105,6 +114,8 @@ export async function startApisix(options: ApisixOptions): Promise<Apisix> {
     extraHosts = {},
     logsClients = false,
     mountedFiles = {},
+    sharedFolders = {},
+    sidecarPorts = [],
   } = options;
   return start({
     // The collector's file is nothing to APISIX, and must not disturb it.
@@ -113,7 +124,8 @@ export async function startApisix(options: ApisixOptions): Promise<Apisix> {
     writableFolders,
     refusingHosts,
     extraHosts,
-    publish: [PORTS.proxy, PORTS.metrics, PORTS.status],
+    sharedFolders,
+    publish: [PORTS.proxy, PORTS.metrics, PORTS.status, ...sidecarPorts],
     readyPath: '/status/ready',
   });
 }
@@ -155,6 +167,7 @@ export async function startValidator(plugins: readonly string[]): Promise<Valida
     writableFolders: [],
     refusingHosts: [],
     extraHosts: {},
+    sharedFolders: {},
     publish: [PORTS.admin, PORTS.status],
     // Never ready: that takes a configuration, and this one is only asked for its opinion.
     readyPath: '/status',
@@ -192,13 +205,23 @@ interface StartOptions {
   readonly writableFolders: readonly string[];
   readonly refusingHosts: readonly string[];
   readonly extraHosts: Readonly<Record<string, string>>;
+  readonly sharedFolders: Readonly<Record<string, string>>;
   readonly publish: readonly number[];
   /** On the status port. */
   readonly readyPath: string;
 }
 
 async function start(options: StartOptions): Promise<Apisix> {
-  const { files, environment, writableFolders, refusingHosts, extraHosts, publish, readyPath } = options;
+  const {
+    files,
+    environment,
+    writableFolders,
+    refusingHosts,
+    extraHosts,
+    sharedFolders,
+    publish,
+    readyPath,
+  } = options;
   const log = { text: '', changed: 0 };
   const container = new IsolatedContainer(APISIX_IMAGE)
     .withEnvironment({ ...environment, APISIX_STAND_ALONE: 'true' })
@@ -211,6 +234,7 @@ async function start(options: StartOptions): Promise<Apisix> {
       ...refusingHosts.map((host) => ({ host, ipAddress: '127.0.0.1' })),
       ...Object.entries(extraHosts).map(([host, ipAddress]) => ({ host, ipAddress })),
     ])
+    .withBindMounts(Object.entries(sharedFolders).map(([target, source]) => ({ source, target, mode: 'rw' })))
     .withTmpFs(Object.fromEntries(writableFolders.map((folder) => [folder, 'mode=1777'])))
     .withLogConsumer((stream) => {
       stream.on('data', (chunk: Buffer | string) => {
@@ -238,6 +262,7 @@ async function start(options: StartOptions): Promise<Apisix> {
     return stdout;
   };
   return {
+    containerId: started.getId(),
     request: (port, path, init) => fetch(`http://127.0.0.1:${started.getMappedPort(port)}${path}`, init),
     mappedPort: (port) => started.getMappedPort(port),
     clientOf: async (request) => {
@@ -340,7 +365,7 @@ const LOG_QUIET_MS = 400;
 const LOG_PATIENCE_MS = 5_000;
 
 /** Publishes on loopback only, where testcontainers publishes on every interface, and finds no host by its name. */
-class IsolatedContainer extends GenericContainer {
+export class IsolatedContainer extends GenericContainer {
   protected override async beforeContainerCreated(): Promise<void> {
     this.hostConfig.Dns = ['127.0.0.1'];
     const bindings = Object.entries(this.hostConfig.PortBindings ?? {}) as [string, { HostPort: string }[]][];

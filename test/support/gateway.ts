@@ -28,6 +28,9 @@ export interface GatewayOptions {
   readonly namesOfThisHost?: readonly string[];
   /** Further files of APISIX's container, by their path. */
   readonly mountedFiles?: Readonly<Record<string, string>>;
+  /** As of `startApisix`. */
+  readonly sharedFolders?: Readonly<Record<string, string>>;
+  readonly sidecarPorts?: readonly number[];
 }
 
 export interface Gateway {
@@ -62,6 +65,8 @@ export async function startGateway({
   logsClients = false,
   namesOfThisHost = [],
   mountedFiles = {},
+  sharedFolders = {},
+  sidecarPorts = [],
 }: GatewayOptions = {}): Promise<Gateway> {
   const host = await hostAddress();
   const mocks = await Promise.all(
@@ -97,6 +102,8 @@ export async function startGateway({
       extraHosts: Object.fromEntries([HOST, ...namesOfThisHost].map((name) => [name, 'host-gateway'])),
       logsClients,
       mountedFiles,
+      sharedFolders,
+      sidecarPorts,
     });
   } catch (error) {
     await stopMocks();

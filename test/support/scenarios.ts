@@ -12,6 +12,8 @@ export interface Scenario {
   readonly documents: Documents;
   /** What APISIX's own process needs, by the compiler's own account: nothing else of the settings reaches it. */
   readonly environment: Readonly<Record<string, string>>;
+  /** The same of the collector's process. */
+  readonly collectorEnvironment: Readonly<Record<string, string>>;
 }
 
 /** Names of the golden scenarios that give documents. */
@@ -36,12 +38,19 @@ function scenarioOf(
     const errors = diagnostics.flatMap(({ severity, message }) => (severity === 'error' ? [message] : []));
     throw new Error(`these settings give no documents: ${errors.join('; ')}`);
   }
-  const environment = Object.fromEntries(
-    neededVariables(documents, settings).apisix.map((name) => {
-      const value = variables[name];
-      if (value === undefined) throw new Error(`the gateway needs ${name}, which is not set`);
-      return [name, value];
-    }),
-  );
-  return { model, documents, environment };
+  const valuesOf = (names: readonly string[]) =>
+    Object.fromEntries(
+      names.map((name) => {
+        const value = variables[name];
+        if (value === undefined) throw new Error(`a process needs ${name}, which is not set`);
+        return [name, value];
+      }),
+    );
+  const needed = neededVariables(documents, settings);
+  return {
+    model,
+    documents,
+    environment: valuesOf(needed.apisix),
+    collectorEnvironment: valuesOf(needed.collector),
+  };
 }
