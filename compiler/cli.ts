@@ -1,6 +1,7 @@
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { check } from './commands/check.ts';
 import { SHELLS, type Shell } from './commands/completion.ts';
+import type { DiffOptions } from './commands/diff.ts';
 import type { MockCommandOptions } from './commands/mock.ts';
 import { PREVIEWS, type Preview, preview } from './commands/preview.ts';
 import { render } from './commands/render.ts';
@@ -12,6 +13,7 @@ const COMMAND_NAMES = [
   'render',
   'check',
   'preview',
+  'diff',
   'explain',
   'init',
   'schema',
@@ -32,7 +34,8 @@ export function createProgram(terminal: Terminal, exit: (code: number) => void, 
     .addHelpText(
       'after',
       `
-Exit codes: 0 good, 1 the settings are not, 3 the files could not be written or a port not be had, 64 wrong usage.
+Exit codes: 0 good, 1 the settings are not, 2 they differ (diff), 3 files could not be written or read, or a port not be had,
+64 wrong usage.
 
 Examples:
   genai-gateway init --scenario ptu-spillover --out .env   start from an example
@@ -50,11 +53,12 @@ Examples:
       .addOption(formats(formatChoices))
       .option('--no-color', 'no colours, as with NO_COLOR set')
       .option('--quiet', 'errors only');
-  const withSettings = (each: Command) =>
+  const withSettings = (each: Command, formatChoices?: readonly string[]) =>
     withOutput(
       each
         .option('-e, --env-file <file>', 'read variables from a file; repeatable, later files win', collect)
         .option('--strict', 'warnings are errors'),
+      formatChoices,
     );
   const withTemplates = (each: Command) =>
     each.option('--templates <dir>', 'use the .hbs files there in place of those of the same name', notEmpty);
@@ -97,6 +101,31 @@ Examples:
           ),
         ),
       ).action(async (what: Preview, options: CommonOptions) => exit(await preview(what, options, terminal))),
+    diff: () =>
+      withTemplates(
+        withSettings(
+          command(
+            'diff',
+            'Say, object by object, what rendering the settings would change. No secret is shown.',
+            `  genai-gateway diff --against rendered --env-file .env
+  genai-gateway diff --against rendered/apisix.yaml --env-file .env --format json
+  genai-gateway diff --against <(git show main:prod.env) --env-file prod.env
+
+The environment wins over both sides. Changes are in effect at once but where it says otherwise; the collector reads its file
+when it starts. In files that hold references, another value of the same variable is no difference.
+
+Exit codes: 0 the same, 1 the settings are wrong, 2 they differ, 3 what --against names cannot be read, 64 wrong usage.`,
+          ).requiredOption(
+            '--against <dir|file>',
+            'rendered files: a folder or one of them; or an env file, repeatable, later ones win',
+            collect,
+          ),
+          ['text', 'json'],
+        ),
+      ).action(async (options: DiffOptions) => {
+        const { diff } = await import('./commands/diff.ts');
+        exit(await diff(options, terminal));
+      }),
     explain: () =>
       withOutput(
         command(

@@ -16,12 +16,12 @@ import { readTemplateFiles } from './output/template-files.ts';
 import { parseSettings, type Settings } from './settings/parse.ts';
 import { checkRules } from './settings/rules/index.ts';
 import { Secret } from './settings/secret.ts';
-import { readSources } from './settings/sources.ts';
+import { type EnvFile, readSources } from './settings/sources.ts';
 
 export interface CompileInput {
   readonly environment: Readonly<Record<string, string | undefined>>;
-  /** Paths, later ones win; the environment wins over all. */
-  readonly envFiles: readonly string[];
+  /** Later ones win; the environment wins over all. */
+  readonly envFiles: readonly EnvFile[];
   /** Folder of the user's own templates. */
   readonly templates?: string | undefined;
   /** Warnings are errors. */
@@ -36,6 +36,8 @@ export interface CompileResult {
   readonly settings: Settings;
   readonly model?: GatewayModel;
   readonly documents?: Documents;
+  /** The same documents with every secret written in one way, whatever GATEWAY_SECRETS says. */
+  readonly documentsWith?: (secrets: GatewayModel['server']['secrets']) => Documents | undefined;
 }
 
 /** Never throws on any input; what is wrong is in the diagnostics. */
@@ -61,7 +63,9 @@ export async function compile(input: CompileInput): Promise<CompileResult> {
   if (!documents) return finish();
   const inDocuments = await checkDocuments(documents, [...overrides.templates.keys()]);
   found.push(...(model.server.secrets === 'inline' ? withoutSecrets(inDocuments, settings) : inDocuments));
-  return finish({ model, documents });
+  const documentsWith: CompileResult['documentsWith'] = (secrets) =>
+    emit({ ...model, server: { ...model.server, secrets } }, overrides, false, []);
+  return finish({ model, documents, documentsWith });
 }
 
 /** A user's template can put a secret where its text would be named: as a key, say. */

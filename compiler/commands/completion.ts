@@ -25,7 +25,7 @@ function completed(program: Command): Completed[] {
         flag: long ?? '',
         choices: argChoices ?? [],
         ...(required && !argChoices
-          ? ({ takes: /<(?:file|dir)>/.test(flags) ? 'path' : 'text' } as const)
+          ? ({ takes: /<(?:file|dir|dir\|file)>/.test(flags) ? 'path' : 'text' } as const)
           : {}),
       })),
       { flag: '--help', choices: [] },

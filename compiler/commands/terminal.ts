@@ -3,7 +3,7 @@ import type { ReportFormat } from '../diagnostics/formats.ts';
 import type { Settings } from '../settings/parse.ts';
 
 /** Exit codes; the same in every command. */
-export const EXIT = { ok: 0, diagnostics: 1, unwritable: 3, usage: 64 } as const;
+export const EXIT = { ok: 0, diagnostics: 1, differs: 2, unreadable: 3, unwritable: 3, usage: 64 } as const;
 
 /** What a command sees of the world. Data goes to `out`, diagnostics to `err`. */
 export interface Terminal {

@@ -394,6 +394,12 @@ export const catalog = {
       'a file that does not exist yet',
       'give another name, or remove the file',
     ),
+  AGAINST_UNREADABLE: (a: { reason: string }, name) =>
+    error(
+      `${name} cannot be compared: ${a.reason}`,
+      'a folder with rendered files, one of them, or an env file',
+      'check the path given with --against',
+    ),
   OUTPUT_UNWRITABLE: (a: { reason: string }, name) =>
     error(
       `${name} cannot be written: ${a.reason}`,

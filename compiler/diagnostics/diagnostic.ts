@@ -59,14 +59,17 @@ export function diagnostic<C extends DiagnosticCode>(
 
 const RECEIVED_MAX = 120;
 
-/** URLs lose what may be a credential in them; control characters and length are tamed. */
-function printable(value: string): string {
-  const masked = value
-    .slice(0, 4 * RECEIVED_MAX)
+/** A text without what may be a credential in it: URLs and connection strings hold some. */
+export const withoutCredentials = (text: string): string =>
+  text
     .replace(/:\/\/\S*@/g, '://…@')
     .replace(/(:\/\/[^#]*)#.*/g, '$1#…')
     .replace(/([?&][^=&#\s]*=)[^&#\s]*/g, '$1…')
     .replace(/(Key|Secret|Password|Token)=[^;\s]+/gi, '$1=…');
+
+/** A text without credentials; control characters and length are tamed. */
+function printable(value: string): string {
+  const masked = withoutCredentials(value.slice(0, 4 * RECEIVED_MAX));
   const escaped = JSON.stringify(masked).slice(1, -1).replace(/\\"/g, '"').replace(/\\\\/g, '\\');
   return escaped.length > RECEIVED_MAX ? `${escaped.slice(0, RECEIVED_MAX)}…` : escaped;
 }

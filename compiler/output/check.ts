@@ -41,7 +41,7 @@ async function checkDocument(
     return notYaml(
       `line ${text.slice(0, template).split('\n').length} holds \${{, which APISIX would replace`,
     );
-  const parsed = (overridden.length === 0 && readRendered(text)) || (await readYaml(text));
+  const parsed = overridden.length === 0 ? await readDocument(text) : await readYaml(text);
   if ('reason' in parsed) return notYaml(parsed.reason);
   const validate = VALIDATORS[name];
   if (validate(parsed.document)) return [];
@@ -57,18 +57,25 @@ async function checkDocument(
     );
 }
 
+/** Reads a document: our own by the quick reader, others by a full one. */
+export const readDocument = async (text: string): Promise<{ document: unknown } | { reason: string }> =>
+  readRendered(text) ?? (await readYaml(text));
+
 /** YAML 1.1, as libyaml in APISIX and the collector's reader take it; a repeated key is an error. */
 export async function readYaml(text: string): Promise<{ document: unknown } | { reason: string }> {
   const { parseDocument } = await import('yaml');
-  const parsed = parseDocument(text, { version: '1.1', uniqueKeys: true, prettyErrors: true });
-  const [error] = parsed.errors;
-  if (error) {
+  try {
+    const parsed = parseDocument(text, { version: '1.1', uniqueKeys: true, prettyErrors: true });
+    const [error] = parsed.errors;
+    if (!error) return { document: parsed.toJS() };
     const line = error.linePos?.[0].line;
     return {
       reason: `${line === undefined ? '' : `line ${line}: `}${error.message.split('\n')[0]?.replace(/ at line .*$/, '')}`,
     };
+  } catch {
+    // Neither the stack nor the memory holds what this one says.
+    return { reason: 'it is nested too deeply, or its aliases lead to too much' };
   }
-  return { document: parsed.toJS() };
 }
 
 /** An Ajv finding in words; never the value itself, which may be a secret. */

@@ -22,13 +22,16 @@ export interface RawSettings {
   readonly diagnostics: readonly Diagnostic[];
 }
 
-const MAX_ENV_FILE_BYTES = 4 * 1024 * 1024;
+/** A path, or what was read there already: a pipe can be read once. */
+export type EnvFile = string | { readonly path: string; readonly text: string };
+
+export const MAX_ENV_FILE_BYTES = 4 * 1024 * 1024;
 const MAX_SECRET_FILE_BYTES = 64 * 1024;
 
 /** Process environment over env files, later files over earlier ones; what is blank overrides nothing. Never throws. */
 export function readSources(
   environment: Readonly<Record<string, string | undefined>>,
-  envFiles: readonly string[],
+  envFiles: readonly EnvFile[],
 ): RawSettings {
   const variables = new Map<string, RawValue>();
   const diagnostics: Diagnostic[] = [];
@@ -36,7 +39,7 @@ export function readSources(
     if (raw.value.trim() === '' && variables.has(name) && !isSecret(name)) return;
     variables.set(name, raw);
   };
-  for (const path of new Set(envFiles)) readEnvFile(path, set, diagnostics);
+  for (const file of new Set(envFiles)) readEnvFile(file, set, diagnostics);
   for (const [name, value] of Object.entries(environment)) {
     if (value !== undefined) set(name, { value, source: { kind: 'environment' } });
   }
@@ -71,7 +74,7 @@ function isSecret(name: string): boolean {
 }
 
 /** Reads a file or pipe (`--env-file <(…)`), never more than a bound, never from a device. */
-function readText(path: string, maxBytes: number): { text: string } | { reason: string } {
+export function readText(path: string, maxBytes: number): { text: string } | { reason: string } {
   const tooLarge = { reason: `it has more than ${maxBytes} bytes` };
   let file: number | undefined;
   try {
@@ -98,11 +101,12 @@ function readText(path: string, maxBytes: number): { text: string } | { reason: 
 }
 
 function readEnvFile(
-  path: string,
+  file: EnvFile,
   set: (name: string, raw: RawValue) => void,
   diagnostics: Diagnostic[],
 ): void {
-  const content = readText(path, MAX_ENV_FILE_BYTES);
+  const path = typeof file === 'string' ? file : file.path;
+  const content = typeof file === 'string' ? readText(file, MAX_ENV_FILE_BYTES) : file;
   if ('reason' in content) {
     diagnostics.push(diagnostic('ENV_FILE_UNREADABLE', { setting: path }, { reason: content.reason }));
     return;
