@@ -163,12 +163,15 @@ const unreadable = (reason: string): string => {
   return line === undefined ? 'it is no YAML' : `${line} is no YAML, or repeats a key`;
 };
 
-/** The references to APISIX's own environment that a tree holds. */
-function references(tree: Tree | undefined, found = new Set<string>()): ReadonlySet<string> {
+/** The references to APISIX's own environment that a tree holds, with what is known of the values there. */
+function references(
+  tree: Tree | undefined,
+  found = new Map<string, SecretLeaf>(),
+): ReadonlyMap<string, SecretLeaf> {
   if (isMapping(tree)) for (const each of tree.values()) references(each, found);
   else if (isList(tree)) for (const each of tree) references(each, found);
   else if (tree instanceof SecretLeaf && tree.reference && /^\$env:/i.test(tree.reference))
-    found.add(tree.reference);
+    found.set(tree.reference, tree);
   return found;
 }
 
@@ -180,11 +183,12 @@ const MAX_SHOWN = 1_000;
 
 class Telling {
   readonly #secrets: KnownSecrets;
-  readonly #knownReferences: ReadonlySet<string>;
+  readonly #environment: ReadonlyMap<string, SecretLeaf>;
 
-  constructor(secrets: KnownSecrets, knownReferences: ReadonlySet<string>) {
+  /** `environment`: the references that APISIX, as it runs, was started with. */
+  constructor(secrets: KnownSecrets, environment: ReadonlyMap<string, SecretLeaf>) {
     this.#secrets = secrets;
-    this.#knownReferences = knownReferences;
+    this.#environment = environment;
   }
 
   changes(document: DocumentName, before: Tree | undefined, after: Tree | undefined): Change[] {
@@ -220,20 +224,15 @@ class Telling {
     if ([before, after].some((each) => each instanceof SecretLeaf)) {
       const [old, current] = [before, after].map((each) => (each === undefined ? undefined : asSecret(each)));
       const otherReference = old?.reference !== current?.reference;
-      // What the process of APISIX has under a name that it has already is what it had at its start.
-      const newInEnvironment = [...references(current)].some(
-        (each) => !this.#knownReferences.has(each) || !otherReference,
-      );
       return {
         ...at,
         secret: true,
         ...(otherReference && old ? { before: shownSecret(old) } : {}),
         ...(otherReference && current ? { after: shownSecret(current) } : {}),
         ...where,
-        effect: this.#effect(document, newInEnvironment),
+        effect: this.#effect(document, after),
       };
     }
-    const isNew = [...references(after)].some((each) => !this.#knownReferences.has(each));
     const [old, current] = [before, after].map((each) =>
       each === undefined ? undefined : this.#shown(each),
     );
@@ -245,12 +244,17 @@ class Telling {
       ...(old === undefined || alike ? {} : { before: old }),
       ...(current === undefined || alike ? {} : { after: current }),
       ...where,
-      effect: this.#effect(document, isNew),
+      effect: this.#effect(document, after),
     };
   }
 
-  #effect(document: DocumentName, needsEnvironment = false): Effect {
+  #effect(document: DocumentName, after?: Tree): Effect {
     if (document === 'otel-collector.yaml') return 'next start of the collector';
+    // A process keeps the environment that it was started with.
+    const needsEnvironment = [...references(after)].some(([reference, current]) => {
+      const old = this.#environment.get(reference);
+      return old === undefined || old.hasOtherValue(current);
+    });
     return document === 'config.yaml' || needsEnvironment ? 'next start' : 'at once';
   }
 

@@ -94,7 +94,7 @@ class Comparison {
   }
 
   #oneAlone(before: Tree | undefined, after: Tree | undefined, path: readonly string[]): void {
-    const there = before ?? after;
+    const there = before === undefined ? after : before;
     if (there === undefined) return;
     const goOn = matches(HOLDERS[this.#document], path);
     if (goOn && isMapping(there) && there.size > 0) {

@@ -13,12 +13,12 @@ export const describe = (changes: readonly Change[]): string[] => changes.map(li
 
 function line(change: Change): string {
   const { object, name, effect } = change;
-  const subject = name === undefined ? object : `${object} ${word(name)}`;
+  const subject = name === undefined ? object : `${object} ${title(name)}`;
   return tamed(`${subject}: ${what(change)}${EFFECTS[effect]}`);
 }
 
 function what({ kind, field: named, item, before, after }: Change): string {
-  if (kind === 'renamed') return `renamed to ${word(String(after))}`;
+  if (kind === 'renamed') return `renamed to ${title(String(after))}`;
   const field = kind === 'order' ? `${named ?? ''} order`.trim() : named;
   const of = field === undefined ? '' : `${field}${item ? ':' : ''} `;
   const shown = field === undefined ? undefined : text(after ?? before);
@@ -51,7 +51,7 @@ function flow(value: Shown | undefined): string | undefined {
 
 function scalar(value: Shown | undefined): string | undefined {
   if (typeof value === 'string') return word(value);
-  return typeof value === 'object' && value !== null ? undefined : String(value);
+  return value === undefined || (typeof value === 'object' && value !== null) ? undefined : String(value);
 }
 
 /** A text that could be read as something else stands in quotes. */
@@ -59,6 +59,9 @@ const word = (value: string): string =>
   /^$|^[\s"']|\s$|, |→|^(?:true|false|null)$/.test(value) || !Number.isNaN(Number(value))
     ? JSON.stringify(value)
     : value;
+
+/** A name in quotes where it would not be told from the words around it. */
+const title = (name: string): string => (/^$|^[\s"]|\s$|:/.test(name) ? JSON.stringify(name) : name);
 
 /** Files may hold anything: terminal escapes, line ends. */
 const tamed = (text: string): string =>
