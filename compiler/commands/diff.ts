@@ -70,7 +70,8 @@ export async function diff(options: DiffOptions, terminal: Terminal): Promise<nu
   }
 }
 
-const sideOf = ({ settings, documentsWith }: CompileResult, documents: Documents): Side => ({
+/** What was compiled, with what is known of its secrets beside it. */
+export const sideOf = ({ settings, documentsWith }: CompileResult, documents: Documents): Side => ({
   documents,
   revealed: { inline: documentsWith?.('inline'), reference: documentsWith?.('reference') },
   runTime: new Map(

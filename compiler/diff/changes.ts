@@ -60,15 +60,13 @@ export interface Side {
   readonly runTime?: ReadonlyMap<string, Scalar | Secret>;
 }
 
-/** Thrown where a document is none: which, of which side, and why. */
+/** Thrown where a document is none: which, and why. */
 export class NotADocument extends Error {
   readonly document: DocumentName;
-  readonly side: 'before' | 'after';
 
-  constructor(document: DocumentName, side: 'before' | 'after', reason: string) {
+  constructor(document: DocumentName, reason: string) {
     super(reason);
     this.document = document;
-    this.side = side;
   }
 }
 
@@ -85,7 +83,7 @@ export async function changesBetween(
   after: SomeDocuments | Side,
 ): Promise<readonly Change[]> {
   const [old, current] = [asSide(before), asSide(after)];
-  const [oldTrees, trees] = await Promise.all([treesOf(old, 'before'), treesOf(current, 'after')]);
+  const [oldTrees, trees] = await Promise.all([treesOf(old), treesOf(current)]);
   const secrets = new KnownSecrets(...oldTrees.values(), ...trees.values());
   const told = new Telling(secrets, references(oldTrees.get('apisix.yaml')));
   return [
@@ -125,16 +123,13 @@ function runTimeChanges(
 const asSide = (given: SomeDocuments | Side): Side =>
   'documents' in given ? given : { documents: given as SomeDocuments };
 
-async function treesOf(
-  { documents, revealed }: Side,
-  side: 'before' | 'after',
-): Promise<ReadonlyMap<DocumentName, Tree>> {
+async function treesOf({ documents, revealed }: Side): Promise<ReadonlyMap<DocumentName, Tree>> {
   const trees = new Map<DocumentName, Tree>();
   for (const name of DOCUMENT_NAMES) {
     const text = documents[name];
     if (text === undefined) continue;
     const written = await readDocument(text);
-    if ('reason' in written) throw new NotADocument(name, side, unreadable(written.reason));
+    if ('reason' in written) throw new NotADocument(name, unreadable(written.reason));
     const read = async (other: Documents | undefined): Promise<unknown> => {
       if (other?.[name] === text) return written.document;
       const parsed = other && (await readDocument(other[name]));
@@ -151,7 +146,7 @@ async function treesOf(
       );
     } catch (error) {
       if (!(error instanceof TooDeep)) throw error;
-      throw new NotADocument(name, side, 'it is nested too deeply');
+      throw new NotADocument(name, 'it is nested too deeply');
     }
   }
   return trees;

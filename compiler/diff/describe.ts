@@ -44,9 +44,8 @@ function flow(value: Shown | undefined): string | undefined {
   if (typeof value !== 'object' || value === null) return undefined;
   const entries = Object.entries(value).map(([key, each]) => ({ key, each: scalar(each) }));
   if (entries.some(({ each }) => each === undefined)) return undefined;
-  return Array.isArray(value)
-    ? entries.map(({ each }) => each).join(', ') || 'an empty list'
-    : entries.map(({ key, each }) => `${key} ${each}`).join(', ') || 'empty';
+  if (Array.isArray(value)) return entries.map(({ each }) => each).join(', ') || '[]';
+  return `{${entries.map(({ key, each }) => `${key}: ${each}`).join(', ')}}`;
 }
 
 function scalar(value: Shown | undefined): string | undefined {

@@ -34,11 +34,11 @@ const FIELDS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'plugin_attr.prometheus.export_uri': 'metrics path',
     plugins: 'plugins',
   },
-  'collector price': { 'operations.[0].experimental_scale': 'USD a token' },
+  'collector price': { 'operations[0].experimental_scale': 'USD a token' },
 };
 
 const place = (object: string, name: string | undefined, rest: readonly string[]): ObjectPlace => {
-  const field = rest.join('.');
+  const field = rest.join('.').replaceAll('.[', '[');
   const known = FIELDS[object];
   return {
     object,

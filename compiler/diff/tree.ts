@@ -154,8 +154,9 @@ export class KnownSecrets {
     else if (tree instanceof SecretLeaf) this.#add(tree.reveal());
   }
 
-  #add(value: Scalar | undefined): void {
-    if (typeof value !== 'string' || value.length < KnownSecrets.HEAD) return;
+  #add(given: Scalar | undefined): void {
+    const value = String(given ?? '');
+    if (value.length < KnownSecrets.HEAD) return;
     const head = value.slice(0, KnownSecrets.HEAD);
     const others = this.#byHead.get(head);
     if (!others) this.#byHead.set(head, [value]);

@@ -30,15 +30,15 @@ const UNORDERED = new Set([
 ]);
 
 /** The same text for the same document: keys sorted, and lists where their order means nothing. */
-function canonical(value: unknown, name = '', depth = 0): string {
+function canonical(value: unknown, name = ''): string {
   if (Array.isArray(value)) {
-    const items = value.map((each) => canonical(each, name, depth + 1));
+    const items = value.map((each) => canonical(each, name));
     // The plugins of config.yaml have no order; whatever else may be called so is no list.
     return `[${UNORDERED.has(name) || name === 'plugins' ? items.sort() : items}]`;
   }
   if (typeof value === 'object' && value !== null) {
     const entries = Object.entries(value).map(
-      ([key, each]) => `${JSON.stringify(key)}:${canonical(each, key, depth + 1)}`,
+      ([key, each]) => `${JSON.stringify(key)}:${canonical(each, key)}`,
     );
     return `{${entries.sort()}}`;
   }

@@ -233,7 +233,7 @@ export const goodEnvironment = fc
   .filter(({ backends }) =>
     backends.every(
       ({ DEPLOYMENTS = [] }) =>
-        new Set(DEPLOYMENTS.map((each) => each.split('=')[0])).size === DEPLOYMENTS.length,
+        new Set(DEPLOYMENTS.map((each) => each.split('=')[0]?.toLowerCase())).size === DEPLOYMENTS.length,
     ),
   )
   .map(({ backends, clients, labels: [service, environment, cluster, message], secrets, gateway }) =>

@@ -71,7 +71,7 @@ describe('a change of settings is told by the object that it changes', () => {
       'what the gateway knows of a backend beyond the pool',
       TWO,
       { ...TWO, AZURE_OPENAI_REGION_1: 'westeurope', AZURE_OPENAI_DEPLOYMENTS_0: 'gpt-4o=four' },
-      ['backend swe-ptu: deployments added: gpt-4o four', 'backend frc: region added: westeurope'],
+      ['backend swe-ptu: deployments added: {gpt-4o: four}', 'backend frc: region added: westeurope'],
     ],
     [
       'how a backend signs in',
@@ -84,8 +84,8 @@ describe('a change of settings is told by the object that it changes', () => {
         AZURE_OPENAI_AUTH_MODE_1: 'entra',
       },
       [
-        'backend frc: auth.header removed, was api-key $env://AZURE_OPENAI_KEY_1',
-        'backend frc: identity added: resource https://cognitiveservices.azure.com/',
+        'backend frc: auth.header removed, was {api-key: $env://AZURE_OPENAI_KEY_1}',
+        'backend frc: identity added: {resource: https://cognitiveservices.azure.com/}',
       ],
     ],
     [
@@ -284,6 +284,39 @@ describe('files that were edited by hand', () => {
     ]);
   });
 
+  test('secrets that stand where only other files have some', async () => {
+    const documents = await documentsOf(GOOD);
+    const old = {
+      'config.yaml': documents['config.yaml']
+        .replace(
+          '  role: "data_plane"',
+          '  role: "data_plane"\n  admin: {admin_key: [{name: admin, key: pasted-1}]}',
+        )
+        .replace(
+          'nginx_config:',
+          'nginx_config:\n  envs: ["A=pasted-2", "B"]\n  main_configuration_snippet: "pasted-3"',
+        ),
+      'otel-collector.yaml': documents['otel-collector.yaml'].replace(
+        'exporters:',
+        'exporters:\n  otlphttp: {headers: {X-Any: pasted-4, X-Scope-OrgID: mine}, password: 12345678}',
+      ),
+      'apisix.yaml': documents['apisix.yaml']
+        .replace('lane: "high"', 'lane: "high"\n      key-auth: {key: pasted-5, note: "12345678"}')
+        .replace('#END', 'secrets:\n  - {id: vault/1, uri: "http://vault", token: pasted-6}\n#END'),
+    };
+    const changes = await changesBetween(old, documents);
+    expect(inWords(changes)).toEqual([
+      'client app: plugins.key-auth removed, was {key: [redacted], note: [redacted]}',
+      'secret manager vault/1: removed',
+      `setting of the gateway: deployment.admin.admin_key removed${START}`,
+      `setting of the gateway: nginx_config.envs removed, was [redacted], B${START}`,
+      `setting of the gateway: nginx_config.main_configuration_snippet removed${START}`,
+      'collector exporter otlphttp: removed',
+    ]);
+    expect(JSON.stringify(changes)).not.toMatch(/pasted|12345678/);
+    expect(JSON.stringify(old)).toMatch(/(?:.*pasted-\d){6}/);
+  });
+
   test('a secret that is known is shown nowhere else either: in names, keys and longer texts', async () => {
     const said = await apisix((text) =>
       text
@@ -309,9 +342,9 @@ describe('files that were edited by hand', () => {
         .replace('  uri: "/openai/*"', '  uri: "/openai/*"\n    priority: 1.5'),
     );
     expect(said.toSorted()).toEqual([
-      'document apisix.yaml: empty removed, was an empty list',
-      'document apisix.yaml: mine.[0] removed, was 1',
-      'document apisix.yaml: mine.[1] removed, was a 2',
+      'document apisix.yaml: empty removed, was []',
+      'document apisix.yaml: mine[0] removed, was 1',
+      'document apisix.yaml: mine[1] removed, was {a: 2}',
       'route mine: removed',
       'route openai: priority removed, was 1.5',
       'service other: removed',

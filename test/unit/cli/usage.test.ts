@@ -37,6 +37,7 @@ describe('the command line', () => {
     ['render'],
     ['check'],
     ['preview'],
+    ['diff'],
     ['explain'],
     ['init'],
     ['schema'],
@@ -49,7 +50,7 @@ describe('the command line', () => {
   });
 
   test('names no command that does not work yet', () => {
-    expect(runCli(['--help']).stdout).not.toMatch(/^ {2}(?:diff|watch|up|down)\b/m);
+    expect(runCli(['--help']).stdout).not.toMatch(/^ {2}(?:watch|up|down)\b/m);
   });
 
   test('has colour on request only', () => {
@@ -108,6 +109,7 @@ describe('completion', () => {
         expect(offered('explain', '--format', '')).not.toContain('sarif');
         expect(offered('check', '--')).toContain('--env-file');
         expect(offered('check', '--env-file', '')).not.toContain('--strict');
+        expect(offered('diff', '--against', '')).not.toContain('--strict');
       },
     );
   });
