@@ -193,12 +193,19 @@ function nameOf(item: Tree): string | undefined {
 /** The collector's counters that are multiplied with a price have no name; model and kind of token are it. */
 function priceName(item: ReadonlyMap<string, Tree>): string | undefined {
   const [labels, operations] = [item.get('experimental_match_labels'), item.get('operations')];
-  const model = isMapping(labels) ? labels.get('llm_model') : undefined;
-  if (typeof model !== 'string' || !isList(operations)) return undefined;
+  if (!isMapping(labels) || !isList(operations)) return undefined;
+  const models = ['request_llm_model', 'llm_model'].flatMap((label) => {
+    const expression = labels.get(label);
+    return typeof expression === 'string' ? [modelOf(expression)] : [];
+  });
   const kinds = operations.flatMap((each) => (isMapping(each) ? [each.get('new_value')] : []));
   const kind = kinds.find((each) => typeof each === 'string');
-  return kind === undefined ? undefined : `${model} ${kind}`;
+  return models.length === 0 || kind === undefined ? undefined : `${models.join(' as ')} ${kind}`;
 }
+
+/** The model that a regular expression of ours stands for; the collector's file has `$$` for a dollar sign. */
+const modelOf = (expression: string): string =>
+  expression.replace(/^\^\(\?i:(.*)\)\$\$$/, '$1').replace(/\\(.)/g, '$1');
 
 /** Items by their names; a second one of the same name gets a number, one without a name its place. */
 function byName(list: readonly Tree[]): ReadonlyMap<string, Tree> {
