@@ -1,6 +1,7 @@
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { check } from './commands/check.ts';
 import { SHELLS, type Shell } from './commands/completion.ts';
+import type { ContainerOptions } from './commands/container.ts';
 import type { DiffOptions } from './commands/diff.ts';
 import type { MockCommandOptions } from './commands/mock.ts';
 import { PREVIEWS, type Preview, preview } from './commands/preview.ts';
@@ -20,6 +21,7 @@ const COMMAND_NAMES = [
   'docs',
   'completion',
   'mock',
+  'container',
 ] as const;
 type CommandName = (typeof COMMAND_NAMES)[number];
 
@@ -213,6 +215,15 @@ Exit codes: 0 the same, 1 the settings are wrong, 2 they differ, 3 what --agains
         .action(async (options: MockCommandOptions) => {
           const { mock } = await import('./commands/mock.ts');
           exit(await mock(options, terminal));
+        }),
+    // For the image's entrypoint alone, and hidden: it prints secrets, to a pipe that nobody else reads.
+    container: () =>
+      program
+        .command('container', { hidden: true })
+        .option('--out <dir>', 'folder to render to', notEmpty)
+        .action(async (options: ContainerOptions) => {
+          const { container } = await import('./commands/container.ts');
+          exit(await container(options, terminal));
         }),
   };
   for (const name of only === undefined ? COMMAND_NAMES : [only]) definitions[name]();

@@ -16,7 +16,7 @@ import { readTemplateFiles } from './output/template-files.ts';
 import { parseSettings, type Settings } from './settings/parse.ts';
 import { checkRules } from './settings/rules/index.ts';
 import { Secret } from './settings/secret.ts';
-import { type EnvFile, readSources } from './settings/sources.ts';
+import { type EnvFile, type RawSettings, readSources } from './settings/sources.ts';
 
 export interface CompileInput {
   readonly environment: Readonly<Record<string, string | undefined>>;
@@ -34,6 +34,8 @@ export interface CompileResult {
   /** Sorted; with an error among them there are no documents. */
   readonly diagnostics: readonly Diagnostic[];
   readonly settings: Settings;
+  /** Every variable that was read, ours or not, with its raw value: secrets too. */
+  readonly variables: RawSettings['variables'];
   readonly model?: GatewayModel;
   readonly documents?: Documents;
   /** The same documents with every secret written in one way, whatever GATEWAY_SECRETS says. */
@@ -46,15 +48,18 @@ export async function compile(input: CompileInput): Promise<CompileResult> {
   const { settings, diagnostics } = parseSettings(raw);
   const found = [...diagnostics];
   // Without an env file that was named, what is missing may well stand in it.
-  const unread = raw.diagnostics.some(
-    ({ code }) => code === 'ENV_FILE_UNREADABLE' || code === 'ENV_FILE_NOT_TEXT',
-  );
+  const unread =
+    settings.unusable.has('GATEWAY_ENV_FILES') ||
+    raw.diagnostics.some(({ code }) => code === 'ENV_FILE_UNREADABLE' || code === 'ENV_FILE_NOT_TEXT');
   if (!unread) found.push(...checkRules(settings, (name) => raw.variables.has(name)));
-  const finish = (result: Omit<CompileResult, 'diagnostics' | 'settings'> = {}): CompileResult => {
+  const { variables } = raw;
+  const finish = (
+    result: Omit<CompileResult, 'diagnostics' | 'settings' | 'variables'> = {},
+  ): CompileResult => {
     const sorted = sortDiagnostics(input.strict ? asStrict(found) : found);
     return hasErrors(sorted)
-      ? { diagnostics: sorted, settings }
-      : { diagnostics: sorted, settings, ...result };
+      ? { diagnostics: sorted, settings, variables }
+      : { diagnostics: sorted, settings, variables, ...result };
   };
   const overrides = await loadOverrides(input.templates, found);
   if (hasErrors(found)) return finish();

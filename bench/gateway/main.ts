@@ -9,6 +9,7 @@ import { AUDIENCE, startMockIssuer } from '../../test/support/mock-issuer.ts';
 import { startRedis } from '../../test/support/redis.ts';
 import { startBackend } from './backend.ts';
 import { median, percentile, type Request, type Sample, send } from './load.ts';
+import { coldStart } from './start.ts';
 
 const CONNECTIONS = 8;
 const ROUNDS = 7;
@@ -428,7 +429,7 @@ async function inTurn(
   return [median(times[0]), median(times[1])];
 }
 
-const SECTIONS = ['cpu', 'memory', 'failover', 'cooling', 'delay', 'clients', 'policies'] as const;
+const SECTIONS = ['cpu', 'memory', 'failover', 'cooling', 'delay', 'clients', 'policies', 'start'] as const;
 const wanted = process.argv.slice(2);
 const isWanted = (section: (typeof SECTIONS)[number]) => wanted.length === 0 || wanted.includes(section);
 
@@ -457,6 +458,7 @@ try {
   if (isWanted('delay')) await eventDelay();
   if (isWanted('clients')) await clients(address);
   if (isWanted('policies')) await policies(address);
+  if (isWanted('start')) await coldStart(address, print);
 } finally {
   await backend.stop();
 }

@@ -17,7 +17,11 @@ interface Completed {
 }
 
 function completed(program: Command): Completed[] {
-  return program.commands.map((command) => ({
+  const listed = program
+    .createHelp()
+    .visibleCommands(program)
+    .filter((each) => each.name() !== 'help');
+  return listed.map((command) => ({
     name: command.name(),
     description: command.description(),
     options: [

@@ -1,7 +1,8 @@
 import { join } from 'node:path';
+import type { CompileResult } from '../compile.ts';
 import { diagnostic } from '../diagnostics/diagnostic.ts';
 import { DOCUMENT_NAMES, neededVariables } from '../emit/emit.ts';
-import { writeDocuments } from '../output/write.ts';
+import { FILE_MODES, writeDocuments } from '../output/write.ts';
 import {
   type CommonOptions,
   compileAndReport,
@@ -11,18 +12,24 @@ import {
   type Terminal,
 } from './terminal.ts';
 
-/** Everyone may read references; inline secrets only owner and group. */
-const MODES = { reference: 0o644, inline: 0o640 } as const;
+export interface RenderOptions extends CommonOptions {
+  readonly out: string;
+}
 
 /** Writes the three files where the settings are good, and says which variables they refer to. */
-export async function render(
-  options: CommonOptions & { readonly out: string },
+export async function render(options: RenderOptions, terminal: Terminal): Promise<number> {
+  return writeRendered(await compileAndReport(options, terminal), options, terminal);
+}
+
+/** Writes what was compiled; the exit code. */
+export async function writeRendered(
+  { model, documents, settings }: CompileResult,
+  options: RenderOptions,
   terminal: Terminal,
 ): Promise<number> {
-  const { model, documents, settings } = await compileAndReport(options, terminal);
   const format = formatOf(options, settings);
   if (!model || !documents) return EXIT.diagnostics;
-  const written = writeDocuments(options.out, documents, MODES[model.server.secrets]);
+  const written = writeDocuments(options.out, documents, FILE_MODES[model.server.secrets]);
   if (!written.ok) {
     await printReport(
       [diagnostic('OUTPUT_UNWRITABLE', { setting: written.path }, { reason: written.reason })],
@@ -48,7 +55,8 @@ export async function render(
 
 const SHOWN = 20;
 
-const summary = (names: readonly string[]) =>
+/** The first of many names. */
+export const summary = (names: readonly string[], separator = ' '): string =>
   names.length > SHOWN
-    ? `${names.slice(0, SHOWN).join(' ')} and ${names.length - SHOWN} more (--format json lists all)`
-    : names.join(' ');
+    ? `${names.slice(0, SHOWN).join(separator)} and ${names.length - SHOWN} more (--format json lists all)`
+    : names.join(separator);

@@ -21,6 +21,8 @@ export interface CommonOptions {
   readonly color?: boolean;
   readonly quiet?: boolean;
   readonly templates?: string;
+  /** JSON on one line. */
+  readonly oneLine?: boolean;
 }
 
 /** `--format`, else GATEWAY_LOG_FORMAT where settings were read, else text. */
@@ -60,5 +62,6 @@ export async function printReport(
   if (diagnostics.length === 0 && (format === 'text' || format === 'github')) return;
   const { report } = await import('../diagnostics/report.ts');
   const color = format === 'text' && (options.color ?? true) && terminal.wantsColor(to);
-  terminal[to](report(diagnostics, { format, color, quiet: options.quiet ?? false }));
+  const { quiet = false, oneLine = false } = options;
+  terminal[to](report(diagnostics, { format, color, quiet, oneLine }));
 }

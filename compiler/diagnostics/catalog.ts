@@ -125,6 +125,13 @@ export const catalog = {
   REQUIRED_SETTING: (a: { because: string; example: string }, name) =>
     error(`${name} is missing: ${a.because}`, 'a value', `set ${name}=${a.example}`),
 
+  NOT_FROM_ENV_FILE: (_: object, name) =>
+    warning(
+      `${name} has no effect in an env file`,
+      "a variable of the process's own environment",
+      `set ${name} where the process or container is started, and remove it here`,
+    ),
+
   // ── sources ──────────────────────────────────────────────────────────────────────────────────────────────────
   ENV_FILE_UNREADABLE: (a: { reason: string }, name) =>
     error(

@@ -8,14 +8,19 @@ export interface ReportOptions {
   readonly color: boolean;
   /** Errors only. */
   readonly quiet: boolean;
+  /** JSON on one line, for platforms that take each line of a container for a record. */
+  readonly oneLine?: boolean;
 }
 
 /** The report with its final newline; empty where there is nothing to say. */
-export function report(all: readonly Diagnostic[], { format, color, quiet }: ReportOptions): string {
+export function report(
+  all: readonly Diagnostic[],
+  { format, color, quiet, oneLine = false }: ReportOptions,
+): string {
   const diagnostics = quiet ? all.filter((each) => each.severity === 'error') : all;
   switch (format) {
     case 'json':
-      return `${JSON.stringify({ diagnostics, summary: count(diagnostics) }, null, 2)}\n`;
+      return `${JSON.stringify({ diagnostics, summary: count(diagnostics) }, null, oneLine ? 0 : 2)}\n`;
     case 'sarif':
       return `${JSON.stringify(sarif(diagnostics), null, 2)}\n`;
     case 'github':

@@ -22,6 +22,9 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { DOCUMENT_NAMES, type DocumentName, type Documents } from '../emit/emit.ts';
 import { errnoText } from '../errno.ts';
 
+/** Everyone may read references; inline secrets only owner and group. */
+export const FILE_MODES = { reference: 0o644, inline: 0o640 } as const;
+
 export type WriteOutcome = 'written' | 'unchanged';
 
 export type WriteResult =

@@ -3,6 +3,7 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { parse as parseDotenv } from 'dotenv';
 import { type Diagnostic, diagnostic, type Source } from '../diagnostics/diagnostic.ts';
 import { errnoText } from '../errno.ts';
+import { plainSettings } from './declarations/index.ts';
 import { resolveName } from './names.ts';
 
 export interface RawValue {
@@ -28,7 +29,10 @@ export type EnvFile = string | { readonly path: string; readonly text: string };
 export const MAX_ENV_FILE_BYTES = 4 * 1024 * 1024;
 const MAX_SECRET_FILE_BYTES = 64 * 1024;
 
-/** Process environment over env files, later files over earlier ones; what is blank overrides nothing. Never throws. */
+/**
+ * Process environment over env files, later files over earlier ones; what is blank overrides nothing. The files that
+ * GATEWAY_ENV_FILES names come before those that are given. Never throws.
+ */
 export function readSources(
   environment: Readonly<Record<string, string | undefined>>,
   envFiles: readonly EnvFile[],
@@ -39,7 +43,8 @@ export function readSources(
     if (raw.value.trim() === '' && variables.has(name) && !isSecret(name)) return;
     variables.set(name, raw);
   };
-  for (const file of new Set(envFiles)) readEnvFile(file, set, diagnostics);
+  for (const file of new Set<EnvFile>([...namedEnvFiles(environment), ...envFiles]))
+    readEnvFile(file, set, diagnostics);
   for (const [name, value] of Object.entries(environment)) {
     if (value !== undefined) set(name, { value, source: { kind: 'environment' } });
   }
@@ -65,6 +70,13 @@ export function readSources(
     }
   }
   return { variables, secretFiles, diagnostics };
+}
+
+/** The files that GATEWAY_ENV_FILES names; none where it is wrong, which is reported like every wrong value. */
+export function namedEnvFiles(environment: Readonly<Record<string, string | undefined>>): readonly string[] {
+  const value = environment.GATEWAY_ENV_FILES?.trim() ?? '';
+  const parsed = value === '' ? { value: [] } : plainSettings.GATEWAY_ENV_FILES.type.parse(value);
+  return 'value' in parsed ? parsed.value : [];
 }
 
 /** A blank secret is an error, so it must not be passed over. */

@@ -77,7 +77,7 @@ export class Wire {
   #closed = false;
 
   constructor(
-    gateway: Gateway,
+    gateway: Pick<Gateway, 'url'>,
     path: string,
     { method = 'POST', headers = {}, body = '' }: WireOptions = {},
   ) {
@@ -173,8 +173,11 @@ export const chatBody = (model: string, more: object = {}): string =>
   JSON.stringify({ model, messages: [{ role: 'user', content: 'Hello' }], max_tokens: 4, ...more });
 
 /** A connection with a request for a streamed chat completion on it. */
-export const chatOnWire = (gateway: Gateway, model: string, more: object = { stream: true }): Wire =>
-  new Wire(gateway, '/openai/v1/chat/completions', { body: chatBody(model, more) });
+export const chatOnWire = (
+  gateway: Pick<Gateway, 'url'>,
+  model: string,
+  more: object = { stream: true },
+): Wire => new Wire(gateway, '/openai/v1/chat/completions', { body: chatBody(model, more) });
 
 const CHUNK = {
   id: 'chatcmpl-1',

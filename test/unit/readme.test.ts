@@ -6,8 +6,10 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
 import { cannotRunGatewayTests } from '../support/apisix.ts';
 import { runCli } from '../support/cli.ts';
+import { BUILD_TIMEOUT_MS, buildOptions, cannotRunImageTests } from '../support/image.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
@@ -76,7 +78,7 @@ test.each(blocks('env'))(
   },
 );
 
-test.each(['README.md', 'AGENTS.md', 'docs/migration.md', 'docs/settings.md'])(
+test.each(['README.md', 'AGENTS.md', 'docs/deployment.md', 'docs/migration.md', 'docs/settings.md'])(
   'the links of %s lead somewhere',
   (page) => {
     const text = readFileSync(join(ROOT, page), 'utf8');
@@ -100,32 +102,63 @@ test.each(['README.md', 'AGENTS.md', 'docs/migration.md', 'docs/settings.md'])(
 /** Both are long enough to wait for, and both end what they started. */
 const BACKGROUND = blocks('sh background');
 const DOCKER = blocks('sh docker');
+const IMAGE = blocks('sh docker image');
+
+/** Runs a script of the README beside the mocks that it tells to start; its output when all of it went well. */
+async function runBesideMocks(script: string): Promise<string> {
+  const shell = (script: string, stdio: StdioOptions) =>
+    spawn('bash', ['-c', `set -e -o pipefail; ${script}`], { cwd: copy, stdio, detached: true });
+  rmSync(join(copy, 'mock.env'), { force: true });
+  const background = BACKGROUND.map((script) => shell(script, ['ignore', 'inherit', 'inherit']));
+  try {
+    const deadline = Date.now() + 20_000;
+    while (!readIfThere(join(copy, 'mock.env')).includes('/++/reset') && Date.now() < deadline)
+      await sleep(100);
+    const main = shell(script, ['ignore', 'pipe', 'pipe']);
+    let output = '';
+    for (const stream of [main.stdout, main.stderr]) stream?.on('data', (bytes) => (output += bytes));
+    const [code] = await once(main, 'exit');
+    expect({ code, output: code === 0 ? '' : output }).toEqual({ code: 0, output: '' });
+    return output;
+  } finally {
+    for (const { pid } of background) spawnSync('kill', ['-TERM', '--', `-${pid}`]);
+    spawnSync('docker', ['rm', '--force', 'genai-gateway']);
+  }
+}
 
 describe.skipIf(cannotRunGatewayTests("the README's gateway in Docker"))(
   'the gateway as the README runs it',
   () => {
     test('answers, and fails over', { timeout: 180_000 }, async () => {
-      const shell = (script: string, stdio: StdioOptions) =>
-        spawn('bash', ['-c', `set -e -o pipefail; ${script}`], { cwd: copy, stdio, detached: true });
-      const background = BACKGROUND.map((script) => shell(script, ['ignore', 'inherit', 'inherit']));
+      const output = await runBesideMocks(DOCKER.join('\n'));
+      expect(output.match(/200$/gm)).toHaveLength(4);
+      expect(output).toMatch(/backend mock-0 throttled/);
+    });
+  },
+);
+
+describe.skipIf(cannotRunImageTests("the README's image"))(
+  'the image as the README builds and runs it',
+  () => {
+    test('answers', { timeout: BUILD_TIMEOUT_MS }, async () => {
+      // A build takes the images it is built on as they are here.
+      const build = `docker() { if [ "$1" = build ]; then command docker "$@" ${buildOptions().join(' ')}; else command docker "$@"; fi; }`;
       try {
-        const deadline = Date.now() + 20_000;
-        while (!readIfThere(join(copy, 'mock.env')).includes('/++/reset') && Date.now() < deadline)
-          await sleep(100);
-        const main = shell(DOCKER.join('\n'), ['ignore', 'pipe', 'pipe']);
-        let output = '';
-        for (const stream of [main.stdout, main.stderr]) stream?.on('data', (bytes) => (output += bytes));
-        const [code] = await once(main, 'exit');
-        expect({ code, output: code === 0 ? '' : output }).toEqual({ code: 0, output: '' });
-        expect(output.match(/200$/gm)).toHaveLength(4);
-        expect(output).toMatch(/backend mock-0 throttled/);
+        const output = await runBesideMocks([build, ...IMAGE].join('\n'));
+        expect(output).toContain('"object":"chat.completion"');
       } finally {
-        for (const { pid } of background) if (pid !== undefined) process.kill(-pid, 'SIGTERM');
-        spawnSync('docker', ['rm', '--force', 'genai-gateway']);
+        spawnSync('docker', ['rmi', '--force', 'genai-gateway']);
       }
     });
   },
 );
+
+test('what docs/deployment.md shows is YAML', () => {
+  const text = readFileSync(join(ROOT, 'docs/deployment.md'), 'utf8');
+  const shown = [...text.matchAll(/^```yaml\n(.*?)^```$/gms)].map(([, yaml = '']) => yaml);
+  expect(shown.length).toBeGreaterThan(1);
+  for (const yaml of shown) expect(parse(yaml)).toBeTypeOf('object');
+});
 
 const readIfThere = (file: string): string => (existsSync(file) ? readFileSync(file, 'utf8') : '');
 

@@ -41,6 +41,41 @@ describe('a blank variable', () => {
   });
 });
 
+describe('GATEWAY_ENV_FILES', () => {
+  const variablesOf = (environment: Record<string, string>, files: string[] = []) => {
+    const { variables } = readSources(environment, files);
+    return (name: string) => variables.get(name)?.value;
+  };
+
+  test('names files that come before those that are given, in their order, each once', () => {
+    const first = inFolder('first.env', 'A=first\nB=first\nC=first\nD=first\n');
+    const second = inFolder('second.env', 'B=second\nC=second\n');
+    const given = inFolder('given.env', 'C=given\nD=given\n');
+    const read = variablesOf({ GATEWAY_ENV_FILES: ` ${first}, ${second} `, D: 'own' }, [given, first]);
+    expect(['A', 'B', 'C', 'D'].map(read)).toEqual(['first', 'second', 'given', 'own']);
+  });
+
+  test.each(['relative.env', '/a.env,', '/a.env,/a.env', '/a b.env'])(
+    'refuses %s, and says nothing of what may stand in a file',
+    async (value) => {
+      const { diagnostics } = await compile({ environment: { GATEWAY_ENV_FILES: value }, envFiles: [] });
+      expect(diagnostics.map(({ code, setting }) => [code, setting])).toEqual([
+        ['INVALID_VALUE', 'GATEWAY_ENV_FILES'],
+      ]);
+    },
+  );
+
+  test('names a file that cannot be read', async () => {
+    const path = inFolder('none.env');
+    const { diagnostics } = await compile({ environment: { GATEWAY_ENV_FILES: path }, envFiles: [] });
+    expect(diagnostics.map(({ code, setting }) => [code, setting])).toEqual([['ENV_FILE_UNREADABLE', path]]);
+  });
+
+  test.each(['GATEWAY_ENV_FILES', 'GATEWAY_SHARED_DIR'])('%s has no effect in an env file', async (name) => {
+    expect(await codes(`${name}=/somewhere\n`)).toEqual([['NOT_FROM_ENV_FILE', name, 1]]);
+  });
+});
+
 describe('lines of an env file', () => {
   test('are counted over quotes that span lines', async () => {
     const text = 'A="first\nLB_ALG=no\n# no comment\n"\n\nLB_ALG=bogus\nno assignment\n';

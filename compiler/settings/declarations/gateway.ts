@@ -43,6 +43,23 @@ export const gatewaySettings = {
     output: 'stderr',
     isNew: true,
   }),
+  GATEWAY_ENV_FILES: setting(list(absolutePath()), {
+    section,
+    description:
+      'Env files to read, before those of --env-file; in the image APISIX gets what they give. Only as a variable of the process itself.',
+    defaultText: 'none',
+    example: '/etc/genai-gateway/gateway.env',
+    output: 'none (read by every command, and by the image)',
+    isNew: true,
+  }),
+  GATEWAY_SHARED_DIR: setting(absolutePath(), {
+    section,
+    description:
+      'Folder of files that another container has rendered: with it the image renders nothing, and starts APISIX from there. Only as a variable of the process itself.',
+    defaultText: 'none',
+    example: '/shared-configs/gateway',
+    output: 'none (read by the image)',
+  }),
   GATEWAY_WATCH: setting(boolean(), {
     section,
     description: 'Follow env and secret files at run time. Not built yet: turning it on is an error.',

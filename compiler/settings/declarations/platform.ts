@@ -126,14 +126,6 @@ export const compatibilitySettings = {
     output: 'none',
     replacedBy: 'nothing (the gateway derives it from each request)',
   }),
-  GATEWAY_SHARED_DIR: setting(anyText, {
-    section: compatibility,
-    description: 'Folder of the rendered files in the accelerator.',
-    defaultText: 'none',
-    example: '/shared-configs/gateway',
-    output: 'none',
-    replacedBy: 'the option --out DIR of render',
-  }),
   SHARED_ROOT: setting(anyText, {
     section: compatibility,
     description: 'Root of the rendered files in the accelerator.',

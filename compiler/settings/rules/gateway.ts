@@ -7,6 +7,12 @@ const inlineSecretsAreSaid: Rule = ({ values, report }) => {
   if (values.GATEWAY_SECRETS === 'inline') report('SECRETS_INLINE', 'GATEWAY_SECRETS', {});
 };
 
+/** Read before any env file is, or by the image's entrypoint alone. */
+const ofTheProcessOnly: Rule = ({ sources, report }) => {
+  for (const name of ['GATEWAY_ENV_FILES', 'GATEWAY_SHARED_DIR'] as const)
+    if (sources.get(name)?.kind === 'file') report('NOT_FROM_ENV_FILE', name, {});
+};
+
 /** What the gateway cannot do yet, the variables of this environment that ask for it, and what can stand there. */
 interface Unbuilt {
   readonly feature: string;
@@ -194,6 +200,7 @@ const settingsHaveAnEffect: Rule = (context) => {
 
 export const gatewayRules: readonly Rule[] = [
   inlineSecretsAreSaid,
+  ofTheProcessOnly,
   notBuiltYet,
   telemetryIsConsistent,
   settingsHaveAnEffect,

@@ -1,0 +1,414 @@
+/** The image from its build to its end: what it starts from which settings, how it ends, and what it never shows. */
+import { execFileSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { PORTS } from '../support/apisix.ts';
+import { API_VERSION, CLIENT_KEY, HOST, hostAddress } from '../support/gateway.ts';
+import {
+  answered,
+  BUILD_TIMEOUT_MS,
+  buildImage,
+  type Container,
+  type ContainerOptions,
+  cannotRunImageTests,
+  reachable,
+  startContainer,
+} from '../support/image.ts';
+import { type MockBackend, startMockAzureOpenAI } from '../support/mock-azure-openai/server.ts';
+import { chatBody, chatOnWire, chatText, until } from '../support/traffic.ts';
+import { GOOD } from '../support/workspace.ts';
+
+const IMAGE = `genai-gateway-test:${randomUUID()}`;
+const CONF = '/usr/local/apisix/conf';
+const SHARED = '/shared-configs/gateway';
+
+/** What a key may hold, and env files, shells and YAML could each read in a way of their own. */
+const BACKEND_KEY = 'k"e\\y$HOME$(id)#1={{x}} %s !';
+const AWKWARD = 'it\'s\ttwo\\n lines:\nand "$more" of ünï # them';
+
+describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
+  let mock: MockBackend;
+  let folder = '';
+  const started: Container[] = [];
+  const start = (options: Omit<ContainerOptions, 'image'> = {}) => {
+    const container = startContainer({ image: IMAGE, ...options });
+    started.push(container);
+    return container;
+  };
+  const file = (name: string, content: string) => {
+    const path = join(folder, name);
+    writeFileSync(path, content);
+    chmodSync(path, 0o644);
+    return path;
+  };
+  const sharedFolder = (name: string) => {
+    const path = join(folder, name);
+    mkdirSync(path);
+    // As an emptyDir is.
+    chmodSync(path, 0o777);
+    return path;
+  };
+  /** Settings of a gateway in front of the mock. */
+  const settings = () => ({
+    AZURE_OPENAI_ENDPOINT_0: `http://${HOST}:${mock.port}`,
+    AZURE_OPENAI_KEY_0: BACKEND_KEY,
+    GATEWAY_CLIENT_NAME_0: 'app',
+    GATEWAY_CLIENT_KEY_0: CLIENT_KEY,
+    GATEWAY_WORKERS: '1',
+  });
+  const chat = (container: Container, key = CLIENT_KEY) =>
+    answered(container, () =>
+      fetch(
+        `${container.url(PORTS.proxy)}/openai/deployments/gpt-4o/chat/completions?api-version=${API_VERSION}`,
+        {
+          method: 'POST',
+          headers: { 'api-key': key, 'content-type': 'application/json' },
+          body: chatBody('gpt-4o'),
+        },
+      ),
+    );
+
+  beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'genai-gateway-image-'));
+    chmodSync(folder, 0o755);
+    mock = await startMockAzureOpenAI({ host: await hostAddress(), keys: [BACKEND_KEY] });
+    await buildImage(IMAGE, ['--build-arg=VERSION=1.2.3', '--build-arg=REVISION=abc']);
+  }, BUILD_TIMEOUT_MS);
+  afterEach(() => {
+    for (const each of started.splice(0)) each.remove();
+    mock.reset();
+  });
+  afterAll(async () => {
+    await mock?.stop();
+    rmSync(folder, { recursive: true, force: true });
+    execFileSync('docker', ['rmi', '--force', IMAGE], { stdio: 'ignore' });
+  }, 60_000);
+
+  test('says what it is, runs as APISIX’s user, and drains when it is stopped', () => {
+    const [inspected] = JSON.parse(execFileSync('docker', ['inspect', IMAGE], { encoding: 'utf8' }));
+    expect(inspected.Config).toMatchObject({ User: '636', StopSignal: 'SIGQUIT' });
+    expect(inspected.Config.Labels).toMatchObject({
+      'org.opencontainers.image.title': 'genai-gateway',
+      'org.opencontainers.image.licenses': 'MIT AND Apache-2.0',
+      'org.opencontainers.image.version': '1.2.3',
+      'org.opencontainers.image.revision': 'abc',
+    });
+  });
+
+  test('holds what it needs and no more: no env file, no sources, no package manager of Node', async () => {
+    const script = 'cd /opt/genai-gateway && ls -A . dist && ls /usr/local/bin && command -v npm; true';
+    const container = start({ command: ['mock'] });
+    expect(container.exec('bash', '-c', script).output.trim().split(/\s+/)).toEqual([
+      ...['.:', 'LICENSE', 'conf', 'dist', 'entrypoint', 'healthcheck', 'lua-plugins', 'templates'],
+      ...['dist:', 'bundle.cache', 'bundle.cjs', 'genai-gateway.cjs'],
+      ...['genai-gateway', 'node'],
+    ]);
+    const rejected =
+      'const { Script } = require("vm"); const { readFileSync } = require("fs"); const d = "/opt/genai-gateway/dist/";' +
+      'console.log(new Script(readFileSync(d + "bundle.cjs", "latin1"), { cachedData: readFileSync(d + "bundle.cache") }).cachedDataRejected)';
+    expect(container.exec('node', '-e', rejected).output.trim(), 'V8 takes the code cache').toBe('false');
+  });
+
+  describe('with settings in an env file, a read-only root and no capability', () => {
+    const MOUNTS = [CONF, '/usr/local/apisix/logs', '/tmp'];
+    let gateway: Container;
+    beforeAll(async () => {
+      const quoted = Object.entries(settings())
+        .map(([name, value]) => `${name}='${value}'\n`)
+        .join('');
+      const path = file('gateway.env', quoted);
+      gateway = startContainer({
+        image: IMAGE,
+        environment: { GATEWAY_ENV_FILES: '/etc/gateway/gateway.env' },
+        options: [
+          ...reachable(PORTS.proxy, PORTS.status),
+          '--read-only',
+          '--cap-drop=ALL',
+          '--security-opt=no-new-privileges',
+          ...MOUNTS.map((each) => `--tmpfs=${each}:uid=636`),
+          `--volume=${path}:/etc/gateway/gateway.env:ro`,
+        ],
+      });
+      await chat(gateway);
+    }, 60_000);
+    afterAll(() => gateway?.remove());
+
+    test('it answers, with the very key of the file', async () => {
+      mock.reset();
+      await chat(gateway);
+      expect(mock.requests.map((request) => request.header('api-key'))).toEqual([BACKEND_KEY]);
+    });
+
+    test('no secret is in a file, an argument, the log, or what Docker knows', () => {
+      const script =
+        'find /usr/local/apisix/conf /usr/local/apisix/logs /tmp -type f -exec cat {} +; cat /proc/[0-9]*/cmdline /proc/1/environ';
+      const inside = gateway.exec('bash', '-c', script).output;
+      expect(inside, 'what was rendered is in there').toContain('azure-openai-auth');
+      const { stdout, stderr } = gateway.output();
+      const inspected = execFileSync('docker', ['inspect', gateway.name, IMAGE], { encoding: 'utf8' });
+      const layers = execFileSync('docker', ['history', '--no-trunc', IMAGE], { encoding: 'utf8' });
+      for (const text of [inside, stdout, stderr, inspected, layers]) {
+        expect(text).not.toContain(CLIENT_KEY);
+        expect(text).not.toContain('$HOME$(id)');
+      }
+    });
+
+    test('it runs as user 636, and leaves no zombie', async () => {
+      expect(gateway.exec('id', '-u').output.trim()).toBe('636');
+      // Their parent is gone before they are: they become children of the first process.
+      gateway.exec('bash', '-c', 'for _ in 1 2 3; do (sleep 0.1 &); done');
+      const states = () => gateway.exec('bash', '-c', 'cut -d " " -f 2,3 /proc/[0-9]*/stat').output;
+      await until(() => !states().includes('(sleep)'));
+      expect(states()).not.toMatch(/ Z$/m);
+    });
+  });
+
+  test('APISIX gets what env files give, byte for byte, and before that what the process had', async () => {
+    const path = file(
+      'awkward.env',
+      `AZURE_OPENAI_KEY_0='${BACKEND_KEY}'\nGATEWAY_CLIENT_NAME_0=of-the-file\nOF_NOBODY="plain"\nBLANK=\nAWKWARD=\`${AWKWARD}\`\nUID=0\nwith.dot=1\n`,
+    );
+    // In place of APISIX's own start. nginx writes its title over the environment that /proc shows of it.
+    const stub = file('docker-entrypoint.sh', '#!/bin/bash\nbase64 -w0 /proc/self/environ\n');
+    chmodSync(stub, 0o755);
+    const { AZURE_OPENAI_KEY_0: _, ...environment } = settings();
+    const { code, stdout } = await start({
+      environment: { ...environment, BLANK: 'not-at-all', GATEWAY_ENV_FILES: '/gateway.env' },
+      options: [`--volume=${path}:/gateway.env:ro`, `--volume=${stub}:/docker-entrypoint.sh:ro`],
+    }).ended();
+    expect(code).toBe(0);
+    const given = Buffer.from(stdout, 'base64').toString('utf8').split('\0');
+    expect(given).toEqual(
+      expect.arrayContaining([
+        `AZURE_OPENAI_KEY_0=${BACKEND_KEY}`,
+        'GATEWAY_CLIENT_NAME_0=app',
+        'OF_NOBODY=plain',
+        'BLANK=not-at-all',
+        `AWKWARD=${AWKWARD}`,
+        'APISIX_STAND_ALONE=true',
+      ]),
+    );
+    // What a shell cannot set is nothing to the gateway.
+    expect(given.filter((each) => /^(?:UID|with\.dot)=/.test(each))).toEqual([]);
+  });
+
+  test.each<[string, Record<string, string>, RegExp]>([
+    ['no backend', { GATEWAY_CLIENT_KEY: CLIENT_KEY }, /^error AZURE_OPENAI_ENDPOINT_0: .*NO_BACKEND/ms],
+    ['a value that is none', { ...GOOD, LB_ALG: 'fastest' }, /^error LB_ALG: /m],
+    ['a blank key', { ...GOOD, AZURE_OPENAI_KEY_0: '' }, /^error AZURE_OPENAI_KEY_0: .*BLANK_SECRET/ms],
+    [
+      'settings that contradict',
+      { ...GOOD, ENABLE_CORS: 'on', CORS_ALLOW_ORIGINS: '*', CORS_ALLOW_CREDENTIALS: 'on' },
+      /^error CORS_/m,
+    ],
+    ['what is not built yet', { ...GOOD, ENABLE_CACHE: 'true' }, /^error ENABLE_CACHE: .*NOT_BUILT_YET/ms],
+    [
+      'an env file that is not there',
+      { GATEWAY_ENV_FILES: '/no.env' },
+      /^error \/no\.env: .*ENV_FILE_UNREADABLE/ms,
+    ],
+    ['a path that is none', { ...GOOD, GATEWAY_ENV_FILES: 'gateway.env' }, /^error GATEWAY_ENV_FILES: /m],
+  ])('with %s it ends with 1, says why, and starts no APISIX', async (_, environment, said) => {
+    const { code, stdout, stderr } = await start({ environment }).ended();
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    expect(stderr).toMatch(said);
+    expect(stderr).toMatch(/^\d+ errors?\b.*\n$/m);
+  });
+
+  test('says what is wrong as one line of JSON, for platforms that read lines', async () => {
+    const environment = { ...GOOD, LB_ALG: 'fastest', GATEWAY_LOG_FORMAT: 'json' };
+    const { code, stdout, stderr } = await start({ environment }).ended();
+    expect({ code, stdout, lines: stderr.split('\n').length }).toEqual({ code: 1, stdout: '', lines: 2 });
+    expect(JSON.parse(stderr)).toMatchObject({
+      diagnostics: [{ setting: 'LB_ALG', severity: 'error', received: 'fastest' }],
+    });
+  });
+
+  test.each<[string, string[], string]>([
+    ['the conf folder', [], CONF],
+    ['the logs folder', [`--tmpfs=${CONF}:uid=636`], '/usr/local/apisix/logs'],
+    ['the temporary folder', [`--tmpfs=${CONF}:uid=636`, '--tmpfs=/usr/local/apisix/logs:uid=636'], '/tmp'],
+  ])('ends with 3 where %s cannot be written, and says so', async (_, mounts, path) => {
+    const { code, stdout, stderr } = await start({
+      environment: GOOD,
+      options: ['--read-only', ...mounts],
+    }).ended();
+    expect({ code, stdout }).toEqual({ code: 3, stdout: '' });
+    expect(stderr).toMatch(new RegExp(`^error:? ${path}.* cannot be written`, 'm'));
+  });
+
+  test.each(['TERM', 'QUIT', 'INT'])('on SIG%s a stream goes on to its end', async (signal) => {
+    const gateway = start({ environment: settings(), options: reachable(PORTS.proxy) });
+    await chat(gateway);
+    let released = false;
+    mock.script({
+      events: (async function* () {
+        yield chatText('<first>');
+        await until(() => released, 20_000);
+        yield chatText('<last>');
+      })(),
+    });
+    const wire = chatOnWire({ url: gateway.url(PORTS.proxy) }, 'gpt-4o');
+    await wire.waitFor('<first>');
+    gateway.kill(signal);
+    // Nobody new is let in from then on.
+    const workers = () => gateway.exec('bash', '-c', 'cat /proc/[0-9]*/cmdline').output;
+    await until(() => workers().includes('shutting down'));
+    await expect(fetch(gateway.url(PORTS.proxy))).rejects.toThrow();
+    expect(gateway.inspect('{{.State.Running}}')).toBe('true');
+    released = true;
+    const answer = await wire.end();
+    expect(answer.isWhole).toBe(true);
+    expect(answer.body.toString()).toMatch(/<last>.*\[DONE\]\s*$/s);
+    expect((await gateway.ended()).code).toBe(0);
+  });
+
+  test('a signal that comes before there is anything to drain ends it at once', async () => {
+    const gateway = start({ environment: settings() });
+    gateway.kill('TERM');
+    expect([0, 143]).toContain((await gateway.ended()).code);
+  });
+
+  describe('in two containers, one that renders and one that serves', () => {
+    const render = async (volume: string) => {
+      const { code, stdout } = await start({
+        command: ['render', '--out', SHARED],
+        environment: settings(),
+        options: [`--volume=${volume}:${SHARED}`],
+      }).ended();
+      expect(code).toBe(0);
+      expect(stdout).toContain(`${SHARED}/apisix.yaml  written`);
+    };
+    const secrets = () => ({ AZURE_OPENAI_KEY_0: BACKEND_KEY, GATEWAY_CLIENT_KEY_0: CLIENT_KEY });
+
+    test('the files may lie in APISIX’s own folder', async () => {
+      const volume = sharedFolder('own-folder');
+      await render(volume);
+      const gateway = start({
+        command: ['docker-start'],
+        environment: secrets(),
+        options: [...reachable(PORTS.proxy), `--volume=${volume}:${CONF}`],
+      });
+      await chat(gateway);
+    });
+
+    test('or in one that GATEWAY_SHARED_DIR names, which may be read-only; secrets may come from an env file', async () => {
+      const volume = sharedFolder('shared');
+      await render(volume);
+      const env = file(
+        'secrets.env',
+        `AZURE_OPENAI_KEY_0='${BACKEND_KEY}'\nGATEWAY_CLIENT_KEY_0=${CLIENT_KEY}\n`,
+      );
+      const gateway = start({
+        environment: { GATEWAY_SHARED_DIR: SHARED, GATEWAY_ENV_FILES: '/secrets.env' },
+        options: [
+          ...reachable(PORTS.proxy),
+          `--volume=${volume}:${SHARED}:ro`,
+          `--volume=${env}:/secrets.env:ro`,
+        ],
+      });
+      await chat(gateway);
+      expect(gateway.output().stderr, 'no settings are missed there').not.toMatch(/NO_CLIENT|NO_BACKEND/);
+    });
+
+    test.each<[string, Partial<ContainerOptions>, string]>([
+      ['docker-start', { command: ['docker-start'] }, `${CONF}/apisix.yaml`],
+      ['GATEWAY_SHARED_DIR', { environment: { GATEWAY_SHARED_DIR: SHARED } }, `${SHARED}/config.yaml`],
+    ])('without any file, %s serves nothing and says so', async (_, options, path) => {
+      const { code, stdout, stderr } = await start(options).ended();
+      expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+      expect(stderr).toContain(`${path} is not there`);
+    });
+  });
+
+  test.each<[string[], number, RegExp]>([
+    [['--help'], 0, /^Usage: genai-gateway /],
+    [['check', '--env-file', '/etc/no.env'], 1, /ENV_FILE_UNREADABLE/],
+    [['deploy'], 64, /unknown command 'deploy'/],
+  ])('runs genai-gateway %s', async (command, expected, said) => {
+    const { code, stdout, stderr } = await start({ command }).ended();
+    expect(code).toBe(expected);
+    expect(stdout + stderr).toMatch(said);
+  });
+
+  test('stops a command that runs until it is stopped', async () => {
+    const container = start({ command: ['mock'] });
+    await until(() => container.output().stdout.includes('AZURE_OPENAI_ENDPOINT_0'));
+    container.kill('QUIT');
+    expect((await container.ended()).code).toBe(0);
+  });
+
+  test('is healthy while /readyz on port 7086 says so', { timeout: 60_000 }, async () => {
+    // In place of the gateway's: it answers with the status that a file holds.
+    const server =
+      'require("http").createServer((q, r) => { r.statusCode = q.url === "/readyz" ? +require("fs").readFileSync("/tmp/status", "utf8") : 404; r.end(); }).listen(7086, "127.0.0.1")';
+    const container = start({
+      command: ['mock'],
+      options: ['--health-interval=500ms', '--health-retries=1', '--health-start-period=1ms'],
+    });
+    const health = () => container.inspect('{{.State.Health.Status}}');
+    await until(() => health() === 'unhealthy', 10_000);
+    container.exec('bash', '-c', `echo 200 >/tmp/status; node -e '${server}' >/dev/null 2>&1 &`);
+    await until(() => health() === 'healthy', 10_000);
+    container.exec('bash', '-c', 'echo 503 >/tmp/status');
+    await until(() => health() === 'unhealthy', 10_000);
+  });
+
+  test('the follower of files gets their values, is started again when it dies, and is stopped', async () => {
+    // In place of the compiler: what it tells the entrypoint, and a follower that lives from its second start on.
+    const stub = file(
+      'stub.cjs',
+      `const { appendFileSync, copyFileSync, existsSync } = require('node:fs');
+const [command, ...args] = process.argv.slice(2);
+if (command === 'container') {
+  for (const name of ['apisix.yaml', 'config.yaml']) copyFileSync('/files/' + name, '${CONF}/' + name);
+  console.log("env_files=('/a.env' '/b.env')\\nexported=('AZURE_OPENAI_KEY_0=it\\'\\\\\\'\\'s' 'OTHER=1')\\nfollow=true\\njson=true");
+} else {
+  const { GENAI_GATEWAY_EXPORTED, AZURE_OPENAI_KEY_0 } = process.env;
+  const second = existsSync('/tmp/followed');
+  appendFileSync('/tmp/followed', JSON.stringify([command, ...args, GENAI_GATEWAY_EXPORTED, AZURE_OPENAI_KEY_0]) + '\\n');
+  if (!second) process.exit(7);
+  setInterval(() => {}, 1000);
+}
+`,
+    );
+    const files = sharedFolder('files');
+    await start({
+      command: ['render', '--out', '/files'],
+      environment: settings(),
+      options: [`--volume=${files}:/files`],
+    }).ended();
+    const gateway = start({
+      environment: { GATEWAY_CLIENT_KEY_0: CLIENT_KEY },
+      options: [
+        ...reachable(PORTS.proxy),
+        `--volume=${files}:/files:ro`,
+        `--volume=${stub}:/opt/genai-gateway/dist/genai-gateway.cjs:ro`,
+      ],
+    });
+    const starts = () => gateway.exec('cat', '/tmp/followed').output.trim().split('\n');
+    await until(() => starts().length === 2);
+    for (const each of starts()) {
+      expect(JSON.parse(each)).toEqual([
+        ...['watch', '--out', CONF, '--env-file', '/a.env', '--env-file', '/b.env'],
+        'AZURE_OPENAI_KEY_0,OTHER',
+        "it's",
+      ]);
+    }
+    expect(gateway.output().stderr).toMatch(
+      /^\{"level":"warning","message":"[^"]*watch ended with code 7"\}$/m,
+    );
+    const kill =
+      'for p in /proc/[0-9]*; do if grep -qa "cjs.watch" "$p/cmdline"; then kill -KILL "${p#/proc/}"; fi; done';
+    gateway.exec('bash', '-c', kill);
+    await until(() => starts().length === 3, 10_000);
+    expect(await answered(gateway, () => fetch(gateway.url(PORTS.proxy)), 404)).toBeDefined();
+    gateway.kill('TERM');
+    const { code, stderr } = await gateway.ended();
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/code 137/);
+  });
+});
