@@ -3,12 +3,12 @@ import { check } from './commands/check.ts';
 import { SHELLS, type Shell } from './commands/completion.ts';
 import type { DiffOptions } from './commands/diff.ts';
 import type { DownOptions } from './commands/down.ts';
+import type { UpOptions } from './commands/local/prepare.ts';
 import type { MockCommandOptions } from './commands/mock.ts';
 import { PREVIEWS, type Preview, preview } from './commands/preview.ts';
 import { render } from './commands/render.ts';
 import { SCENARIO_NAMES, type ScenarioName } from './commands/scenarios.ts';
 import { type CommonOptions, EXIT, type Terminal } from './commands/terminal.ts';
-import type { UpOptions } from './commands/up.ts';
 import { REPORT_FORMATS } from './diagnostics/formats.ts';
 import { APISIX_IMAGE } from './image.ts';
 

@@ -1,21 +1,10 @@
 /** The gateway in Docker on this machine: started, followed, stopped. */
-import { accessSync, constants, existsSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type CompileResult, compile } from '../compile.ts';
-import {
-  type Diagnostic,
-  diagnostic,
-  hasErrors,
-  sortDiagnostics,
-  strict,
-} from '../diagnostics/diagnostic.ts';
-import { type Documents, neededVariables } from '../emit/emit.ts';
-import { errnoText } from '../errno.ts';
-import type { Backend, GatewayModel } from '../model/model.ts';
+import type { Backend } from '../model/model.ts';
 import { writeDocuments } from '../output/write.ts';
-import type { Settings } from '../settings/parse.ts';
-import type { RawSettings } from '../settings/sources.ts';
+import { banner, summary } from './local/banner.ts';
 import {
   containerName,
   labels,
@@ -25,28 +14,12 @@ import {
   removeFolder,
   renderedIn,
 } from './local/containers.ts';
-import { canListen, Docker, freePorts, hostAddress, LOOPBACK } from './local/docker.ts';
+import { canListen, Docker, freePorts, HOST, hostAddress, LOOPBACK } from './local/docker.ts';
+import { type Interruption, onInterruption } from './local/interruption.ts';
 import { readableLines } from './local/log-lines.ts';
-import {
-  backendsToMock,
-  HOST,
-  isAboutMocks,
-  loopbackWarnings,
-  type MockedBackend,
-  withMocks,
-  withSecretsAsVariables,
-} from './local/settings.ts';
-import { lackOfPorts, MOCK_CLIENT, startMocks, throttling } from './mock.ts';
-import { type CommonOptions, EXIT, formatOf, printReport, type Terminal } from './terminal.ts';
-
-export interface UpOptions extends CommonOptions {
-  /** Of this machine's loopback; 0 for any that is free. */
-  readonly port: number;
-  readonly metricsPort: number;
-  readonly image: string;
-  readonly mock?: boolean;
-  readonly mockPort: number;
-}
+import { type Prepared, prepare, type UpOptions } from './local/prepare.ts';
+import { startMocks } from './mock.ts';
+import { EXIT, formatOf, type Terminal } from './terminal.ts';
 
 const PORTS = { proxy: 9080, metrics: 9091, status: 7085 } as const;
 
@@ -88,130 +61,6 @@ export async function up(options: UpOptions, terminal: Terminal): Promise<number
   }
 }
 
-interface Prepared {
-  readonly settings: Settings;
-  readonly model: GatewayModel;
-  readonly documents: Documents;
-  /** For APISIX's process alone. */
-  readonly variables: Readonly<Record<string, string>>;
-  /** Paths of files that it reads, the same inside and outside. */
-  readonly files: readonly string[];
-  readonly mocks: readonly (MockedBackend & { readonly port: number })[];
-}
-
-/** The settings, made for a container, compiled; or the exit code where they are not good. */
-async function prepare(options: UpOptions, terminal: Terminal): Promise<Prepared | number> {
-  let raw: RawSettings | undefined;
-  let mocks: Prepared['mocks'] = [];
-  let tooMany: string | undefined;
-  const adapt = async (given: RawSettings): Promise<RawSettings> => {
-    raw = withSecretsAsVariables(given);
-    if (!options.mock) return raw;
-    const mocked = backendsToMock(raw);
-    tooMany = lackOfPorts(mocked.length, options.mockPort);
-    const ports =
-      options.mockPort === 0
-        ? await freePorts(mocked.length)
-        : mocked.map((_, position) => options.mockPort + position);
-    mocks = mocked.map((each, position) => ({ ...each, port: ports[position] ?? 0 }));
-    raw = withMocks(raw, mocked, ports);
-    return raw;
-  };
-  const result = await compile({
-    environment: terminal.environment,
-    envFiles: options.envFile ?? [],
-    templates: options.templates,
-    adapt,
-  });
-  if (tooMany !== undefined) {
-    terminal.err(tooMany);
-    return EXIT.usage;
-  }
-  const { settings, model, documents } = result;
-  const needed = documents && neededVariables(documents, settings).apisix;
-  const value = (name: string) => raw?.variables.get(name)?.value ?? '';
-  const files = needed ? filesToMount(settings, needed, value) : [];
-  const found = diagnosticsOf(result, options, [
-    ...(raw ? loopbackWarnings(raw) : []),
-    ...files.flatMap((file) => file.problem ?? []),
-  ]);
-  await printReport(found, { ...options, format: formatOf(options, settings) }, terminal);
-  if (hasErrors(found) || !model || !documents || !needed) return EXIT.diagnostics;
-  const variables = Object.fromEntries(needed.map((name) => [name, value(name)]));
-  return { settings, model, documents, variables, files: files.map(({ path }) => path), mocks };
-}
-
-function diagnosticsOf(
-  { diagnostics }: CompileResult,
-  { mock = false, strict: asErrors = false }: UpOptions,
-  further: readonly Diagnostic[],
-): Diagnostic[] {
-  const found = sortDiagnostics([...diagnostics.filter((each) => !(mock && isAboutMocks(each))), ...further]);
-  return asErrors ? sortDiagnostics(strict(found)) : found;
-}
-
-/** Files that APISIX itself opens; those of secrets are none of them. */
-function filesToMount(
-  { values, sources }: Settings,
-  needed: readonly string[],
-  value: (name: string) => string,
-): { readonly path: string; readonly problem?: Diagnostic }[] {
-  const named = [
-    ...(values.GATEWAY_TRUSTED_CA_FILE === undefined
-      ? []
-      : [['GATEWAY_TRUSTED_CA_FILE', values.GATEWAY_TRUSTED_CA_FILE] as const]),
-    ...needed
-      .filter((name) => name === 'AZURE_FEDERATED_TOKEN_FILE')
-      .map((name) => [name, value(name).trim()] as const),
-  ];
-  return named.map(([setting, path]) => {
-    try {
-      accessSync(path, constants.R_OK);
-      return { path };
-    } catch (error) {
-      const place = { setting, source: sources.get(setting), received: path };
-      return {
-        path,
-        problem: diagnostic('FILE_NOT_FOR_CONTAINER', place, { reason: errnoText(error) }),
-      };
-    }
-  });
-}
-
-interface Interruption {
-  readonly signal: AbortSignal;
-  /** At the first signal. */
-  readonly once: Promise<void>;
-  /** At the second one. */
-  readonly twice: Promise<void>;
-  forget(): void;
-}
-
-function onInterruption(): Interruption {
-  const controller = new AbortController();
-  const { promise: once, resolve: first } = resolvable();
-  const { promise: twice, resolve: second } = resolvable();
-  const take = () => {
-    if (controller.signal.aborted) second();
-    controller.abort();
-    first();
-  };
-  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-  for (const signal of signals) process.on(signal, take);
-  const forget = () => {
-    for (const signal of signals) process.off(signal, take);
-  };
-  return { signal: controller.signal, once, twice, forget };
-}
-
-function resolvable(): { readonly promise: Promise<void>; readonly resolve: () => void } {
-  let resolve: () => void = () => undefined;
-  const promise = new Promise<void>((done) => {
-    resolve = done;
-  });
-  return { promise, resolve };
-}
-
 /** From the first question to Docker to the end of the gateway; `undo` takes what is to be taken back, last first. */
 async function run(
   prepared: Prepared,
@@ -246,10 +95,7 @@ async function run(
   if (!written.ok) throw new Failure(`${written.path} cannot be written: ${written.reason}.`);
 
   if (interruption.signal.aborted) return EXIT.ok;
-  undo.push(async () => {
-    if (!(await removeContainer(docker, name)))
-      terminal.err(`The container ${name} could not be removed: genai-gateway down --port ${port}\n`);
-  });
+  undo.push(() => removeOurs(docker, port, folder, terminal));
   const args = runArguments({ name, port, folder, options, prepared });
   const { code, stderr } = await docker.run(args, prepared.variables);
   if (code !== 0) throw new Failure(whyNotStarted(stderr, port));
@@ -312,6 +158,15 @@ async function clearTheWay(docker: Docker, name: string, port: number): Promise<
   }
 }
 
+/** By the folder, which is of this run alone: somebody else's container may have the name. */
+async function removeOurs(docker: Docker, port: number, folder: string, terminal: Terminal): Promise<void> {
+  const all = await listContainers(docker, port);
+  const ours = all?.filter((each) => each.folder === folder) ?? [];
+  const removed = await Promise.all(ours.map((each) => removeContainer(docker, each.name)));
+  if (all === undefined || removed.includes(false))
+    terminal.err(`The container could not be removed: run genai-gateway down --port ${port} later.\n`);
+}
+
 const portTaken = (port: number, option: string) =>
   `Port ${port} of ${LOOPBACK} is in use: choose another ${option}, or 0 for any that is free.`;
 
@@ -333,12 +188,6 @@ async function haveImage(
   if (await docker.show(['pull', image], signal)) return true;
   if (signal.aborted) return false;
   throw new Failure(`The image ${image} could not be pulled; what Docker says stands above.`);
-}
-
-interface Place {
-  readonly name: string;
-  readonly port: number;
-  readonly metricsPort: number;
 }
 
 function runArguments({
@@ -461,66 +310,6 @@ function shownLines(
   };
 }
 
-function summary({ name, port, metricsPort }: Place, { model, mocks }: Prepared): object {
-  return {
-    url: `http://${LOOPBACK}:${port}`,
-    metrics: metricsUrl(metricsPort, model),
-    container: name,
-    mocks: mocks.map((mock) => ({ name: mock.name, url: `http://${LOOPBACK}:${mock.port}` })),
-  };
-}
-
-const metricsUrl = (port: number, { telemetry }: GatewayModel) =>
-  `http://${LOOPBACK}:${port}${telemetry.metrics.path}`;
-
-/** Where everything is, and what to try. */
-function banner(place: Place, { model, mocks }: Prepared): string {
-  const url = `http://${LOOPBACK}:${place.port}`;
-  const lines = [
-    `The gateway   ${url}   in the container ${place.name}`,
-    `Its metrics   ${metricsUrl(place.metricsPort, model)}`,
-    ...mocks.map(({ name, port }) => `A mock        http://${LOOPBACK}:${port}   plays the backend ${name}`),
-  ];
-  const chat = `curl -i ${url}/openai/v1/chat/completions \\
-    ${credential(model)}-H 'Content-Type: application/json' \\
-    -d '{"model": "${deploymentOf(model)}", "messages": [{"role": "user", "content": "Hello"}]}'`;
-  const first = firstAsked(model.backends, mocks);
-  const steps = first
-    ? `
-Try it in another terminal. A chat; the headers x-gateway-backend and x-gateway-attempts say who answered:
-  ${chat}
-Have ${first.name} throttle its next chat, as Azure does, for ten seconds:
-  curl http://${LOOPBACK}:${first.port}/++/script -d '${throttling(1, 10)}'
-Chat again: 200 all the same, and the log below shows the attempt at ${first.name} (429) and the one after it (200).
-`
-    : `
-Try it in another terminal:
-  ${chat}
-`;
-  return `${lines.join('\n')}\n${steps}
-Ctrl-C stops it. Its log, within three seconds of each request:
-`;
-}
-
-/** The mock of the backend that gets the next request before others do. */
-function firstAsked(backends: readonly Backend[], mocks: Prepared['mocks']) {
-  const [first] = backends
-    .filter(({ weight }) => weight > 0)
-    .toSorted((a, b) => b.priority - a.priority || b.weight - a.weight);
-  return mocks.find(({ name }) => name === first?.name);
-}
-
-/** A header for curl. Only the key that everybody knows is shown. */
-function credential({ authentication, clients: [client] }: GatewayModel): string {
-  if (!authentication.required) return '';
-  if (!client) return "-H 'Authorization: Bearer <a token of the issuer>' ";
-  const key = client.key.reveal() === MOCK_CLIENT.key ? MOCK_CLIENT.key : `<the key of ${client.name}>`;
-  return `-H 'api-key: ${key}' `;
-}
-
-const deploymentOf = ({ backends }: GatewayModel): string =>
-  backends.find(({ deployments }) => deployments)?.deployments?.[0]?.name ?? 'gpt-4o';
-
 /** A packet filter between containers and this machine would look like mocks that are down. */
 async function warnOfFirewall(
   docker: Docker,
@@ -543,18 +332,22 @@ async function warnOfFirewall(
 
 /** Without having been told to by us. */
 async function howItEnded(docker: Docker, name: string, terminal: Terminal): Promise<number> {
-  const { code, stdout } = await docker.run([
-    'inspect',
-    '--format',
-    '{{.State.ExitCode}} {{.State.OOMKilled}}',
-    name,
-  ]);
-  const [exitCode, outOfMemory] = stdout.trim().split(' ');
-  if (code !== 0 || exitCode === '0') {
-    terminal.err(`The container ${name} was ${code === 0 ? 'stopped' : 'removed'} by somebody else.\n`);
-    return EXIT.ok;
+  const deadline = Date.now() + REMOVAL_MS;
+  for (;;) {
+    const state = await docker.run(['inspect', '--format', '{{.State.ExitCode}} {{.State.OOMKilled}}', name]);
+    const [exitCode, outOfMemory] = state.stdout.trim().split(' ');
+    if (state.code !== 0 || exitCode === '0') {
+      const what = state.code === 0 ? 'stopped' : 'removed';
+      terminal.err(`The container ${name} was ${what} by somebody else.\n`);
+      return EXIT.ok;
+    }
+    const memory = outOfMemory === 'true' ? ', out of memory' : '';
+    // Who removes a container kills it first.
+    if (exitCode !== KILLED || memory !== '' || Date.now() > deadline)
+      throw new Failure(`APISIX ended by itself, exit code ${exitCode}${memory}.`);
+    await sleep(READY_POLL_MS);
   }
-  throw new Failure(
-    `APISIX ended by itself, exit code ${exitCode}${outOfMemory === 'true' ? ', out of memory' : ''}.`,
-  );
 }
+
+const KILLED = '137';
+const REMOVAL_MS = 3_000;

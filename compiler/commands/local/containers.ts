@@ -1,5 +1,5 @@
 /** What `up` leaves in the world: a container and a folder. `down` finds both after a crash. */
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import type { Docker } from './docker.ts';
@@ -56,7 +56,9 @@ const FOLDER = /^genai-gateway-up-(\d+)-[A-Za-z0-9]{6}$/;
  */
 export function makeFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), `genai-gateway-up-${process.pid}-`));
-  mkdirSync(renderedIn(folder), { mode: 0o755 });
+  mkdirSync(renderedIn(folder));
+  // Whatever the umask.
+  chmodSync(renderedIn(folder), 0o755);
   return folder;
 }
 

@@ -4,6 +4,10 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:net';
 import { createInterface } from 'node:readline';
 
+export const LOOPBACK = '127.0.0.1';
+/** How containers call this machine; Docker on Linux knows it by `--add-host`. */
+export const HOST = 'host.docker.internal';
+
 export interface DockerResult {
   /** Undefined where there is no docker command. */
   readonly code: number | undefined;
@@ -101,8 +105,6 @@ export async function hostAddress(docker: Docker): Promise<string> {
   // Node lists no interface that is idle, as the bridge is without containers; listening on it works.
   return gateway !== '' && (await canListen(0, gateway)) === true ? gateway : LOOPBACK;
 }
-
-export const LOOPBACK = '127.0.0.1';
 
 /** Whether a port can be listened on, or the code of why not. */
 export async function canListen(port: number, host: string): Promise<true | string> {

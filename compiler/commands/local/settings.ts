@@ -2,9 +2,7 @@
 import { type Diagnostic, diagnostic } from '../../diagnostics/diagnostic.ts';
 import type { RawSettings, RawValue } from '../../settings/sources.ts';
 import { keyOf, MOCK_CLIENT, nameOf } from '../mock.ts';
-
-/** How containers call this machine; Docker on Linux knows it by `--add-host`. */
-export const HOST = 'host.docker.internal';
+import { HOST } from './docker.ts';
 
 /**
  * Secrets reach APISIX through its environment alone: those of files as variables, and none by what is rendered,
