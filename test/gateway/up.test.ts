@@ -50,6 +50,7 @@ class Up {
     this.process = spawn(PROGRAM, ['up', '--port', '0', ...args], {
       env: environment(),
       stdio: ['ignore', 'pipe', 'pipe'],
+      detached: true,
     });
     this.exit = once(this.process, 'exit');
     for (const stream of [this.process.stdout, this.process.stderr])
@@ -79,8 +80,9 @@ class Up {
     return this;
   }
 
-  async end(signal: NodeJS.Signals): Promise<unknown> {
-    this.process.kill(signal);
+  /** A terminal tells everything that runs in it. */
+  async ctrlC(): Promise<unknown> {
+    process.kill(-(this.process.pid ?? 0), 'SIGINT');
     return (await this.exit)[0];
   }
 
@@ -130,7 +132,8 @@ describe.skipIf(skipped)('up', () => {
     const other = await new Up(['--mock', '--mock-port', '0']).ready();
     expect(other.port).not.toBe(mocked.port);
     expect(folders()).toHaveLength(2);
-    await other.end('SIGKILL');
+    other.process.kill('SIGKILL');
+    await other.exit;
     expect(containersOf(other.port)).toBe(`genai-gateway-${other.port}`);
     const again = runCli(['up', '--mock', '--port', String(other.port)], { env: environment() });
     expect(again.code).toBe(3);
@@ -222,7 +225,7 @@ GATEWAY_REQUIRE_AUTH=true
     expect(answer.status).toBe(200);
     const reader = answer.body?.getReader();
     let text = new TextDecoder().decode((await reader?.read())?.value);
-    const ended = mocked.end('SIGINT');
+    const ended = mocked.ctrlC();
     for (let chunk = await reader?.read(); chunk && !chunk.done; chunk = await reader?.read())
       text += new TextDecoder().decode(chunk.value);
     expect(text.trimEnd()).toMatch(/data: \[DONE\]$/);

@@ -43,6 +43,9 @@ describe('the command line', () => {
     ['schema'],
     ['docs'],
     ['completion'],
+    ['mock'],
+    ['up'],
+    ['down'],
   ])('%s --help has examples and is exit 0', (...command) => {
     const { code, stdout } = runCli([...command, '--help']);
     expect(code).toBe(0);
@@ -50,7 +53,7 @@ describe('the command line', () => {
   });
 
   test('names no command that does not work yet', () => {
-    expect(runCli(['--help']).stdout).not.toMatch(/^ {2}(?:watch|up|down)\b/m);
+    expect(runCli(['--help']).stdout).not.toMatch(/^ {2}watch\b/m);
   });
 
   test('has colour on request only', () => {
