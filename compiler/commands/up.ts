@@ -248,8 +248,10 @@ function luaPlugins(): string {
 }
 
 function whyNotStarted(stderr: string, port: number): string {
-  if (/port is already allocated|address already in use|ports are not available/i.test(stderr))
-    return portTaken(port, '--port');
+  if (/port is already allocated|address already in use|ports are not available/i.test(stderr)) {
+    const taken = Number(/127\.0\.0\.1:(\d+)/.exec(stderr)?.[1] ?? port);
+    return portTaken(taken, taken === port ? '--port' : '--metrics-port');
+  }
   const lines = stderr.split('\n').filter((line) => line.trim() !== '');
   const said = lines.find((line) => /error/i.test(line)) ?? lines[0] ?? 'nothing';
   return `Docker could not start the container. It says: ${said.trim()}`;

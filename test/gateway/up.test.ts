@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parse as parseDotenv } from 'dotenv';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { freePorts } from '../../compiler/commands/local/docker.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { PROGRAM, runCli } from '../support/cli.ts';
 import { API_VERSION, backendKey, CLIENT_KEY, HOST, hostAddress } from '../support/gateway.ts';
@@ -202,6 +203,17 @@ GATEWAY_REQUIRE_AUTH=true
     expect(folders()).toEqual(before);
   }, 90_000);
 
+  test('Ctrl-C while it starts leaves nothing', async () => {
+    const before = folders();
+    const [port = 0] = await freePorts(1);
+    const starting = new Up(['--port', String(port), '--mock', '--mock-port', '0']);
+    while (containersOf(port) === '') await sleep(50);
+    expect(await starting.ctrlC()).toBe(0);
+    expect(starting.text).toBe('');
+    expect(containersOf(port)).toBe('');
+    expect(folders()).toEqual(before);
+  }, 60_000);
+
   test('Ctrl-C lets a stream end, and leaves neither container nor folder', async () => {
     const [, mockUrl = ''] = /A mock\s+(\S+)\s+plays the backend mock-1/.exec(mocked.text) ?? [];
     for (const index of [0, 1]) {
@@ -226,11 +238,32 @@ GATEWAY_REQUIRE_AUTH=true
     const reader = answer.body?.getReader();
     let text = new TextDecoder().decode((await reader?.read())?.value);
     const ended = mocked.ctrlC();
+    await mocked.says('Stopping: requests that still run get');
     for (let chunk = await reader?.read(); chunk && !chunk.done; chunk = await reader?.read())
       text += new TextDecoder().decode(chunk.value);
     expect(text.trimEnd()).toMatch(/data: \[DONE\]$/);
     expect(await ended).toBe(0);
     expect(containersOf(mocked.port)).toBe('');
+    expect(folders()).toEqual([]);
+  }, 60_000);
+
+  test('Ctrl-C twice waits for nothing', async () => {
+    const hasty = await new Up(['--mock', '--mock-port', '0']).ready();
+    const [, mockUrl = ''] = /A mock\s+(\S+)\s+plays the backend mock-0/.exec(hasty.text) ?? [];
+    const slow = { status: 200, body: '{}', delayMs: 60_000 };
+    await fetch(`${mockUrl}/++/script`, { method: 'POST', body: JSON.stringify(slow) });
+    const request = fetch(`${hasty.url}/openai/v1/models`, {
+      headers: { 'api-key': 'key-of-the-client-app' },
+    }).catch(() => 'cut off');
+    await sleep(500);
+    const ended = hasty.ctrlC();
+    await hasty.says('Once more Ctrl-C');
+    const since = performance.now();
+    await hasty.ctrlC();
+    expect(await ended).toBe(0);
+    expect(performance.now() - since).toBeLessThan(5_000);
+    expect(await request).toBe('cut off');
+    expect(containersOf(hasty.port)).toBe('');
     expect(folders()).toEqual([]);
   }, 60_000);
 });

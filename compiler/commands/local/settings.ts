@@ -20,7 +20,7 @@ export function withSecretsAsVariables(raw: RawSettings): RawSettings {
     secretFiles.delete(name);
   }
   const secrets = variables.get('GATEWAY_SECRETS');
-  if (secrets?.value.trim() === 'inline')
+  if (secrets?.value.trim().toLowerCase() === 'inline')
     variables.set('GATEWAY_SECRETS', { ...secrets, value: 'reference' });
   return { ...raw, variables, secretFiles };
 }

@@ -1,12 +1,14 @@
 /** What `up` and `down` ask of Docker, and say when it cannot do that; a docker of our own notes what it is asked. */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer as createHttpServer } from 'node:http';
+import { type AddressInfo, createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { APISIX_IMAGE } from '../../../compiler/image.ts';
-import { runCli } from '../../support/cli.ts';
+import { PROGRAM, runCli } from '../../support/cli.ts';
+import { until } from '../../support/traffic.ts';
 import { GOOD, workspace } from '../../support/workspace.ts';
 
 const inFolder = workspace();
@@ -35,16 +37,28 @@ exit 0
   );
   chmodSync(script, 0o755);
   const calls = inFolder('calls');
+  const environment = {
+    PATH: `${bin}:${dirname(process.execPath)}:/usr/bin:/bin`,
+    TMPDIR: inFolder(TMP),
+    CALLS: calls,
+  };
   return {
     run: (args: readonly string[], env: Readonly<Record<string, string>> = GOOD) =>
-      runCli(args, {
-        env: {
-          ...env,
-          PATH: `${bin}:${dirname(process.execPath)}:/usr/bin:/bin`,
-          TMPDIR: inFolder(TMP),
-          CALLS: calls,
-        },
-      }),
+      runCli(args, { env: { ...env, ...environment } }),
+    start: (args: readonly string[], env: Readonly<Record<string, string>>) => {
+      const program = spawn(PROGRAM, args, {
+        env: { ...env, ...environment },
+        stdio: ['ignore', 'pipe', 'pipe'],
+      });
+      let text = '';
+      for (const stream of [program.stdout, program.stderr])
+        stream.setEncoding('utf8').on('data', (more) => {
+          text += more;
+        });
+      return { text: () => text, exit: once(program, 'close').then(([code]) => code as number) };
+    },
+    /** For `answers`, as the file `$CALLS.NAME`. */
+    note: (name: string) => inFolder(`calls.${name}`, ''),
     calls: () => (existsSync(calls) ? readFileSync(calls, 'utf8').trim().split('\n') : []),
     read: (what: 'environment' | 'modes' | 'rendered/apisix.yaml' | 'rendered/config.yaml') =>
       readFileSync(`${calls}.${what}`, 'utf8'),
@@ -117,11 +131,16 @@ ${DENIED}`);
 
   test('a port that only Docker knows to be taken is the same to the user', () => {
     const docker = fakeDocker(
-      "run*) echo 'docker: Error: Bind for 127.0.0.1:9080 failed: port is already allocated.' >&2; exit 125 ;;",
+      "run*) echo 'docker: Error: Bind for 127.0.0.1:39080 failed: port is already allocated.' >&2; exit 125 ;;",
     );
-    const { code, stderr } = docker.run(['up', '--port', '0']);
-    expect(code).toBe(3);
-    expect(stderr).toMatch(/^Port \d+ of 127\.0\.0\.1 is in use: choose another --port/);
+    for (const [port, option] of [
+      ['39080', '--port'],
+      ['39081', '--metrics-port'],
+    ] as const) {
+      const { code, stderr } = docker.run(['up', '--port', port]);
+      expect(code).toBe(3);
+      expect(stderr).toMatch(`Port 39080 of 127.0.0.1 is in use: choose another ${option},`);
+    }
   });
 
   test('a gateway of that port that runs is not touched; one that does not is cleared away', () => {
@@ -225,6 +244,25 @@ ${DENIED}`);
     const { code, stderr } = docker.run(['up', '--mock', '--strict', '--port', '0', '--mock-port', '0'], {});
     expect(code).toBe(3);
     expect(stderr).toMatch(/^Docker could not start/);
+  });
+
+  test('a packet filter between the container and the mocks is warned of; an end by itself is exit 3', async () => {
+    const ready = createHttpServer((_, response) => response.end()).listen(0, '127.0.0.1');
+    await once(ready, 'listening');
+    const { port } = ready.address() as AddressInfo;
+    const docker = fakeDocker(`network*) echo '127.0.0.1 127.0.0.0/8' ;;
+port*) printf '9080/tcp -> 127.0.0.1:${port}\n9091/tcp -> 127.0.0.1:${port}\n7085/tcp -> 127.0.0.1:${port}\n' ;;
+exec*) exit 1 ;;
+logs*) while [ ! -e "$CALLS.end" ]; do sleep 0.1; done; echo '2026/11/26 08:25:57 [emerg] 1#1: it broke' >&2 ;;
+inspect*) echo '1 false' ;;`);
+    const program = docker.start(['up', '--mock', '--port', '0', '--mock-port', '0'], {});
+    await until(() => program.text().includes('warning: the container does not reach the mocks'), 10_000);
+    expect(program.text()).toContain('curl -i http://127.0.0.1:');
+    docker.note('end');
+    expect(await program.exit).toBe(3);
+    expect(program.text()).toMatch(/\[emerg\] it broke\nAPISIX ended by itself, exit code 1\.\n$/);
+    expect(docker.leftOver()).toEqual([]);
+    ready.close();
   });
 
   test.each([
