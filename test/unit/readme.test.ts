@@ -114,7 +114,9 @@ describe.skipIf(cannotRunGatewayTests("the README's gateway in Docker"))(
       const background = BACKGROUND.map(shell);
       try {
         const logs = background.map(textOf);
-        await until(() => logs.every((log) => log().includes('Ctrl-C stops it.')), PATIENCE_MS);
+        const ready = () => logs.every((log) => log().includes('Ctrl-C stops it.'));
+        await until(() => ready() || !background.every(isRunning), PATIENCE_MS);
+        expect(ready() ? '' : logs.map((log) => log())).toBe('');
         const main = shell(DOCKER.join('\n'));
         const output = textOf(main);
         const [code] = await once(main, 'exit');
@@ -129,7 +131,7 @@ describe.skipIf(cannotRunGatewayTests("the README's gateway in Docker"))(
         expect(log()).toContain('[warn] backend mock-0 throttled: 429, left alone for 10000 ms');
       } finally {
         spawnSync('docker', ['rm', '--force', 'genai-gateway']);
-        for (const { pid } of background) if (pid !== undefined) process.kill(-pid, 'SIGINT');
+        for (const each of background) if (isRunning(each)) process.kill(-(each.pid ?? 0), 'SIGINT');
         await until(() => !background.some(isRunning), PATIENCE_MS);
       }
       expect(runCli(['down', '--port', '9080'], { env: { PATH: process.env.PATH ?? '' } })).toMatchObject({
