@@ -127,13 +127,13 @@ describe('the compose example', () => {
     }
   });
 
-  test('the collector reads what was rendered, and keeps within its memory', () => {
-    const { command = [], volumes = [], mem_limit = '' } = serviceOf('otel-collector');
+  test('the collector reads what was rendered, and keeps within a part of the memory of its container', () => {
+    const { command = [], volumes = [] } = serviceOf('otel-collector');
     const [, folder] = serviceOf('render').volumes?.[0]?.split(':') ?? [];
     expect(command).toEqual([`--config=${folder}/otel-collector.yaml`]);
     expect(volumes).toContain(`rendered:${folder}:ro`);
     const { telemetry } = gateway.model ?? {};
-    expect(telemetry?.collector.memory.limit).toBeLessThan(Number.parseInt(mem_limit, 10));
+    expect(gateway.documents?.['otel-collector.yaml']).toContain('limit_percentage:');
     expect(telemetry?.traces?.collector).toBe('otel-collector:4318');
   });
 
