@@ -3,12 +3,15 @@ import { check } from './commands/check.ts';
 import { SHELLS, type Shell } from './commands/completion.ts';
 import type { ContainerOptions } from './commands/container.ts';
 import type { DiffOptions } from './commands/diff.ts';
+import type { DownOptions } from './commands/down.ts';
+import type { UpOptions } from './commands/local/prepare.ts';
 import type { MockCommandOptions } from './commands/mock.ts';
 import { PREVIEWS, type Preview, preview } from './commands/preview.ts';
 import { render } from './commands/render.ts';
 import { SCENARIO_NAMES, type ScenarioName } from './commands/scenarios.ts';
 import { type CommonOptions, EXIT, type Terminal } from './commands/terminal.ts';
 import { REPORT_FORMATS } from './diagnostics/formats.ts';
+import { APISIX_IMAGE } from './image.ts';
 
 const COMMAND_NAMES = [
   'render',
@@ -21,6 +24,8 @@ const COMMAND_NAMES = [
   'docs',
   'completion',
   'mock',
+  'up',
+  'down',
   'container',
 ] as const;
 type CommandName = (typeof COMMAND_NAMES)[number];
@@ -36,10 +41,11 @@ export function createProgram(terminal: Terminal, exit: (code: number) => void, 
     .addHelpText(
       'after',
       `
-Exit codes: 0 good, 1 the settings are not, 2 they differ (diff), 3 files could not be written or read, or a port not be had,
-64 wrong usage.
+Exit codes: 0 good, 1 the settings are not, 2 they differ (diff), 3 files could not be written or read, a port not be had, or
+Docker not be used, 64 wrong usage.
 
 Examples:
+  genai-gateway up --mock                                  see a gateway fail over, without Azure
   genai-gateway init --scenario ptu-spillover --out .env   start from an example
   genai-gateway check --env-file .env                      find everything that is wrong
   genai-gateway render --env-file .env --out rendered      write the three files`,
@@ -209,12 +215,44 @@ Exit codes: 0 the same, 1 the settings are wrong, 2 they differ, 3 what --agains
   genai-gateway mock --backends 3 --port 9000 --tpm 10000`,
       )
         .option('--backends <count>', 'how many', wholeNumber(1, 100), 2)
-        .option('--port <port>', 'of the first; the others follow; 0 for any', wholeNumber(0, 65_535), 8000)
+        .option('--port <port>', 'of the first; the others follow; 0 for any', portNumber, 8000)
         .option('--host <host>', 'address to listen on', notEmpty, '127.0.0.1')
         .option('--tpm <tokens>', 'tokens per minute of each deployment of each resource', wholeNumber(1))
         .action(async (options: MockCommandOptions) => {
           const { mock } = await import('./commands/mock.ts');
           exit(await mock(options, terminal));
+        }),
+    up: () =>
+      withTemplates(
+        withSettings(
+          command(
+            'up',
+            'Run the gateway in Docker on this machine, and follow its log until Ctrl-C.',
+            `  genai-gateway up --mock
+  genai-gateway up --env-file .env
+  genai-gateway up --env-file .env --mock --port 9081 --mock-port 8100`,
+          )
+            .option('--mock', 'mock Azure OpenAI resources in place of the backends; two where none are set')
+            .option('--port <port>', 'of the gateway, on 127.0.0.1; 0 for any', portNumber, 9080)
+            .option('--metrics-port <port>', 'of its metrics, on 127.0.0.1; 0 for any', portNumber, 0)
+            .option('--mock-port <port>', 'of the first mock; the others follow; 0 for any', portNumber, 8000)
+            .option('--image <image>', 'the APISIX image', notEmpty, APISIX_IMAGE),
+        ),
+      ).action(async (options: UpOptions) => {
+        const { up } = await import('./commands/up.ts');
+        exit(await up(options, terminal));
+      }),
+    down: () =>
+      command(
+        'down',
+        'Remove the containers and folders that up has left after a crash; one that still runs is ended.',
+        `  genai-gateway down
+  genai-gateway down --port 9081`,
+      )
+        .option('--port <port>', 'only the gateway of this port', wholeNumber(1, MAX_PORT))
+        .action(async (options: DownOptions) => {
+          const { down } = await import('./commands/down.ts');
+          exit(await down(options, terminal));
         }),
     // For the image's entrypoint alone, and hidden: it prints secrets, to a pipe that nobody else reads.
     container: () =>
@@ -244,6 +282,9 @@ const wholeNumber =
     if (/^\d+$/.test(value) && number >= least && number <= most) return number;
     throw new InvalidArgumentError(`It is not a whole number from ${least} to ${most}.`);
   };
+
+const MAX_PORT = 65_535;
+const portNumber = wholeNumber(0, MAX_PORT);
 
 /** Runs the program on arguments without `node` and the script's path; the exit code. */
 export async function run(args: readonly string[], terminal: Terminal): Promise<number> {

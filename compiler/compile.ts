@@ -28,6 +28,8 @@ export interface CompileInput {
   readonly strict?: boolean;
   /** Inline secrets are shown as `[redacted]`. */
   readonly redact?: boolean;
+  /** Changes what was read, before it is looked at. */
+  readonly adapt?: ((raw: RawSettings) => Promise<RawSettings>) | undefined;
 }
 
 export interface CompileResult {
@@ -44,7 +46,8 @@ export interface CompileResult {
 
 /** Never throws on any input; what is wrong is in the diagnostics. */
 export async function compile(input: CompileInput): Promise<CompileResult> {
-  const raw = readSources(input.environment, input.envFiles);
+  const given = readSources(input.environment, input.envFiles);
+  const raw = input.adapt ? await input.adapt(given) : given;
   const { settings, diagnostics } = parseSettings(raw);
   const found = [...diagnostics];
   // Without an env file that was named, what is missing may well stand in it.

@@ -19,20 +19,52 @@ const EVERYWHERE = ['0.0.0.0', '::'];
 /** Runs mock resources, each with a state of its own, until it is told to end by SIGINT or SIGTERM. */
 export async function mock(options: MockCommandOptions, terminal: Terminal): Promise<number> {
   const { backends: count, port, host, tpm } = options;
-  if (port + count - 1 > MAX_PORT) {
-    terminal.err(`There are no ${count} ports from ${port} on.\n`);
+  const tooMany = lackOfPorts(count, port);
+  if (tooMany !== undefined) {
+    terminal.err(tooMany);
     return EXIT.usage;
   }
+  const mocks = Array.from({ length: count }, (_, index) => ({
+    name: nameOf(index),
+    key: keyOf(index),
+    port: port === 0 ? 0 : port + index,
+  }));
+  const started = await startMocks(mocks, { hosts: [host], tpm });
+  if ('problem' in started) {
+    terminal.err(started.problem);
+    return EXIT.unwritable;
+  }
+  terminal.out(settings(started.backends.map((backend) => endpointOf(backend, host))));
+  await Promise.race(['SIGINT', 'SIGTERM'].map((signal) => once(process, signal)));
+  await started.stop();
+  return EXIT.ok;
+}
+
+/** That so many do not fit from this port on; undefined where they do. */
+export const lackOfPorts = (count: number, port: number): string | undefined =>
+  port + count - 1 > MAX_PORT ? `There are no ${count} ports from ${port} on.\n` : undefined;
+
+interface StartedMocks {
+  readonly backends: readonly MockBackend[];
+  stop(): Promise<unknown>;
+}
+
+/** Starts all of them, or none and says why. */
+export async function startMocks(
+  mocks: readonly { readonly name: string; readonly key: string; readonly port: number }[],
+  { hosts, tpm }: { readonly hosts: readonly [string, ...string[]]; readonly tpm?: number | undefined },
+): Promise<StartedMocks | { readonly problem: string }> {
+  const [host, ...alsoOn] = hosts;
   const backends: MockBackend[] = [];
   const stop = () => Promise.all(backends.map((backend) => backend.stop()));
-  for (let index = 0; index < count; index++) {
-    const backendPort = port === 0 ? 0 : port + index;
+  for (const { name, key, port } of mocks) {
     try {
       const backend = await startMockAzureOpenAI({
-        name: nameOf(index),
+        name,
         host,
-        port: backendPort,
-        keys: [keyOf(index)],
+        alsoOn,
+        port,
+        keys: [key],
         config: {
           // All that ever came would fill the memory of a mock that runs for days.
           keepRequests: KEPT_REQUESTS,
@@ -42,18 +74,15 @@ export async function mock(options: MockCommandOptions, terminal: Terminal): Pro
       backends.push(backend);
     } catch (error) {
       await stop();
-      terminal.err(`The mock cannot listen on port ${backendPort} of ${host}: ${reasonOf(error)}.\n`);
-      return EXIT.unwritable;
+      const { address = host } = error as NodeJS.ErrnoException & { readonly address?: string };
+      return { problem: `The mock cannot listen on port ${port} of ${address}: ${reasonOf(error)}.\n` };
     }
   }
-  terminal.out(settings(backends.map((backend) => endpointOf(backend, host))));
-  await Promise.race(['SIGINT', 'SIGTERM'].map((signal) => once(process, signal)));
-  await stop();
-  return EXIT.ok;
+  return { backends, stop };
 }
 
-const nameOf = (index: number): string => `mock-${index}`;
-const keyOf = (index: number): string => `key-of-mock-backend-${index}`;
+export const nameOf = (index: number): string => `mock-${index}`;
+export const keyOf = (index: number): string => `key-of-mock-backend-${index}`;
 
 /** Where a client on this machine finds it. */
 const endpointOf = ({ url, port }: MockBackend, host: string): string =>
@@ -66,8 +95,12 @@ function reasonOf(error: unknown): string {
   return errnoText(error);
 }
 
-const CLIENT_NAME = 'app';
-const CLIENT_KEY = 'key-of-the-client-app';
+/** Who may call a gateway in front of mocks. */
+export const MOCK_CLIENT = { name: 'app', key: 'key-of-the-client-app' } as const;
+
+/** For curl, as a body of `/++/script`: the next chats of a mock are throttled. */
+export const throttling = (chats: number, seconds: number): string =>
+  `{"answer": "throttled", "options": {"retryAfter": ${seconds}}, "path": "/chat/", "times": ${chats}}`;
 
 /** An env file of a whole gateway in front of the mocks: what is to be said besides stands in its comments. */
 function settings(endpoints: readonly string[]): string {
@@ -76,11 +109,11 @@ function settings(endpoints: readonly string[]): string {
     (endpoint, index) =>
       `AZURE_OPENAI_ENDPOINT_${index}=${endpoint}\nAZURE_OPENAI_KEY_${index}=${keyOf(index)}\nAZURE_OPENAI_NAME_${index}=${nameOf(index)}\n`,
   );
-  return `${lines.join('')}GATEWAY_CLIENT_NAME_0=${CLIENT_NAME}
-GATEWAY_CLIENT_KEY_0=${CLIENT_KEY}
+  return `${lines.join('')}GATEWAY_CLIENT_NAME_0=${MOCK_CLIENT.name}
+GATEWAY_CLIENT_KEY_0=${MOCK_CLIENT.key}
 
 # These resources answer every deployment until SIGINT (Ctrl-C) or SIGTERM. The next two chats of the first are throttled by:
-#   curl ${first}/++/script -d '{"answer": "throttled", "options": {"retryAfter": 5}, "path": "/chat/", "times": 2}'
+#   curl ${first}/++/script -d '${throttling(2, 5)}'
 # And this shows the last ${KEPT_REQUESTS} requests that have reached it, without credentials:
 #   curl ${first}/++/requests
 # PATCH /++/config sets latency and limits, POST /++/reset forgets everything.

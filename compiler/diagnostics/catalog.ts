@@ -413,6 +413,20 @@ export const catalog = {
       'a folder that can be written',
       'check the folder given with --out; nothing was changed',
     ),
+
+  // ── up ───────────────────────────────────────────────────────────────────────────────────────────────────────
+  LOCALHOST_IN_CONTAINER: (a: { instead: string }, name) =>
+    warning(
+      `${name} names the loopback of this machine, which in the gateway's container is the container itself`,
+      'an address that the container reaches',
+      `write ${name}=${a.instead}: that is this machine; on Linux what listens on loopback alone stays out of reach`,
+    ),
+  FILE_NOT_FOR_CONTAINER: (a: { reason: string }, name) =>
+    error(
+      `the file that ${name} names cannot be given to the gateway's container: ${a.reason}`,
+      'the path of a file on this machine',
+      `correct the path in ${name}`,
+    ),
 } satisfies Record<string, (args: never, setting: string) => Wording>;
 
 export type DiagnosticCode = keyof typeof catalog;

@@ -6,8 +6,9 @@ import { fileURLToPath } from 'node:url';
 import { GenericContainer, type StartedTestContainer, Wait } from 'testcontainers';
 import { parse } from 'yaml';
 import type { Documents } from '../../compiler/emit/emit.ts';
+import { APISIX_IMAGE } from '../../compiler/image.ts';
 
-export const APISIX_IMAGE = 'apache/apisix:3.18.0-debian';
+export { APISIX_IMAGE };
 export const PORTS = { proxy: 9080, metrics: 9091, status: 7085, control: 9090, admin: 9180 } as const;
 
 const CONF = '/usr/local/apisix/conf';

@@ -1,9 +1,7 @@
 /** A gateway as its users have it: settings rendered, APISIX on them, mocks of Azure OpenAI behind it. */
-import { execFileSync } from 'node:child_process';
-import { once } from 'node:events';
-import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI, { AzureOpenAI } from 'openai';
+import { Docker, hostAddress as dockerHostAddress, HOST } from '../../compiler/commands/local/docker.ts';
 import type { Documents } from '../../compiler/emit/emit.ts';
 import { type Apisix, PORTS, startApisix } from './apisix.ts';
 import { type MockBackend, type MockOptions, startMockAzureOpenAI } from './mock-azure-openai/server.ts';
@@ -12,8 +10,7 @@ import { compileVariables } from './scenarios.ts';
 export const CLIENT_KEY = 'key-of-the-client-app-0123456789';
 export const API_VERSION = '2024-10-21';
 
-/** How containers call this host. */
-export const HOST = 'host.docker.internal';
+export { HOST };
 
 export interface GatewayOptions {
   /** One mock each; backend N has its settings of index N. Two by default. */
@@ -159,33 +156,8 @@ function backendSettings(url: string, port: number, index: number): [string, str
   ];
 }
 
-/**
- * The address of this host on Docker's bridge, where it is one of this host: there nothing but containers can call.
- * Otherwise Docker runs in a machine of its own, and leads containers to the loopback of this one.
- */
-export async function hostAddress(): Promise<string> {
-  const format = '{{with index .IPAM.Config 0}}{{.Gateway}} {{.Subnet}}{{end}}';
-  const [named = '', subnet = ''] = execFileSync(
-    'docker',
-    ['network', 'inspect', 'bridge', '--format', format],
-    { encoding: 'utf8' },
-  )
-    .trimEnd()
-    .split(' ');
-  // Before its first restart Docker 20 does not say which address of the subnet it took: the first.
-  const gateway = named || subnet.replace(/\.0\/\d+$/, '.1');
-  // Node lists no interface that is idle, as the bridge is without containers; listening on it works.
-  const server = createServer();
-  server.listen(0, gateway);
-  try {
-    await once(server, 'listening');
-    return gateway;
-  } catch {
-    return '127.0.0.1';
-  } finally {
-    server.close();
-  }
-}
+/** Where mocks listen, so that containers reach them. */
+export const hostAddress = (): Promise<string> => dockerHostAddress(new Docker(process.env));
 
 /** For `adapt`: metrics every second, where APISIX writes them every fifteen. */
 export const quickMetrics = (documents: Documents): Documents => ({

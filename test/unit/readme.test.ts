@@ -1,15 +1,15 @@
 /** README.md is true to the last command: each is run, in its order, in a copy of the repository. */
-import { execFileSync, type StdioOptions, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { cannotRunGatewayTests } from '../support/apisix.ts';
 import { runCli } from '../support/cli.ts';
 import { BUILD_TIMEOUT_MS, buildOptions, cannotRunImageTests } from '../support/image.ts';
+import { until } from '../support/traffic.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
@@ -104,35 +104,42 @@ const BACKGROUND = blocks('sh background');
 const DOCKER = blocks('sh docker');
 const IMAGE = blocks('sh docker image');
 
-/** Runs a script of the README beside the mocks that it tells to start; its output when all of it went well. */
-async function runBesideMocks(script: string): Promise<string> {
-  const shell = (script: string, stdio: StdioOptions) =>
-    spawn('bash', ['-c', `set -e -o pipefail; ${script}`], { cwd: copy, stdio, detached: true });
-  rmSync(join(copy, 'mock.env'), { force: true });
-  const background = BACKGROUND.map((script) => shell(script, ['ignore', 'inherit', 'inherit']));
-  try {
-    const deadline = Date.now() + 20_000;
-    while (!readIfThere(join(copy, 'mock.env')).includes('/++/reset') && Date.now() < deadline)
-      await sleep(100);
-    const main = shell(script, ['ignore', 'pipe', 'pipe']);
-    let output = '';
-    for (const stream of [main.stdout, main.stderr]) stream?.on('data', (bytes) => (output += bytes));
-    const [code] = await once(main, 'exit');
-    expect({ code, output: code === 0 ? '' : output }).toEqual({ code: 0, output: '' });
-    return output;
-  } finally {
-    for (const { pid } of background) spawnSync('kill', ['-TERM', '--', `-${pid}`]);
-    spawnSync('docker', ['rm', '--force', 'genai-gateway']);
-  }
-}
-
 describe.skipIf(cannotRunGatewayTests("the README's gateway in Docker"))(
   'the gateway as the README runs it',
   () => {
     test('answers, and fails over', { timeout: 180_000 }, async () => {
-      const output = await runBesideMocks(DOCKER.join('\n'));
-      expect(output.match(/200$/gm)).toHaveLength(4);
-      expect(output).toMatch(/backend mock-0 throttled/);
+      const shell = (script: string) =>
+        spawn('bash', ['-c', `set -e -o pipefail; ${script}`], {
+          cwd: copy,
+          stdio: ['ignore', 'pipe', 'pipe'],
+          detached: true,
+        });
+      const background = BACKGROUND.map(shell);
+      try {
+        const logs = background.map(textOf);
+        const ready = () => logs.every((log) => log().includes('Ctrl-C stops it.'));
+        await until(() => ready() || !background.every(isRunning), PATIENCE_MS);
+        expect(ready() ? '' : logs.map((log) => log())).toBe('');
+        const main = shell(DOCKER.join('\n'));
+        const output = textOf(main);
+        const [code] = await once(main, 'exit');
+        expect({ code, output: code === 0 ? '' : output() }).toEqual({ code: 0, output: '' });
+        expect(output().match(/^HTTP\/1\.1 200 /gm)).toHaveLength(2);
+        expect(output().match(/^x-gateway-backend: \S+/gm)).toEqual([
+          'x-gateway-backend: mock-0',
+          'x-gateway-backend: mock-1',
+        ]);
+        const log = () => logs.map((each) => each()).join('');
+        await until(() => log().includes('2 attempts: mock-0 429, mock-1 200'));
+        expect(log()).toContain('[warn] backend mock-0 throttled: 429, left alone for 10000 ms');
+      } finally {
+        spawnSync('docker', ['rm', '--force', 'genai-gateway']);
+        for (const each of background) if (isRunning(each)) process.kill(-(each.pid ?? 0), 'SIGINT');
+        await until(() => !background.some(isRunning), PATIENCE_MS);
+      }
+      expect(runCli(['down', '--port', '9080'], { env: { PATH: process.env.PATH ?? '' } })).toMatchObject({
+        stdout: 'There is nothing to remove for port 9080.\n',
+      });
     });
   },
 );
@@ -140,13 +147,15 @@ describe.skipIf(cannotRunGatewayTests("the README's gateway in Docker"))(
 describe.skipIf(cannotRunImageTests("the README's image"))(
   'the image as the README builds and runs it',
   () => {
-    test('answers', { timeout: BUILD_TIMEOUT_MS }, async () => {
+    test('gets ready', { timeout: BUILD_TIMEOUT_MS }, () => {
       // A build takes the images it is built on as they are here.
       const build = `docker() { if [ "$1" = build ]; then command docker "$@" ${buildOptions().join(' ')}; else command docker "$@"; fi; }`;
       try {
-        const output = await runBesideMocks([build, ...IMAGE].join('\n'));
-        expect(output).toContain('"object":"chat.completion"');
+        const script = ['set -e -o pipefail', build, ...IMAGE].join('\n');
+        const { status, stdout, stderr } = spawnSync('bash', ['-c', script], { cwd: copy, encoding: 'utf8' });
+        expect({ status, output: status === 0 ? '' : stdout + stderr }).toEqual({ status: 0, output: '' });
       } finally {
+        spawnSync('docker', ['rm', '--force', 'genai-gateway']);
         spawnSync('docker', ['rmi', '--force', 'genai-gateway']);
       }
     });
@@ -160,7 +169,26 @@ test('what docs/deployment.md shows is YAML', () => {
   for (const yaml of shown) expect(parse(yaml)).toBeTypeOf('object');
 });
 
-const readIfThere = (file: string): string => (existsSync(file) ? readFileSync(file, 'utf8') : '');
+const PATIENCE_MS = 60_000;
+
+/** Everything that a program has written so far. */
+function textOf({ stdout, stderr }: ChildProcess): () => string {
+  let text = '';
+  for (const stream of [stdout, stderr])
+    stream?.setEncoding('utf8').on('data', (more) => {
+      text += more;
+    });
+  return () => text;
+}
+
+/** Any process of its group. */
+function isRunning({ pid }: ChildProcess): boolean {
+  try {
+    return pid !== undefined && process.kill(-pid, 0);
+  } catch {
+    return false;
+  }
+}
 
 test('the README names every command of the program', () => {
   const listed = [...runCli(['--help']).stdout.matchAll(/^ {2}(\w+) /gm)]

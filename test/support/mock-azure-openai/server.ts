@@ -6,7 +6,7 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
-import type { AddressInfo, Socket } from 'node:net';
+import { type AddressInfo, createServer as createTcpServer, type Server, type Socket } from 'node:net';
 import { closeServer } from '../close-server.ts';
 import { answerOfStatus } from './answers.ts';
 import { AzureOpenAI, addressOf } from './azure.ts';
@@ -27,6 +27,8 @@ export interface MockOptions {
   readonly name?: string;
   /** Default 127.0.0.1. */
   readonly host?: string;
+  /** Further addresses, with the same port. */
+  readonly alsoOn?: readonly string[];
   /** Default 0, for one that is free. */
   readonly port?: number;
   /** PEM. */
@@ -91,6 +93,7 @@ class MockServer implements MockBackend {
   #queue: { readonly behaviour: Behaviour; left: number }[] = [];
   #always: Behaviour | undefined;
   #server: ReturnType<typeof createServer> | undefined;
+  readonly #others: Server[] = [];
 
   constructor(options: MockOptions) {
     const { name = 'mock', host = '127.0.0.1', port = 0, keys, tokens, deployments, config = {} } = options;
@@ -147,7 +150,8 @@ class MockServer implements MockBackend {
     const server = this.#server;
     if (!server) return;
     this.#server = undefined;
-    await closeServer(server, this.#open);
+    const all = [server, ...this.#others.splice(0)];
+    await Promise.all(all.map((each) => closeServer(each, this.#open)));
   }
 
   async restart(): Promise<void> {
@@ -181,10 +185,19 @@ class MockServer implements MockBackend {
       if (connection) this.#sockets.set(socket, connection);
     });
     server.on('clientError', (_, socket) => socket.destroy());
-    server.listen({ host: this.#host, port: this.port });
-    await once(server, 'listening');
+    await listening(server.listen({ host: this.#host, port: this.port }));
     this.port = (server.address() as AddressInfo).port;
     this.#server = server;
+    for (const host of this.#options.alsoOn ?? []) {
+      const other = createTcpServer((socket) => server.emit('connection', socket));
+      try {
+        await listening(other.listen({ host, port: this.port }));
+      } catch (error) {
+        await this.stop();
+        throw error;
+      }
+      this.#others.push(other);
+    }
   }
 
   #handle(request: IncomingMessage, response: ServerResponse): void {
@@ -271,6 +284,8 @@ class MockServer implements MockBackend {
     void respond(answer, delivery);
   }
 }
+
+const listening = (server: Server) => once(server, 'listening');
 
 const matches = ({ path }: Behaviour, target: string): boolean =>
   path === undefined || target.search(path) >= 0;

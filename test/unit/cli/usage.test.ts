@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { PROGRAM, runCli } from '../../support/cli.ts';
-import { workspace } from '../../support/workspace.ts';
+import { GOOD, workspace } from '../../support/workspace.ts';
 
 const inFolder = workspace();
 
@@ -43,6 +43,9 @@ describe('the command line', () => {
     ['schema'],
     ['docs'],
     ['completion'],
+    ['mock'],
+    ['up'],
+    ['down'],
   ])('%s --help has examples and is exit 0', (...command) => {
     const { code, stdout } = runCli([...command, '--help']);
     expect(code).toBe(0);
@@ -50,7 +53,22 @@ describe('the command line', () => {
   });
 
   test('names no command that does not work yet', () => {
-    expect(runCli(['--help']).stdout).not.toMatch(/^ {2}(?:watch|up|down)\b/m);
+    expect(runCli(['--help']).stdout).not.toMatch(/^ {2}watch\b/m);
+  });
+
+  test('loads what starts other programs only to start them: it costs a tenth of a start', () => {
+    const probe = inFolder(
+      'probe.cjs',
+      "process.on('exit', () => console.log(process.moduleLoadList.includes('NativeModule child_process')));",
+    );
+    const loads = (args: readonly string[], env: Record<string, string>) =>
+      spawnSync(process.execPath, ['--require', probe, PROGRAM, ...args], { env, encoding: 'utf8' })
+        .stdout.trim()
+        .split('\n')
+        .at(-1);
+    expect(loads(['render', '--out', inFolder('out')], GOOD)).toBe('false');
+    expect(loads(['check'], GOOD)).toBe('false');
+    expect(loads(['up'], { ...GOOD, PATH: inFolder('nothing') })).toBe('true');
   });
 
   test('has colour on request only', () => {

@@ -1,0 +1,96 @@
+/** What `up` leaves in the world: a container and a folder. `down` finds both after a crash. */
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import type { Docker } from './docker.ts';
+
+const LABEL = 'genai-gateway';
+const PORT_LABEL = `${LABEL}.port`;
+const FOLDER_LABEL = `${LABEL}.folder`;
+
+export const containerName = (port: number): string => `genai-gateway-${port}`;
+
+export const labels = (port: number, folder: string): string[] =>
+  [`${LABEL}=up`, `${PORT_LABEL}=${port}`, `${FOLDER_LABEL}=${folder}`].flatMap((label) => [
+    '--label',
+    label,
+  ]);
+
+export interface LocalContainer {
+  readonly name: string;
+  readonly running: boolean;
+  /** What was rendered for it. */
+  readonly folder: string;
+}
+
+/** Containers of `up`, of one port or all; undefined where docker does not say. */
+export async function listContainers(docker: Docker, port?: number): Promise<LocalContainer[] | undefined> {
+  const filters = [`label=${LABEL}=up`, ...(port === undefined ? [] : [`label=${PORT_LABEL}=${port}`])];
+  const format = `{{.Names}}\t{{.State}}\t{{.Label "${FOLDER_LABEL}"}}`;
+  const { code, stdout } = await docker.run([
+    'ps',
+    '--all',
+    ...filters.flatMap((filter) => ['--filter', filter]),
+    '--format',
+    format,
+  ]);
+  if (code !== 0) return undefined;
+  return stdout
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => line.split('\t'))
+    .map(([name = '', state, folder = '']) => ({ name, running: state === 'running', folder }));
+}
+
+/** Ends it at once; whether it is gone, by docker's account. */
+export async function removeContainer(docker: Docker, name: string): Promise<boolean> {
+  const { code, stderr } = await docker.run(['rm', '--force', '--volumes', name]);
+  return code === 0 || /no such container/i.test(stderr);
+}
+
+const FOLDER = /^genai-gateway-up-(\d+)-[A-Za-z0-9]{6}$/;
+
+/**
+ * A folder for what is rendered, named for the process that it is for. Others on this machine cannot get into it; the
+ * user of the container gets the folder `rendered` in it alone.
+ */
+export function makeFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), `genai-gateway-up-${process.pid}-`));
+  mkdirSync(renderedIn(folder));
+  // Whatever the umask.
+  chmodSync(renderedIn(folder), 0o755);
+  return folder;
+}
+
+export const renderedIn = (folder: string): string => join(folder, 'rendered');
+
+/** Removes it, where it is such a folder and is there. */
+export function removeFolder(folder: string): boolean {
+  if (!FOLDER.test(basename(folder)) || !statSync(folder, { throwIfNoEntry: false })?.isDirectory())
+    return false;
+  rmSync(folder, { recursive: true, force: true });
+  return true;
+}
+
+/** Folders of this user whose process is gone. */
+export function abandonedFolders(): string[] {
+  return readdirSync(tmpdir())
+    .filter((name) => {
+      const [, pid] = FOLDER.exec(name) ?? [];
+      return pid !== undefined && !isAlive(Number(pid));
+    })
+    .map((name) => join(tmpdir(), name))
+    .filter((folder) => {
+      const owner = statSync(folder, { throwIfNoEntry: false })?.uid;
+      return owner !== undefined && (process.getuid === undefined || owner === process.getuid());
+    });
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}

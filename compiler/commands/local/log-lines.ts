@@ -1,0 +1,73 @@
+/** APISIX's log as a person reads it. Pure. */
+import type { Backend } from '../../model/model.ts';
+
+/** What stands for a line of the log, or undefined for one that tells nobody anything. */
+export type ReadableLine = (line: string) => string | undefined;
+
+/** Lines of the access log and of the error log; others stay as they are. */
+export function readableLines(backends: readonly Pick<Backend, 'name' | 'origin'>[]): ReadableLine {
+  const names = backendNames(backends);
+  return (line) => {
+    if (line.startsWith('{')) return accessLine(line, names) ?? line;
+    return errorLine(line) ?? line;
+  };
+}
+
+/** Backends by the address that the log has; one that several have is shown as it is. */
+function backendNames(backends: readonly Pick<Backend, 'name' | 'origin'>[]): ReadonlyMap<string, string> {
+  const names = new Map<string, string>();
+  const shared = new Set<string>();
+  for (const { name, origin } of backends) {
+    const { protocol, hostname, port } = new URL(origin);
+    const address = `${hostname}:${port || (protocol === 'https:' ? 443 : 80)}`;
+    if (names.has(address)) shared.add(address);
+    names.set(address, name);
+  }
+  for (const address of shared) names.delete(address);
+  return names;
+}
+
+/** `08:25:57 POST /openai/v1/chat/completions gpt-4o 200 in 4 ms, 2 attempts: mock-0 429, mock-1 200` */
+function accessLine(line: string, names: ReadonlyMap<string, string>): string | undefined {
+  let fields: Record<string, unknown>;
+  try {
+    fields = JSON.parse(line);
+  } catch {
+    return undefined;
+  }
+  const { time, method, path, status, duration_s, model, upstream, upstream_status } = fields;
+  if (![time, method, path, status].every((each) => typeof each === 'string')) return undefined;
+  const list = (value: unknown) => (typeof value === 'string' && value !== '' ? value.split(/, | : /) : []);
+  const statuses = list(upstream_status);
+  const attempts = list(upstream).map(
+    (address, index) => `${names.get(address) ?? address} ${statuses[index] ?? '-'}`,
+  );
+  const took = typeof duration_s === 'string' ? ` in ${Math.round(Number(duration_s) * 1000)} ms` : '';
+  const asked =
+    attempts.length === 0
+      ? 'no backend was asked'
+      : `${attempts.length === 1 ? '1 attempt' : `${attempts.length} attempts`}: ${attempts.join(', ')}`;
+  const what = [method, path, ...(typeof model === 'string' && model !== '' ? [model] : []), status];
+  return `${clock(new Date(String(time)))} ${what.join(' ')}${took}, ${asked}`;
+}
+
+const ERROR_LINE =
+  /^(\d{4})\/(\d\d)\/(\d\d) (\d\d:\d\d:\d\d) \[(\w+)\] \d+#\d+: (?:\*\d+ )?(?:\[lua\] [\w./-]+:\d+: (?:[\w.:<>/ -]{1,80}\(\): )?)?(.*)$/;
+
+/** What nginx adds about the request; the line of the access log has it as well. */
+const ABOUT_THE_REQUEST = /, (?:client: \S+, server: |context: ).*$/;
+
+/** `08:25:57 [warn] backend mock-0 throttled: 429, left alone for 5000 ms` */
+function errorLine(line: string): string | undefined {
+  const [, year, month, day, time, level, message] = ERROR_LINE.exec(line) ?? [];
+  if (message === undefined) return undefined;
+  // The container's clock has no other zone than UTC.
+  const at = new Date(`${year}-${month}-${day}T${time}Z`);
+  return `${clock(at)} [${level}] ${message.replace(ABOUT_THE_REQUEST, '')}`;
+}
+
+/** In the zone of whoever looks. */
+function clock(at: Date): string {
+  const two = (number: number) => String(number).padStart(2, '0');
+  return [at.getHours(), at.getMinutes(), at.getSeconds()].map(two).join(':');
+}

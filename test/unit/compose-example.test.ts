@@ -1,0 +1,176 @@
+/** examples/compose: what stands in its files agrees, and nothing that it names is missing. */
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
+import { keyOf } from '../../compiler/commands/mock.ts';
+import { type CompileResult, compile } from '../../compiler/compile.ts';
+import { runCli } from '../support/cli.ts';
+import { workspace } from '../support/workspace.ts';
+
+const FOLDER = join(import.meta.dirname, '../../examples/compose');
+const inFolder = workspace();
+
+interface Service {
+  readonly image: string;
+  readonly build?: { readonly context: string; readonly dockerfile: string };
+  readonly command?: readonly string[];
+  readonly env_file?: readonly string[];
+  readonly environment?: Readonly<Record<string, string>>;
+  readonly volumes?: readonly string[];
+  readonly ports?: readonly string[];
+  readonly depends_on?: Readonly<Record<string, { readonly condition: string }>>;
+  readonly healthcheck?: { readonly disable?: boolean };
+  readonly mem_limit?: string;
+}
+
+const read = (file: string): string => readFileSync(join(FOLDER, file), 'utf8');
+
+const compose: {
+  readonly services: Readonly<Record<string, Service>>;
+  readonly volumes: Readonly<Record<string, unknown>>;
+} = parse(read('compose.yaml'), { merge: true });
+const services = Object.entries(compose.services);
+const serviceOf = (name: string): Service => {
+  const service = compose.services[name];
+  if (!service) throw new Error(`there is no service ${name}`);
+  return service;
+};
+
+/** The image that is built here; its Dockerfile has a health check. */
+const { image: OURS } = serviceOf('gateway');
+
+/** The port that a service of ours listens on, by its command. */
+const portOf = (name: string) => {
+  const { command = [] } = serviceOf(name);
+  return command[command.indexOf('--port') + 1];
+};
+
+let gateway: CompileResult;
+beforeAll(async () => {
+  const [envFile = ''] = serviceOf('gateway').env_file ?? [];
+  gateway = await compile({ environment: {}, envFiles: [join(FOLDER, envFile)] });
+});
+
+describe('the compose example', () => {
+  test.each(services)('%s: its image is built here, or named by tag and digest', (_, { image }) => {
+    if (image === OURS) return;
+    expect(image).toMatch(/^[a-z-]+\/[a-z-]+:v?\d+\.\d+\.\d+@sha256:[0-9a-f]{64}$/);
+  });
+
+  test('one service builds our image, of what is in this repository', () => {
+    const building = services.filter(([, { build }]) => build);
+    expect(building.map(([name]) => name)).toEqual(['gateway']);
+    const { context = '', dockerfile = '' } = serviceOf('gateway').build ?? {};
+    expect(readdirSync(join(FOLDER, context))).toEqual(
+      expect.arrayContaining(['package.json', 'lua-plugins', 'compiler']),
+    );
+    expect(existsSync(join(FOLDER, context, dockerfile)), dockerfile).toBe(true);
+  });
+
+  test.each(services)('%s: what it mounts is there', (_, { volumes = [], env_file = [] }) => {
+    for (const volume of volumes) {
+      const [source = '', target = ''] = volume.split(':');
+      expect(target).toMatch(/^\//);
+      if (source.startsWith('.')) expect(existsSync(join(FOLDER, source)), source).toBe(true);
+      else expect(Object.keys(compose.volumes)).toContain(source);
+    }
+    for (const file of env_file) expect(existsSync(join(FOLDER, file)), file).toBe(true);
+  });
+
+  test.each(services)('%s: is bounded, and published on loopback alone', (_, { mem_limit, ports = [] }) => {
+    expect(mem_limit).toMatch(/^\d+m$/);
+    for (const port of ports) expect(port).toMatch(/^127\.0\.0\.1:\d+:\d+$/);
+  });
+
+  test.each(services)('%s: waits only for what can tell that it is ready', (_, { depends_on = {} }) => {
+    for (const [name, { condition }] of Object.entries(depends_on)) {
+      const { healthcheck, image, command } = serviceOf(name);
+      if (condition === 'service_healthy')
+        expect(healthcheck ? !healthcheck.disable : image === OURS && !command, name).toBe(true);
+      else expect([name, condition]).toEqual(['render', 'service_completed_successfully']);
+    }
+  });
+
+  test('the settings are good', () => {
+    const errors = gateway.diagnostics.filter(({ severity }) => severity === 'error');
+    expect(errors).toEqual([]);
+    const warnings = gateway.diagnostics.filter(({ severity }) => severity === 'warning');
+    // The mocks have no TLS.
+    expect(new Set(warnings.map(({ code }) => code))).toEqual(new Set(['ENDPOINT_INSECURE']));
+  });
+
+  test('each backend is a mock, at its port and with its key', () => {
+    const { backends = [] } = gateway.model ?? {};
+    expect(backends.map(({ origin }) => origin)).toEqual(
+      ['mock-ptu', 'mock-payg'].map((name) => `http://${name}:${portOf(name)}`),
+    );
+    for (const { credential } of backends)
+      expect(credential.kind === 'api-key' && credential.key.reveal()).toBe(keyOf(0));
+  });
+
+  test('what our image is told to do, it can', () => {
+    const { command: render = [], env_file: envFiles = [] } = serviceOf('render');
+    const target = serviceOf('render').volumes?.[0]?.split(':')[1] ?? '';
+    expect(render).toContain(target);
+    const out = inFolder('rendered');
+    const args = [...render.map((each) => (each === target ? out : each)), '--quiet'];
+    const files = envFiles.flatMap((file) => ['--env-file', join(FOLDER, file)]);
+    expect(runCli([...args, ...files])).toMatchObject({ code: 0 });
+    expect(existsSync(join(out, 'otel-collector.yaml'))).toBe(true);
+    for (const name of ['mock-ptu', 'mock-payg']) {
+      // Refused for the last option alone: the others are known, and their values good.
+      const { code, stderr } = runCli([...(serviceOf(name).command ?? []), '--backends', '0']);
+      expect(code).toBe(64);
+      expect(stderr).toContain("option '--backends <count>' argument '0' is invalid");
+    }
+  });
+
+  test('the collector reads what was rendered, and keeps within a part of the memory of its container', () => {
+    const { command = [], volumes = [] } = serviceOf('otel-collector');
+    const [, folder] = serviceOf('render').volumes?.[0]?.split(':') ?? [];
+    expect(command).toEqual([`--config=${folder}/otel-collector.yaml`]);
+    expect(volumes).toContain(`rendered:${folder}:ro`);
+    const { telemetry } = gateway.model ?? {};
+    expect(gateway.documents?.['otel-collector.yaml']).toContain('limit_percentage:');
+    expect(telemetry?.traces?.collector).toBe('otel-collector:4318');
+  });
+
+  test('Prometheus and the collector scrape the gateway where its metrics are', () => {
+    const { metrics } = gateway.model?.telemetry ?? {};
+    const [job, ...others] = parse(read('prometheus.yml')).scrape_configs;
+    expect(others).toEqual([]);
+    expect(job.metrics_path).toBe(metrics?.path);
+    expect(job.static_configs[0].targets).toEqual([metrics?.target]);
+    expect(metrics?.target).toBe('gateway:9091');
+  });
+
+  test('Grafana finds its data source and its dashboards', () => {
+    const { volumes = [], environment = {} } = serviceOf('grafana');
+    const mounted = (target: string) => volumes.find((volume) => volume.split(':')[1] === target);
+    const source = parse(read('grafana/provisioning/datasources/prometheus.yaml')).datasources[0];
+    expect(new URL(source.url).hostname).toBe('prometheus');
+    const [provider] = parse(read('grafana/provisioning/dashboards/dashboards.yaml')).providers;
+    const dashboards = mounted(provider.options.path)?.split(':')[0] ?? '';
+    const files = readdirSync(join(FOLDER, dashboards));
+    expect(files).not.toEqual([]);
+    for (const file of files) {
+      const { panels } = JSON.parse(readFileSync(join(FOLDER, dashboards, file), 'utf8'));
+      for (const panel of panels) expect(panel.datasource.uid, panel.title).toBe(source.uid);
+    }
+    const home = environment.GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH ?? '';
+    expect(files.map((file) => `${provider.options.path}/${file}`)).toContain(home);
+    expect(Object.keys(environment).join()).not.toContain('PASSWORD');
+  });
+
+  const missing = spawnSync('docker', ['compose', 'version']).status !== 0;
+  if (missing) process.stderr.write('\nSKIPPED docker compose config: there is no docker compose v2\n');
+  test.skipIf(missing)('docker compose takes it (skipped where there is no docker compose v2)', () => {
+    const { status, stderr } = spawnSync('docker', ['compose', 'config', '--quiet'], {
+      cwd: FOLDER,
+      encoding: 'utf8',
+    });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  });
+});
