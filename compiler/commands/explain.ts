@@ -4,6 +4,7 @@ import { backendName, retryStatuses } from '../settings/effective.ts';
 import { nearestName, resolveName } from '../settings/names.ts';
 import { parseSettings, type Settings } from '../settings/parse.ts';
 import { defaultText } from '../settings/reference.ts';
+import { apisixReference, collectorReference } from '../emit/references.ts';
 import { Secret } from '../settings/secret.ts';
 import { readSources } from '../settings/sources.ts';
 import { type CommonOptions, EXIT, formatOf, printReport, type Terminal } from './terminal.ts';
@@ -109,5 +110,5 @@ function becomes(
   if (value === undefined) return `its default: ${defaultText(declaration)}`;
   if (!(value instanceof Secret)) return declaration.type.format(value);
   if (settings.values.GATEWAY_SECRETS === 'inline') return 'the value, inline';
-  return declaration.output.startsWith('otel-collector') ? `\${env:${variable}}` : `$env://${variable}`;
+  return (declaration.output.startsWith('otel-collector') ? collectorReference : apisixReference)(value);
 }

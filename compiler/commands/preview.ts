@@ -26,7 +26,7 @@ function asJson(value: object): string {
 
 function withNamedSecrets(value: unknown): unknown {
   if (value instanceof Secret)
-    return `[redacted: ${value.origin === 'file' ? `${value.variable}_FILE` : value.variable}]`;
+    return `[redacted: ${value.file !== undefined ? `${value.variable}_FILE` : value.variable}]`;
   if (Array.isArray(value)) return value.map(withNamedSecrets);
   if (typeof value === 'object' && value !== null) {
     return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, withNamedSecrets(each)]));

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { CompileResult } from '../compile.ts';
 import { diagnostic } from '../diagnostics/diagnostic.ts';
-import { DOCUMENT_NAMES, neededVariables } from '../emit/emit.ts';
+import { DOCUMENT_NAMES, neededFiles, neededVariables } from '../emit/emit.ts';
 import { FILE_MODES, writeDocuments } from '../output/write.ts';
 import {
   type CommonOptions,
@@ -16,7 +16,7 @@ export interface RenderOptions extends CommonOptions {
   readonly out: string;
 }
 
-/** Writes the three files where the settings are good, and says which variables they refer to. */
+/** Writes the three files where the settings are good, and says which variables and files they refer to. */
 export async function render(options: RenderOptions, terminal: Terminal): Promise<number> {
   return writeRendered(await compileAndReport(options, terminal), options, terminal);
 }
@@ -39,9 +39,10 @@ export async function writeRendered(
     return EXIT.unwritable;
   }
   const needed = neededVariables(documents, settings);
+  const files = neededFiles(model);
   if (format === 'json') {
     terminal.out(
-      `${JSON.stringify({ folder: options.out, files: written.outcomes, variables: needed }, null, 2)}\n`,
+      `${JSON.stringify({ folder: options.out, files: written.outcomes, variables: needed, secretFiles: files }, null, 2)}\n`,
     );
   } else if (!options.quiet) {
     for (const name of DOCUMENT_NAMES)
@@ -49,6 +50,13 @@ export async function writeRendered(
     if (needed.apisix.length > 0) terminal.out(`APISIX's process must have: ${summary(needed.apisix)}\n`);
     if (needed.collector.length > 0)
       terminal.out(`The collector's process must have: ${summary(needed.collector)}\n`);
+    for (const [process, paths] of [
+      ["APISIX's", files.apisix],
+      ["The collector's", files.collector],
+    ] as const) {
+      const list = [...new Set(Object.values(paths))];
+      if (list.length > 0) terminal.out(`${process} process must be able to read: ${summary(list)}\n`);
+    }
   }
   return EXIT.ok;
 }

@@ -171,11 +171,17 @@ export const catalog = {
     ),
   SECRET_GIVEN_TWICE: (a: { file: string }, name) =>
     error(`${name} and ${a.file} are both set`, 'one of the two', `unset ${name} or ${a.file}`),
-  SECRET_FILE_NEEDS_INLINE: (a: { file: string }, name) =>
+  SECRET_FILE_PATH: (_: object, name) =>
     error(
-      `${a.file} is read when rendering, and its value could reach APISIX only inside a file`,
-      'GATEWAY_SECRETS=inline, or the secret in a variable',
-      `set ${name} itself, or GATEWAY_SECRETS=inline`,
+      'the running gateway reads this file too, and its path is not one that means the same everywhere',
+      'an absolute path without .. in it, and without control characters, $, { and }',
+      `write the whole path into ${name}, as the gateway's container has it`,
+    ),
+  SECRET_FILE_REFUSED: (a: { variable: string }, name) =>
+    error(
+      `${name} would have no effect: the platform gives the gateway ${a.variable} itself`,
+      `${a.variable} in the environment of the gateway's process`,
+      `remove ${name}`,
     ),
   SECRETS_INLINE: (_: object) =>
     warning(

@@ -1,5 +1,7 @@
 /** What the templates of apisix.yaml and config.yaml read beside the model itself. */
 import type { Backend, BackendCredential, GatewayModel, Limits } from '../model/model.ts';
+import type { Secret } from '../settings/secret.ts';
+import { SECRETS_ITEM } from './references.ts';
 
 interface LimitRule {
   readonly key: string;
@@ -93,9 +95,32 @@ function countRules({ limits, clients }: GatewayModel): readonly LimitRule[] | u
 const hasLimits = (model: GatewayModel): boolean =>
   (tokenRules(model) ?? countRules(model) ?? model.limits.requestRate) !== undefined;
 
+/** The setting whose file the gateway reads when it runs; undefined: what it needs stands elsewhere. */
+const settingOfFile = ({ server }: GatewayModel, secret: Secret | undefined): string | undefined =>
+  server.secrets === 'reference' && secret?.file !== undefined ? secret.variable : undefined;
+
+/** Paths of the files that the gateway reads when it runs, by setting; in the order of the document. */
+export function apisixSecretFiles(model: GatewayModel): Record<string, string> {
+  const { backends, clients, affinity, limits } = model;
+  const secrets = [
+    affinity.redis?.password,
+    ...backends.map(({ credential }) => (credential.kind === 'api-key' ? credential.key : undefined)),
+    hasLimits(model) ? limits.redis?.password : undefined,
+    ...clients.flatMap(({ key, secondaryKey }) => [key, secondaryKey]),
+  ];
+  return Object.fromEntries(
+    secrets.flatMap((secret) =>
+      secret?.file !== undefined && settingOfFile(model, secret) ? [[secret.variable, secret.file]] : [],
+    ),
+  );
+}
+
 /** What azure-openai-proxy must know of a backend beyond its instance; undefined where that is nothing. */
-function backendDetails({ name, region, deployments, credential }: Backend): object | undefined {
+function backendDetails(model: GatewayModel, backend: Backend): object | undefined {
+  const { name, region, deployments, credential } = backend;
+  const keySetting = credential.kind === 'api-key' ? settingOfFile(model, credential.key) : undefined;
   const details = {
+    ...(keySetting === undefined ? {} : { key_setting: keySetting }),
     ...(credential.kind === 'entra' ? { identity: identity(credential) } : {}),
     ...(region === undefined ? {} : { region }),
     ...(deployments
@@ -185,7 +210,8 @@ function metricsWithoutClient(model: GatewayModel): Record<string, string[]> | u
 
 /** What the templates of apisix.yaml read. */
 export function apisixView(model: GatewayModel): object {
-  const { limits, failover, balancing } = model;
+  const { limits, failover, balancing, affinity } = model;
+  const secretFiles = apisixSecretFiles(model);
   const byLatency = balancing.algorithm === 'latency';
   return {
     ...model,
@@ -199,7 +225,14 @@ export function apisixView(model: GatewayModel): object {
       requestRateKey: requestKey(limits),
       any: hasLimits(model),
     },
-    backendDetails: nonEmpty(model.backends.map(backendDetails).filter((each) => each !== undefined)),
+    affinityPasswordSetting: settingOfFile(model, affinity.redis?.password),
+    backendDetails: nonEmpty(
+      model.backends.map((each) => backendDetails(model, each)).filter((each) => each !== undefined),
+    ),
+    secrets:
+      Object.keys(secretFiles).length > 0
+        ? { id: SECRETS_ITEM, files: Object.entries(secretFiles).map(([name, path]) => ({ name, path })) }
+        : undefined,
     fallbackStrategy: fallbackStrategy(failover.retryStatuses),
     maxRetries: failover.maxAttempts === undefined ? undefined : { count: failover.maxAttempts - 1 },
     metricsWithoutClient: metricsWithoutClient(model),
@@ -245,6 +278,8 @@ export function configView(model: GatewayModel): object {
     ...model,
     plugins: used.filter(([, isUsed]) => isUsed).map(([plugin]) => plugin),
     tracing: telemetry.traces !== undefined,
+    // Limiters take their password from APISIX's cache of secrets.
+    briefSecretCache: hasLimits(model) && settingOfFile(model, limits.redis?.password) !== undefined,
     workers: model.server.workers === 'auto' ? 'auto' : Number(model.server.workers),
     buckets: BUCKETS,
     accessLogFormat: accessLogFormat(model),

@@ -3,9 +3,10 @@ import type { GatewayModel } from '../model/model.ts';
 import { runTimeVariables } from '../settings/effective.ts';
 import type { Settings } from '../settings/parse.ts';
 import type { Secret } from '../settings/secret.ts';
-import { apisixView, configView } from './apisix.ts';
+import { apisixSecretFiles, apisixView, configView } from './apisix.ts';
 import { collectorView } from './collector.ts';
 import type { Encoding } from './json.ts';
+import { apisixReference, collectorReference } from './references.ts';
 import { renderTemplate, type TemplateOverrides } from './templates.ts';
 
 export const DOCUMENT_NAMES = ['config.yaml', 'otel-collector.yaml', 'apisix.yaml'] as const;
@@ -29,11 +30,11 @@ export function emitDocuments(
   const written = (secret: Secret) => (redact ? '[redacted]' : secret.reveal());
   const apisix: Encoding = {
     text: (value) => value,
-    secret: (secret) => (inline ? written(secret) : `$env://${secret.variable}`),
+    secret: (secret) => (inline ? written(secret) : apisixReference(secret)),
   };
   const collector: Encoding = {
     text: escapeDollars,
-    secret: (secret) => (inline ? escapeDollars(written(secret)) : `\${env:${secret.variable}}`),
+    secret: (secret) => (inline ? escapeDollars(written(secret)) : collectorReference(secret)),
   };
   return {
     'config.yaml': render('config.yaml', configView(model), apisix),
@@ -59,5 +60,17 @@ export function neededVariables(
   return {
     apisix: [...unique(documents['apisix.yaml'], /"\$env:\/\/([A-Z0-9_]+)"/g), ...runTimeVariables(settings)],
     collector: unique(documents['otel-collector.yaml'], /"\$\{env:([A-Z0-9_]+)\}"/g),
+  };
+}
+
+/** The files of secrets that APISIX's and the collector's own processes must be able to read: paths by setting. */
+export function neededFiles(model: GatewayModel): Record<'apisix' | 'collector', Record<string, string>> {
+  const insights = model.telemetry.collector.applicationInsights;
+  return {
+    apisix: apisixSecretFiles(model),
+    collector:
+      model.server.secrets === 'reference' && insights?.file !== undefined
+        ? { [insights.variable]: insights.file }
+        : {},
   };
 }

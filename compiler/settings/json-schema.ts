@@ -35,10 +35,10 @@ export function settingsJsonSchema(): object {
     fileName: string,
   ) => {
     into[name] = property(declaration);
-    if (declaration.sensitive) {
+    if (declaration.sensitive && !declaration.readAtRunTime) {
       into[fileName] = {
         type: 'string',
-        description: 'Path of a file that holds the value; needs GATEWAY_SECRETS=inline.',
+        description: 'Absolute path of a file that holds the value.',
       };
     }
   };

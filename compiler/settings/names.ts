@@ -26,6 +26,8 @@ export type NameVerdict =
   | { readonly is: 'setting'; readonly known: KnownName }
   /** `NAME_FILE` of a sensitive setting. */
   | { readonly is: 'secret-file'; readonly known: KnownName }
+  /** `NAME_FILE` of a secret that the gateway reads from its own environment. */
+  | { readonly is: 'no-secret-file'; readonly known: KnownName }
   | { readonly is: 'wrong-case'; readonly declared: string }
   | { readonly is: 'wrong-index'; readonly canonical: string | undefined }
   | { readonly is: 'unknown'; readonly nearest: string | undefined; readonly note?: string }
@@ -99,6 +101,8 @@ export function resolveName(name: string): NameVerdict {
       return { is: 'wrong-index', canonical: base.canonical && `${base.canonical}_FILE` };
     }
     if (base) {
+      if (base.declaration.readAtRunTime && base.declaration.sensitive)
+        return { is: 'no-secret-file', known: base };
       if (base.declaration.readAtRunTime)
         return {
           is: 'unknown',

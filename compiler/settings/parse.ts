@@ -41,9 +41,8 @@ interface Given extends RawValue {
 export function parseSettings(raw: RawSettings): ParseResult {
   const diagnostics: Diagnostic[] = [...raw.diagnostics];
   const sources = new Map<string, Source>();
-  const given = collect(raw, sources, diagnostics);
-  const mode = given.get('GATEWAY_SECRETS');
-  const inline = mode !== undefined && mode.value.trim().toLowerCase() === 'inline';
+  const inline = raw.variables.get('GATEWAY_SECRETS')?.value.trim().toLowerCase() === 'inline';
+  const given = collect(raw, inline, sources, diagnostics);
 
   const plain: Record<string, unknown> = {};
   const indexed: Record<GroupName, Map<number, Record<string, unknown>>> = {
@@ -98,6 +97,7 @@ function withDefaults<T>(declarations: Readonly<Record<string, unknown>>, given:
 /** The variables that are settings, by setting. Reports on the names of the others. */
 function collect(
   raw: RawSettings,
+  inline: boolean,
   sources: Map<string, Source>,
   diagnostics: Diagnostic[],
 ): Map<string, Given> {
@@ -118,11 +118,18 @@ function collect(
         const { name } = verdict.known;
         const content = raw.secretFiles.get(name);
         if (raw.variables.has(name)) break;
-        if (content) given.set(name, { ...content, variable, known: verdict.known });
+        const hasPath = value.trim() !== '';
+        // The gateway reads it too, in a folder of its own.
+        const usable = inline || !hasPath || SECRET_PATH.test(value.trim());
+        if (!usable) diagnostics.push(diagnostic('SECRET_FILE_PATH', place, {}));
+        if (content && usable) given.set(name, { ...content, variable, known: verdict.known });
         // A file that cannot be read was reported; that its setting is missing would be said on top of that.
-        else if (value.trim() !== '') sources.set(name, source);
+        else if (hasPath) sources.set(name, source);
         break;
       }
+      case 'no-secret-file':
+        diagnostics.push(diagnostic('SECRET_FILE_REFUSED', place, { variable: verdict.known.name }));
+        break;
       case 'wrong-case':
         diagnostics.push(diagnostic('WRONG_CASE', place, { declared: verdict.declared }));
         break;
@@ -141,6 +148,9 @@ function collect(
   return given;
 }
 
+/** Absolute, without a way up, and without what APISIX and the collector would expand. As in apisix/secret/file.lua. */
+const SECRET_PATH = /^(?!.*\/\.\.(?:\/|$))\/[^\p{Cc}${}]{1,4095}$/u;
+
 const EMPTY = Symbol('empty');
 const INVALID = Symbol('invalid');
 
@@ -148,7 +158,6 @@ const INVALID = Symbol('invalid');
 function parseValue(name: string, given: Given, inline: boolean, diagnostics: Diagnostic[]): unknown {
   const { declaration } = given.known;
   const value = given.value.trim();
-  const fromFile = given.source.kind === 'secret-file';
   const place = { setting: given.variable, source: given.source };
   const invalid = (finding: Diagnostic): typeof INVALID => {
     diagnostics.push(finding);
@@ -167,10 +176,6 @@ function parseValue(name: string, given: Given, inline: boolean, diagnostics: Di
     return invalid(diagnostic('ENV_FILE_VALUE_AMBIGUOUS', place, {}));
   }
   if (declaration.sensitive) {
-    if (fromFile && !inline)
-      return invalid(
-        diagnostic('SECRET_FILE_NEEDS_INLINE', { ...place, setting: name }, { file: given.variable }),
-      );
     if (!inline && value !== given.value) return invalid(diagnostic('SECRET_SURROUNDED_BY_SPACE', place, {}));
   }
   const parsed = declaration.type.parse(value);
@@ -192,7 +197,11 @@ function parseValue(name: string, given: Given, inline: boolean, diagnostics: Di
     diagnostics.push(diagnostic('SECRET_QUOTED', place, {}));
   reportHistory(name, declaration, value, parsed.value, place, diagnostics);
   return declaration.sensitive
-    ? new Secret(name, parsed.value as string, fromFile ? 'file' : 'variable')
+    ? new Secret(
+        name,
+        parsed.value as string,
+        given.source.kind === 'secret-file' ? given.source.path : undefined,
+      )
     : parsed.value;
 }
 

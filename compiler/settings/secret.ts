@@ -1,20 +1,19 @@
 import { inspect } from 'node:util';
 
-/** How a secret reached us; decides how APISIX can be told to find it again. */
-export type SecretOrigin = 'variable' | 'file';
-
 /**
  * A sensitive value that cannot be printed by accident: every conversion to text gives `[redacted]`.
  * Only `reveal()` hands it out: to the emitter in inline mode, and to the rules that compare keys.
  */
 export class Secret {
+  /** The setting that it is of. */
   readonly variable: string;
-  readonly origin: SecretOrigin;
+  /** The path of the file that holds it; undefined: the variable itself does. */
+  readonly file: string | undefined;
   readonly #value: string;
 
-  constructor(variable: string, value: string, origin: SecretOrigin) {
+  constructor(variable: string, value: string, file?: string) {
     this.variable = variable;
-    this.origin = origin;
+    this.file = file;
     this.#value = value;
   }
 

@@ -129,6 +129,15 @@ function _M.stop(dict, key)
 end
 
 
+--- Ends a cool-down that is for this reason, when what it was for is no more.
+function _M.stop_for(dict, key, reason)
+    local entry = dict:get(key)
+    if entry and match(entry, " (%S+)$") == reason then
+        _M.stop(dict, key)
+    end
+end
+
+
 --- State of one cool-down.
 -- @treturn string "usable", "cooling" or "ended"; one that has just ended is for the one request to
 --   try that takes the probe

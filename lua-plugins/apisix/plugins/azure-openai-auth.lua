@@ -5,6 +5,7 @@ local core = require("apisix.core")
 local consumer_mod = require("apisix.consumer")
 local tokens = require("apisix.plugins.azure-openai-auth.tokens")
 local secret = require("apisix.secret")
+local secret_files = require("apisix.secret.file")
 local errors = require("genai.errors")
 local headers_mod = require("genai.headers")
 local ngx = ngx
@@ -85,18 +86,23 @@ end
 
 
 -- Keys of all clients, first and second ones, by value. APISIX's own index holds 4,096 of them in
--- a cache and is made anew every 300 s; this one lives as long as the file does.
+-- a cache and is made anew every 300 s; this one lives as long as the file does, and keys that
+-- stand in files do.
 local index = { version = nil, clients = {} }
 
 
+-- A key, and whether it stands in a file.
 local function resolved(key)
     if not secret.is_secret_ref(key) then
-        return key
+        return key, false
+    end
+    if secret_files.is_reference(key) then
+        return secret_files.resolve(key), true
     end
 
     local value = secret.fetch_secrets({ key = key }, false).key
     -- What cannot be resolved comes back as it was: a reference must never be somebody's key.
-    return value ~= key and not secret.is_secret_ref(value) and value or nil
+    return value ~= key and not secret.is_secret_ref(value) and value or nil, false
 end
 
 
@@ -113,23 +119,41 @@ end
 
 
 local function build_index(conf)
-    local clients = {}
+    -- Files may change while it is made.
+    local files_version = secret_files.version()
+    local clients, shared = {}, {}
+    local has_files = false
     for _, consumer in ipairs(conf.nodes) do
-        local key = resolved(consumer.auth_conf.key)
+        local key, is_from_file = resolved(consumer.auth_conf.key)
+        has_files = has_files or is_from_file
+        local name = consumer.consumer_name
         if type(key) == "string" and match(key, "%S") then
+            local other = clients[key]
+            if other and other.name ~= name then
+                shared[key] = true
+                core.log.error("clients ", other.name, " and ", name, " have the same key:",
+                               " it is nobody's until they have not")
+            end
             clients[key] = {
                 consumer = consumer,
-                name = consumer.consumer_name,
+                name = name,
                 -- A credential carries a key only: lane, models and limits are its consumer's.
                 conf = consumer.plugins and consumer.plugins[plugin_name] or consumer.auth_conf,
                 merged = has_other_plugins(consumer),
             }
         else
-            core.log.error("a key of client ", consumer.consumer_name,
+            core.log.error("a key of client ", name,
                            " cannot be resolved: it is nobody's key until it can")
         end
     end
-    return clients
+    for key in pairs(shared) do
+        clients[key] = nil
+    end
+    return {
+        version = conf.conf_version,
+        clients = clients,
+        files_version = has_files and files_version or nil,
+    }
 end
 
 
@@ -138,8 +162,11 @@ local function find_client(key)
     if not conf then
         return nil
     end
-    if index.version ~= conf.conf_version then
-        index = { version = conf.conf_version, clients = build_index(conf) }
+    local files_version = index.files_version
+    if index.version ~= conf.conf_version
+       or files_version and files_version ~= secret_files.version()
+    then
+        index = build_index(conf)
     end
     return index.clients[key], conf
 end

@@ -6,6 +6,7 @@ local plugin = require("apisix.plugin")
 local accounting = require("apisix.plugins.azure-openai-proxy.accounting")
 local affinity = require("apisix.plugins.azure-openai-proxy.affinity")
 local availability = require("apisix.plugins.azure-openai-proxy.availability")
+local backend_keys = require("apisix.plugins.azure-openai-proxy.backend_keys")
 local body_mod = require("apisix.plugins.azure-openai-proxy.body")
 local forwarding = require("apisix.plugins.azure-openai-proxy.forwarding")
 local health = require("apisix.plugins.azure-openai-proxy.health")
@@ -52,6 +53,8 @@ local status_schema = { type = "integer", minimum = 400, maximum = 599 }
 
 local name_schema = { type = "string", minLength = 1 }
 
+local setting_schema = { type = "string", pattern = "^[A-Z][A-Z0-9_]*$" }
+
 local redis_schema = {
     type = "object",
     properties = {
@@ -59,6 +62,8 @@ local redis_schema = {
         port = { type = "integer", minimum = 1, maximum = 65535 },
         username = name_schema,
         password = name_schema,
+        -- the setting whose file holds the password, in its place
+        password_setting = setting_schema,
         database = { type = "integer", minimum = 0 },
         tls = { type = "boolean" },
         timeout_ms = { type = "integer", minimum = 1 },
@@ -78,6 +83,9 @@ local backend_schema = {
             minProperties = 1,
             additionalProperties = name_schema,
         },
+        -- the setting whose file holds the key of its instance: what APISIX resolves itself may be
+        -- minutes old
+        key_setting = setting_schema,
         -- whose token of Entra ID it is given, where its instance has no credential
         identity = {
             type = "object",
@@ -433,6 +441,7 @@ local function attempt(state, backend, is_fresh)
     end
 
     local head, source
+    local signed_in_by = backend.lines
     head, source, err = written_for(state, backend, authorization)
     if err then
         return nil, { reason = "request", err = err }
@@ -470,6 +479,9 @@ local function attempt(state, backend, is_fresh)
                               and find(text, '"PermissionDenied"', 1, true) ~= nil,
         }
         exchange:finish(pool)
+        if exchange.status == 401 and backend_keys.is_replaced(backend, signed_in_by) then
+            failure.has_new_key, failure.lasts_ms = true, 0
+        end
         return nil, failure
     end
 
@@ -676,6 +688,12 @@ local function forward(ctx, state)
                                          .. failure.err .. ".", "invalid_request")
         elseif failure.reason == "stale" then
             stale = backend
+            state.attempts = state.attempts - 1
+            availability.release(request)
+        elseif failure.has_new_key and backend ~= state.renewed then
+            -- Its key was another one when the request was sent: it has not had its turn.
+            state.renewed = backend
+            request.tried[backend] = nil
             state.attempts = state.attempts - 1
             availability.release(request)
         else

@@ -2,6 +2,7 @@
 
 local body_mod = require("apisix.plugins.azure-openai-proxy.body")
 local availability = require("apisix.plugins.azure-openai-proxy.availability")
+local backend_keys = require("apisix.plugins.azure-openai-proxy.backend_keys")
 local core = require("apisix.core")
 local cooldown = require("genai.cooldown")
 local http_head = require("genai.http_head")
@@ -50,7 +51,7 @@ end
 
 
 -- Whether a backend has something: true or false, or nil and what kept it from saying so.
-local function ask(state, backend, named)
+local function ask(state, backend, named, is_again)
     local pool, target = state.pool, state.target
     local query = api_version(target.query)
     if backend.query then
@@ -62,7 +63,8 @@ local function ask(state, backend, named)
         return nil, { reason = "credentials", err = err }
     end
     local head
-    head, err = http_head.request("GET", path, query, backend.lines .. state.passed, authorization)
+    local signed_in_by = backend.lines
+    head, err = http_head.request("GET", path, query, signed_in_by .. state.passed, authorization)
     if not head then
         core.log.warn("backend ", backend.name, " cannot be asked: ", err)
         return false
@@ -90,6 +92,8 @@ local function ask(state, backend, named)
         return nil, { reason = "throttled", headers = exchange.headers, err = "status 429" }
     elseif status == 401 and authorization then
         identities.refused(backend.identity, authorization)
+    elseif status == 401 and not is_again and backend_keys.is_replaced(backend, signed_in_by) then
+        return ask(state, backend, named, true)
     elseif status == 408 or status >= 500 then
         return nil, { reason = "failing", err = "status " .. status }
     end
@@ -110,6 +114,7 @@ local function search(state, named)
             local is_asked = asked[backend.origin]
             local may_have_it = reason ~= "credentials"
                                 or identities.is_without_token(backend.identity)
+                                or backend.key_setting and backend.is_broken
             if not is_asked and is_left_alone and may_have_it then
                 doubt = doubt or { reason = reason, err = "left alone" }
             elseif not is_asked and not is_left_alone then

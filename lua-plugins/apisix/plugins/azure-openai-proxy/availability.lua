@@ -1,5 +1,6 @@
 --- Which backend a request goes to next, given what is tried, cooling or being tried again.
 
+local backend_keys = require("apisix.plugins.azure-openai-proxy.backend_keys")
 local latency = require("apisix.plugins.azure-openai-proxy.latency")
 local cooldown = require("genai.cooldown")
 local picking = require("genai.picking")
@@ -34,9 +35,15 @@ local function is_unhealthy(backend)
 end
 
 
+-- Whether a backend has no credential.
+local function is_broken(backend)
+    return backend.is_broken and not backend_keys.is_mended(backend)
+end
+
+
 -- Fills `seen` with what holds a backend back.
 local function look(backend, request, now, seen)
-    if backend.is_broken then
+    if is_broken(backend) then
         seen.is_broken = true
         return false
     end
@@ -192,7 +199,7 @@ end
 -- @treturn boolean
 -- @treturn string|nil why
 function _M.is_left_alone(pool, backend)
-    if backend.is_broken then
+    if is_broken(backend) then
         return true, "credentials"
     end
     if is_unhealthy(backend) and not are_all_unhealthy(pool.backends) then

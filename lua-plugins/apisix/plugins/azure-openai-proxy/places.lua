@@ -2,6 +2,7 @@
 
 local core = require("apisix.core")
 local redis_client = require("apisix.utils.redis")
+local secret_files = require("apisix.secret.file")
 require("apisix.plugins.azure-openai-proxy.redis_names")
 local ngx = ngx
 local ngx_md5 = ngx.md5
@@ -40,6 +41,9 @@ local function with_redis(conf, call, ...)
         return nil
     end
 
+    if conf.password_setting then
+        conf.redis_password = secret_files.value(conf.password_setting)
+    end
     local client, err = redis_client.new(conf)
     local value
     if client then

@@ -3,6 +3,7 @@
 
 local core = require("apisix.core")
 local secret = require("apisix.secret")
+local backend_keys = require("apisix.plugins.azure-openai-proxy.backend_keys")
 local identities = require("apisix.plugins.azure-openai-proxy.identity")
 local cooldown = require("genai.cooldown")
 local endpoints = require("genai.endpoint")
@@ -75,8 +76,12 @@ local function backend_of(instance, details, ai_conf, conf)
     end
 
     local auth = instance.auth or {}
+    local key_setting = details and details.key_setting
     local is_broken
-    if has_unresolved(auth.header) or has_unresolved(auth.query) then
+    if key_setting then
+        -- What APISIX resolved may be minutes old.
+        auth = {}
+    elseif has_unresolved(auth.header) or has_unresolved(auth.query) then
         core.log.error("the credential of backend ", instance.name,
                        " cannot be resolved: it gets no requests until it can")
         is_broken = true
@@ -85,7 +90,7 @@ local function backend_of(instance, details, ai_conf, conf)
         is_broken = true
     end
 
-    return {
+    local backend = {
         name = instance.name,
         origin = endpoint.origin,
         id = id,
@@ -112,6 +117,14 @@ local function backend_of(instance, details, ai_conf, conf)
             pool_size = ai_conf.keepalive_pool,
         },
     }
+    if key_setting then
+        backend.bare_lines = backend.lines
+        if not backend_keys.follow(backend, key_setting) then
+            core.log.error("backend ", backend.name, " gets no requests until there is a key in"
+                           .. " the file of ", key_setting)
+        end
+    end
+    return backend
 end
 
 
@@ -147,6 +160,7 @@ local function affinity_of(conf)
             redis_port = redis.port,
             redis_username = redis.username,
             redis_password = redis.password,
+            password_setting = redis.password_setting,
             redis_database = redis.database,
             redis_ssl = redis.tls,
             redis_ssl_verify = redis.tls,
