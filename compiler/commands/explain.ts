@@ -1,10 +1,10 @@
 import { type Diagnostic, type Source, sortDiagnostics } from '../diagnostics/diagnostic.ts';
+import { apisixReference, collectorReference } from '../emit/references.ts';
 import type { Declaration } from '../settings/declaration.ts';
 import { backendName, retryStatuses } from '../settings/effective.ts';
 import { nearestName, resolveName } from '../settings/names.ts';
 import { parseSettings, type Settings } from '../settings/parse.ts';
 import { defaultText } from '../settings/reference.ts';
-import { apisixReference, collectorReference } from '../emit/references.ts';
 import { Secret } from '../settings/secret.ts';
 import { readSources } from '../settings/sources.ts';
 import { type CommonOptions, EXIT, formatOf, printReport, type Terminal } from './terminal.ts';

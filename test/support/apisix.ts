@@ -98,6 +98,8 @@ export interface Apisix {
   hostAddress(): Promise<string>;
   /** Everything APISIX wrote since its start: its access log and its error log. */
   log(): Promise<string>;
+  /** Runs a script of bash in the container as root, for what a platform does there; answers its output. */
+  asRoot(script: string, ...args: string[]): Promise<string>;
   /** Puts a file in the place of the one that is there, if any. */
   write(path: string, content: string): Promise<void>;
   /** Puts another apisix.yaml in the place of the one that is there; answers when every worker has it. */
@@ -257,11 +259,15 @@ async function start(options: StartOptions): Promise<Apisix> {
     const message = `APISIX did not get ready: ${reason}\nIts log begins:\n${log.text.slice(0, 4000)}`;
     throw new Error(message, { cause: error });
   }
-  const run = async (script: string, ...args: string[]): Promise<string> => {
-    const { stdout, stderr, exitCode } = await started.exec(['bash', '-c', script, 'bash', ...args]);
+  const runAs = async (user: string | undefined, script: string, args: string[]): Promise<string> => {
+    const { stdout, stderr, exitCode } = await started.exec(
+      ['bash', '-c', script, 'bash', ...args],
+      user === undefined ? {} : { user },
+    );
     if (exitCode !== 0) throw new Error(`in the container: ${stderr || `exit ${exitCode}`}`);
     return stdout;
   };
+  const run = (script: string, ...args: string[]) => runAs(undefined, script, args);
   return {
     containerId: started.getId(),
     request: (port, path, init) => fetch(`http://127.0.0.1:${started.getMappedPort(port)}${path}`, init),
@@ -311,6 +317,7 @@ async function start(options: StartOptions): Promise<Apisix> {
       }
       return log.text;
     },
+    asRoot: (script, ...args) => runAs('root', script, args),
     write: (target, content) => started.copyContentToContainer([{ content, target, mode: 0o644 }]),
     reload: async (apisixYaml) => {
       const next = '/tmp/apisix.yaml.next';

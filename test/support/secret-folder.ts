@@ -1,0 +1,67 @@
+/**
+ * A folder of secrets, one a file, as platforms mount them. Its path is the same on this host, where settings are checked,
+ * and in the gateway's container, where they are read.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Gateway } from './gateway.ts';
+
+export interface SecretFolder {
+  readonly path: string;
+  /** For `startGateway`. */
+  readonly mountedFiles: Readonly<Record<string, string>>;
+  /** `SETTING_FILE` for each file, and no `SETTING`; files are named after settings. */
+  readonly settings: Readonly<Record<string, string>>;
+  /** Removes it from this host. */
+  remove(): void;
+}
+
+/** Contents by the names of settings. */
+export function secretFolder(contents: Readonly<Record<string, string>>): SecretFolder {
+  const path = mkdtempSync(join(tmpdir(), 'genai-gateway-secrets-'));
+  for (const [name, content] of Object.entries(contents)) writeFileSync(join(path, name), content);
+  const names = Object.keys(contents);
+  return {
+    path,
+    mountedFiles: Object.fromEntries(names.map((name) => [join(path, name), contents[name] ?? ''])),
+    settings: Object.fromEntries(
+      names.flatMap((name) => [
+        [name, ''],
+        [`${name}_FILE`, join(path, name)],
+      ]),
+    ),
+    remove: () => rmSync(path, { recursive: true }),
+  };
+}
+
+/**
+ * As Kubernetes and Key Vault's driver do it: a new folder with all files, old and new, and `..data`, through which each of
+ * them is found, pointed to it in one step.
+ */
+export async function publish(
+  { apisix }: Gateway,
+  { path }: SecretFolder,
+  contents: Readonly<Record<string, string>>,
+): Promise<void> {
+  const script = [
+    'set -e; cd "$1"; shift',
+    'old=$(readlink ..data || true); next=..$(date +%s%N); mkdir "$next"',
+    'for file in *; do cp --dereference "$file" "$next/$file"; done',
+    'while [ $# -gt 0 ]; do printf %s "$2" > "$next/$1"; shift 2; done',
+    'chmod 644 "$next"/*; ln -s "$next" ..data_tmp; mv -T ..data_tmp ..data',
+    'for file in *; do [ -L "$file" ] || { ln -s "..data/$file" ".$file" && mv -T ".$file" "$file"; }; done',
+    '[ -z "$old" ] || rm -r "$old"',
+  ].join('\n');
+  await apisix.asRoot(script, path, ...Object.entries(contents).flat());
+}
+
+/** As editors of a file do it: emptied, and then written. */
+export async function overwrite(
+  { apisix }: Gateway,
+  { path }: SecretFolder,
+  name: string,
+  content: string,
+): Promise<void> {
+  await apisix.asRoot('printf %s "$2" > "$1"', join(path, name), content);
+}
