@@ -229,10 +229,7 @@ export function apisixView(model: GatewayModel): object {
     backendDetails: nonEmpty(
       model.backends.map((each) => backendDetails(model, each)).filter((each) => each !== undefined),
     ),
-    secrets:
-      Object.keys(secretFiles).length > 0
-        ? { id: SECRETS_ITEM, files: Object.entries(secretFiles).map(([name, path]) => ({ name, path })) }
-        : undefined,
+    secrets: Object.keys(secretFiles).length > 0 ? { id: SECRETS_ITEM, files: secretFiles } : undefined,
     fallbackStrategy: fallbackStrategy(failover.retryStatuses),
     maxRetries: failover.maxAttempts === undefined ? undefined : { count: failover.maxAttempts - 1 },
     metricsWithoutClient: metricsWithoutClient(model),

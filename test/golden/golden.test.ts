@@ -11,7 +11,7 @@ import { report } from '../../compiler/diagnostics/report.ts';
 import { DOCUMENT_NAMES } from '../../compiler/emit/emit.ts';
 import { readYaml } from '../../compiler/output/check.ts';
 import { readRendered } from '../../compiler/output/read-rendered.ts';
-import { goldenFolder, goldenScenarios } from '../support/golden.ts';
+import { goldenEnvFile, goldenFolder, goldenScenarios, withoutPaths } from '../support/golden.ts';
 import { goodScenarios } from '../support/scenarios.ts';
 
 describe('golden scenarios', () => {
@@ -24,18 +24,19 @@ describe('golden scenarios', () => {
   test.each(goldenScenarios())('%s', async (name) => {
     const folder = goldenFolder(name);
     const expected = join(folder, 'expected');
-    const { diagnostics, documents } = await compile({
-      environment: {},
-      envFiles: [join(folder, 'input.env')],
-    });
-    const text = report(diagnostics, { format: 'text', color: false, quiet: false }).replaceAll(
-      `${folder}/`,
-      '',
+    const envFile = goldenEnvFile(name);
+    const { diagnostics, documents } = await compile({ environment: {}, envFiles: [envFile] });
+    const text = withoutPaths(
+      name,
+      envFile,
+      report(diagnostics, { format: 'text', color: false, quiet: false }),
     );
     await expect(text).toMatchFileSnapshot(join(expected, 'diagnostics.txt'));
     for (const document of DOCUMENT_NAMES) {
       if (!documents) break;
-      await expect(documents[document]).toMatchFileSnapshot(join(expected, document));
+      await expect(withoutPaths(name, envFile, documents[document])).toMatchFileSnapshot(
+        join(expected, document),
+      );
       expect(readRendered(documents[document])).toEqual(await readYaml(documents[document]));
     }
     if (documents) {

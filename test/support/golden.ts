@@ -1,4 +1,5 @@
-import { readdirSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -12,3 +13,20 @@ export const goldenScenarios = (): string[] =>
     .sort();
 
 export const goldenFolder = (name: string): string => join(ROOT, name);
+
+/** Stands in a scenario for the path of its folder, where that must be absolute: of files of secrets. */
+const FOLDER = '/scenario/';
+
+/** The env file of a scenario, with the real path of its folder where it has secrets in files. */
+export function goldenEnvFile(name: string): string {
+  const folder = goldenFolder(name);
+  const file = join(folder, 'input.env');
+  if (!existsSync(join(folder, 'secrets'))) return file;
+  const copy = join(mkdtempSync(join(tmpdir(), 'genai-gateway-golden-')), 'input.env');
+  writeFileSync(copy, readFileSync(file, 'utf8').replaceAll(`=${FOLDER}`, `=${folder}/`));
+  return copy;
+}
+
+/** A text that was made of a scenario, as it is wherever the scenario is. */
+export const withoutPaths = (name: string, envFile: string, text: string): string =>
+  text.replaceAll(envFile, 'input.env').replaceAll(`${goldenFolder(name)}/`, FOLDER);

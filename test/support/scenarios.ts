@@ -5,7 +5,7 @@ import { parse as parseDotenv } from 'dotenv';
 import { type CompileResult, compile } from '../../compiler/compile.ts';
 import { type Documents, neededVariables } from '../../compiler/emit/emit.ts';
 import type { GatewayModel } from '../../compiler/model/model.ts';
-import { goldenFolder, goldenScenarios } from './golden.ts';
+import { goldenEnvFile, goldenFolder, goldenScenarios } from './golden.ts';
 
 export interface Scenario {
   readonly model: GatewayModel;
@@ -21,7 +21,7 @@ export const goodScenarios = (): string[] =>
   goldenScenarios().filter((name) => existsSync(join(goldenFolder(name), 'expected', 'apisix.yaml')));
 
 export async function compileGolden(name: string): Promise<Scenario> {
-  const file = join(goldenFolder(name), 'input.env');
+  const file = goldenEnvFile(name);
   const result = await compile({ environment: {}, envFiles: [file] });
   return scenarioOf(result, parseDotenv(readFileSync(file, 'utf8')));
 }

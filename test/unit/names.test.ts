@@ -62,12 +62,13 @@ test('a secret may be given as a file, another setting may not', () => {
 
 test('what the gateway itself reads when it runs may not be given as a file', () => {
   for (const name of ['IDENTITY_HEADER', 'MSI_SECRET']) {
-    expect(resolveName(`${name}_FILE`)).toEqual({
-      is: 'unknown',
-      nearest: name,
-      note: `the gateway itself reads ${name} when it runs`,
-    });
+    expect(resolveName(`${name}_FILE`)).toMatchObject({ is: 'no-secret-file', known: { name } });
   }
+  expect(resolveName('MSI_ENDPOINT_FILE')).toEqual({
+    is: 'unknown',
+    nearest: 'MSI_ENDPOINT',
+    note: 'the gateway itself reads MSI_ENDPOINT when it runs',
+  });
 });
 
 test('a suggestion keeps the index that was written', () => {

@@ -123,10 +123,16 @@ describe('bad input', () => {
       'AZURE_OPENAI_KEY_0',
     ],
     [
-      'a key from a file by reference',
-      { ...without('GATEWAY_CLIENT_KEY_0'), GATEWAY_CLIENT_KEY_0_FILE: '/etc/hostname' },
-      'SECRET_FILE_NEEDS_INLINE',
-      'GATEWAY_CLIENT_KEY_0',
+      'a path of a key that leads upward',
+      { ...without('GATEWAY_CLIENT_KEY_0'), GATEWAY_CLIENT_KEY_0_FILE: '/etc/../etc/hostname' },
+      'SECRET_FILE_PATH',
+      'GATEWAY_CLIENT_KEY_0_FILE',
+    ],
+    [
+      'a secret of the platform in a file',
+      { ...GOOD, IDENTITY_HEADER_FILE: '/etc/hostname' },
+      'SECRET_FILE_REFUSED',
+      'IDENTITY_HEADER_FILE',
     ],
   ])('%s', (_, env, expectedCode, setting) => {
     runCli(['render', '--out', inFolder('out')], { env: { ...GOOD, OTEL_SERVICE_NAME: 'before' } });
