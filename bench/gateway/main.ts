@@ -1,5 +1,6 @@
 /** Prints one line a figure. Everything compared is measured in turn, in one run, on one gateway. */
 import http from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Documents } from '../../compiler/emit/emit.ts';
 import { gatewayTestsAvailable, parseAsApisix } from '../../test/support/apisix.ts';
 import { CLIENT_KEY, type Gateway, hostAddress, startGateway } from '../../test/support/gateway.ts';
@@ -7,6 +8,7 @@ import { throttled } from '../../test/support/mock-azure-openai/answers.ts';
 import { startMockIdentity } from '../../test/support/mock-identity.ts';
 import { AUDIENCE, startMockIssuer } from '../../test/support/mock-issuer.ts';
 import { startRedis } from '../../test/support/redis.ts';
+import { secretFolder } from '../../test/support/secret-folder.ts';
 import { startBackend } from './backend.ts';
 import { median, percentile, type Request, type Sample, send } from './load.ts';
 import { coldStart } from './start.ts';
@@ -413,23 +415,91 @@ async function policies(address: string): Promise<void> {
   }
 }
 
+/** What files of keys cost: in a request, and a worker that has nothing to do but to look at them. */
+async function secrets(address: string): Promise<void> {
+  for (const count of [100, 10_000]) {
+    const named = Object.fromEntries(
+      Array.from({ length: count }, (_, index) => [`GATEWAY_CLIENT_NAME_${index}`, `client-${index}`]),
+    );
+    const keys = Object.fromEntries(
+      Array.from({ length: count }, (_, index) => [
+        `GATEWAY_CLIENT_KEY_${index}`,
+        index === 0 ? CLIENT_KEY : `key-of-client-${index}-0123456789`,
+      ]),
+    );
+    const all = { ...keys, AZURE_OPENAI_KEY_0: 'key-of-the-backend-0123456789' };
+    const folder = secretFolder(all);
+    const settings = { GATEWAY_WORKERS: '1', AZURE_OPENAI_ENDPOINT_0: `http://${address}`, ...named };
+    const inVariables = await startGateway({ backends: [{}], settings: { ...settings, ...all } });
+    const inFiles = await startGateway({
+      backends: [{}],
+      settings: { ...settings, ...folder.settings },
+      mountedFiles: folder.mountedFiles,
+    });
+    try {
+      const first = async (gateway: Gateway) => {
+        const from = performance.now();
+        expectAll(await send(1, 1, () => chat(PATHS.ours, gateway, 4096)), 200);
+        return performance.now() - from;
+      };
+      const [firstOfVariables, firstOfFiles] = [await first(inVariables), await first(inFiles)];
+      // Long rounds: what a larger heap costs comes seldom.
+      const [base, added] = await inTurn(
+        [
+          [inVariables, chat(PATHS.ours, inVariables, 4096)],
+          [inFiles, chat(PATHS.ours, inFiles, 4096)],
+        ],
+        4000,
+      );
+      const idle = async (gateway: Gateway) => {
+        const before = sum(await gateway.apisix.workers());
+        await sleep(IDLE_S * 1000);
+        return (sum(await gateway.apisix.workers()) - before) / IDLE_S;
+      };
+      const [quiet, looking] = [await idle(inVariables), await idle(inFiles)];
+      print(
+        `CPU with ${count} keys in files: ${(added / base).toFixed(2)} × that in variables` +
+          ` (${added.toFixed(3)} ms, ${base.toFixed(3)} ms); an idle worker takes ${ms(looking)} in a second,` +
+          ` ${ms(quiet)} without files; the first request took ${ms(firstOfFiles)} and ${ms(firstOfVariables)}`,
+      );
+    } finally {
+      await inFiles.stop();
+      await inVariables.stop();
+      folder.remove();
+    }
+  }
+}
+
+const IDLE_S = 10;
+
 const SECOND_NAME = 'second-name.host.internal';
 
 /** Milliseconds of CPU for a request of two gateways: medians of rounds, in which each has its turn. */
 async function inTurn(
   sides: readonly [readonly [Gateway, Request], readonly [Gateway, Request]],
+  requests = 2000,
 ): Promise<[number, number]> {
   const times: [number[], number[]] = [[], []];
   for (let round = -1; round < ROUNDS; round++) {
     for (const [index, [gateway, request]] of sides.entries()) {
-      const time = await cpuPerRequest(gateway, round < 0 ? 500 : 2000, () => request);
+      const time = await cpuPerRequest(gateway, round < 0 ? requests / 4 : requests, () => request);
       if (round >= 0) times[index]?.push(time);
     }
   }
   return [median(times[0]), median(times[1])];
 }
 
-const SECTIONS = ['cpu', 'memory', 'failover', 'cooling', 'delay', 'clients', 'policies', 'start'] as const;
+const SECTIONS = [
+  'cpu',
+  'memory',
+  'failover',
+  'cooling',
+  'delay',
+  'clients',
+  'policies',
+  'secrets',
+  'start',
+] as const;
 const wanted = process.argv.slice(2);
 const isWanted = (section: (typeof SECTIONS)[number]) => wanted.length === 0 || wanted.includes(section);
 
@@ -458,6 +528,7 @@ try {
   if (isWanted('delay')) await eventDelay();
   if (isWanted('clients')) await clients(address);
   if (isWanted('policies')) await policies(address);
+  if (isWanted('secrets')) await secrets(address);
   if (isWanted('start')) await coldStart(address, print);
 } finally {
   await backend.stop();

@@ -40,8 +40,9 @@ Every setting is a variable of the environment or of an env file (\`--env-file\`
 environment wins over all). \`N\` is an index from 0 to 9999. An empty variable counts as unset, except that an empty
 secret is an error. White space at the ends is dropped. Booleans are \`true false 1 0 yes no on off\` in any case,
 durations whole seconds or \`500ms\`, \`30s\`, \`5m\`, \`1h\`, lists are separated by commas. A setting marked *secret* is
-never printed and is written as a reference (\`$env://NAME\`) unless \`GATEWAY_SECRETS=inline\`; it may also be given as
-\`NAME_FILE=/path\`, which needs \`GATEWAY_SECRETS=inline\`. A setting marked *new* is not known to the accelerator.
+never printed and is written as a reference unless \`GATEWAY_SECRETS=inline\`; it may also be given as
+\`NAME_FILE=/path\`, a file that the running gateway follows: [secrets.md](secrets.md). A setting marked *new* is not known to the
+accelerator.
 
 ${sections.join('\n')}
 ## Otherwise than in the accelerator

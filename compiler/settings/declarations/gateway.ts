@@ -29,7 +29,7 @@ export const gatewaySettings = {
   GATEWAY_SECRETS: setting(oneOf(['reference', 'inline']), {
     section,
     description:
-      'How secrets are written: `reference` names the variable and APISIX reads it, `inline` writes the value (files 0640).',
+      'How secrets are written: `reference` names the variable or file that holds it and APISIX reads it, `inline` writes the value (files 0640).',
     default: 'reference',
     example: 'reference',
     output: 'every sensitive value',

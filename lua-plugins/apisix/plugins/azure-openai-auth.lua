@@ -85,6 +85,11 @@ function _M.check_schema(conf, schema_type)
 end
 
 
+function _M.init()
+    secret_files.start()
+end
+
+
 -- Keys of all clients, first and second ones, by value. APISIX's own index holds 4,096 of them in
 -- a cache and is made anew every 300 s; this one lives as long as the file does, and keys that
 -- stand in files do.

@@ -4,15 +4,18 @@
 
 local core = require("apisix.core")
 local lfs = require("lfs")
+local process = require("ngx.process")
 local secret_file = require("genai.secret_file")
 local ngx = ngx
 local ngx_now = ngx.now
 local ngx_sleep = ngx.sleep
+local timer_at = ngx.timer.at
 local timer_every = ngx.timer.every
 local attributes = lfs.attributes
 local io_open = io.open
 local ipairs = ipairs
 local max = math.max
+local next = next
 local pairs = pairs
 local pcall = pcall
 local setmetatable = setmetatable
@@ -63,7 +66,7 @@ local secrets, conf_version
 local version = 0
 
 local looks = {}
-local is_watching, is_looking
+local is_started, is_watching, is_looking
 
 
 local stat = {}
@@ -137,7 +140,7 @@ end
 
 
 local function tell(named)
-    for follower, notify in pairs(named.followers) do
+    for follower, notify in pairs(named.followers or {}) do
         local ok, err = pcall(notify, follower, named.file.value)
         if not ok then
             core.log.error("a change of ", named.setting, " was not taken over: ", err)
@@ -183,25 +186,6 @@ local function take_now(file)
 end
 
 
-local function look_around()
-    local list, is_moving = {}, false
-    for _, file in pairs(files) do
-        list[#list + 1] = file
-    end
-    for i, file in ipairs(list) do
-        if look(file) then
-            is_moving = true
-        end
-        if i % BATCH == 0 then
-            ngx_sleep(0)
-        end
-    end
-    if secret_file.is_settled(looks, is_moving, ngx_now()) then
-        take(list)
-    end
-end
-
-
 -- Follows what `secrets` says: names, and their paths.
 local function follow_configuration()
     secrets = secrets or core.config.fetch_created_obj("/secrets")
@@ -228,7 +212,7 @@ local function follow_configuration()
                 local named = {
                     setting = setting,
                     file = file,
-                    followers = old and old.followers or setmetatable({}, { __mode = "k" }),
+                    followers = old and old.followers,
                 }
                 names[name] = named
                 file.named[#file.named + 1] = named
@@ -247,19 +231,70 @@ local function follow_configuration()
 end
 
 
+local function look_around()
+    follow_configuration()
+    local list, is_moving = {}, false
+    for _, file in pairs(files) do
+        list[#list + 1] = file
+    end
+    for i, file in ipairs(list) do
+        local is_other = look(file)
+        if not file.is_taken then
+            take({ file })
+        elseif is_other then
+            is_moving = true
+        end
+        if i % BATCH == 0 then
+            ngx_sleep(0)
+        end
+    end
+    if secret_file.is_settled(looks, is_moving, ngx_now()) then
+        take(list)
+    end
+end
+
+
 local function watch(premature)
     if premature or is_looking then
         return
     end
     is_looking = true
-    local ok, err = pcall(function()
-        follow_configuration()
-        look_around()
-    end)
+    local ok, err = pcall(look_around)
     is_looking = false
     if not ok then
         core.log.error("the files of secrets cannot be looked at: ", err)
     end
+end
+
+
+-- From the first file that is named.
+local function keep_watching()
+    if not is_watching then
+        is_watching = timer_every(LOOK_S, watch)
+    end
+end
+
+
+local function begin(premature)
+    follow_configuration()
+    if next(names) then
+        keep_watching()
+        watch(premature)
+    end
+end
+
+
+--- Reads all files before anybody asks, while requests have their turn; once, in each worker.
+function _M.start()
+    if is_started or process.type() == "privileged agent" then
+        return
+    end
+    -- The configuration is not there yet.
+    local ok, err = timer_at(0, begin)
+    if not ok then
+        core.log.error("the files of secrets are not read in advance: ", err)
+    end
+    is_started = true
 end
 
 
@@ -270,9 +305,7 @@ local function named_as(name)
     if not named then
         return nil
     end
-    if not is_watching then
-        is_watching = timer_every(LOOK_S, watch)
-    end
+    keep_watching()
     if not named.file.is_taken then
         take_now(named.file)
     end
@@ -339,6 +372,7 @@ function _M.follow(setting, follower, notify)
     if not named then
         return nil
     end
+    named.followers = named.followers or setmetatable({}, { __mode = "k" })
     named.followers[follower] = notify
     return named.file.value
 end
