@@ -434,7 +434,6 @@ async function secrets(address: string): Promise<void> {
     const inFiles = await startGateway({
       backends: [{}],
       settings: { ...settings, ...folder.settings },
-      mountedFiles: folder.mountedFiles,
     });
     try {
       const first = async (gateway: Gateway) => {

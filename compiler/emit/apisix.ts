@@ -224,6 +224,7 @@ export function apisixView(model: GatewayModel): object {
       countRules: countRules(model),
       requestRateKey: requestKey(limits),
       any: hasLimits(model),
+      passwordSetting: settingOfFile(model, limits.redis?.password),
     },
     affinityPasswordSetting: settingOfFile(model, affinity.redis?.password),
     backendDetails: nonEmpty(
@@ -275,8 +276,6 @@ export function configView(model: GatewayModel): object {
     ...model,
     plugins: used.filter(([, isUsed]) => isUsed).map(([plugin]) => plugin),
     tracing: telemetry.traces !== undefined,
-    // Limiters take their password from APISIX's cache of secrets.
-    briefSecretCache: hasLimits(model) && settingOfFile(model, limits.redis?.password) !== undefined,
     workers: model.server.workers === 'auto' ? 'auto' : Number(model.server.workers),
     buckets: BUCKETS,
     accessLogFormat: accessLogFormat(model),

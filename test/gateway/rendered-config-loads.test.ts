@@ -4,6 +4,7 @@ import { BlockList, isIP, isIPv6 } from 'node:net';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { apisixReference } from '../../compiler/emit/references.ts';
 import type { Backend, GatewayModel } from '../../compiler/model/model.ts';
 import {
   type Apisix,
@@ -95,7 +96,10 @@ describe.skipIf(skipped)('in the stock APISIX image', () => {
         writableFolders: accessLogPath === undefined ? [] : [dirname(accessLogPath)],
         // No Redis here: limiters that count in one must let requests pass.
         refusingHosts: [...probed, ...(redis === undefined || isIP(redis) !== 0 ? [] : [redis])],
-        mountedFiles: trustedCaFile === undefined ? {} : { [trustedCaFile]: SOME_CA },
+        mountedFiles: {
+          ...scenario.mountedFiles,
+          ...(trustedCaFile === undefined ? {} : { [trustedCaFile]: SOME_CA }),
+        },
       });
       logAfterLoading = await apisix.log();
     }, CONTAINER_TIMEOUT_MS);
@@ -340,7 +344,7 @@ function expectedInstance(
   const common = { name, priority, weight, endpoint: origin };
   if (credential.kind === 'entra') return { ...common, auth: {} };
   const { key } = credential;
-  const written = server.secrets === 'inline' ? key.reveal() : `$env://${key.variable}`;
+  const written = server.secrets === 'inline' ? key.reveal() : apisixReference(key);
   return { ...common, auth: { header: { 'api-key': written } } };
 }
 

@@ -64,7 +64,7 @@ describe.skipIf(skipped)('secrets in files', () => {
         APISIX_LOG_LEVEL: 'debug',
         AI_PROXY_COOLDOWN: '100ms',
       },
-      mountedFiles: { ...folder.mountedFiles, [ELSEWHERE]: key('elsewhere'), [NAMED]: key('named') },
+      mountedFiles: { [ELSEWHERE]: key('elsewhere'), [NAMED]: key('named') },
       logsClients: true,
       adapt: (documents) => ({
         ...documents,

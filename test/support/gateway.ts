@@ -89,16 +89,16 @@ export async function startGateway({
       ...Object.fromEntries(mocks.flatMap(({ url, port }, index) => backendSettings(url, port, index))),
       ...settings,
     };
-    const { documents, environment } = await compileVariables(
+    const scenario = await compileVariables(
       Object.fromEntries(Object.entries(variables).filter(([, value]) => value !== '')),
     );
-    adapted = adapt(documents);
+    adapted = adapt(scenario.documents);
     apisix = await startApisix({
       documents: adapted,
-      environment,
+      environment: scenario.environment,
       extraHosts: Object.fromEntries([HOST, ...namesOfThisHost].map((name) => [name, 'host-gateway'])),
       logsClients,
-      mountedFiles,
+      mountedFiles: { ...scenario.mountedFiles, ...mountedFiles },
       sharedFolders,
       sidecarPorts,
     });

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse as parseDotenv } from 'dotenv';
 import { type CompileResult, compile } from '../../compiler/compile.ts';
-import { type Documents, neededVariables } from '../../compiler/emit/emit.ts';
+import { type Documents, neededFiles, neededVariables } from '../../compiler/emit/emit.ts';
 import type { GatewayModel } from '../../compiler/model/model.ts';
 import { goldenEnvFile, goldenFolder, goldenScenarios } from './golden.ts';
 
@@ -14,6 +14,10 @@ export interface Scenario {
   readonly environment: Readonly<Record<string, string>>;
   /** The same of the collector's process. */
   readonly collectorEnvironment: Readonly<Record<string, string>>;
+  /** The files of secrets that APISIX needs, by their path. */
+  readonly mountedFiles: Readonly<Record<string, string>>;
+  /** The same of the collector. */
+  readonly collectorFiles: Readonly<Record<string, string>>;
 }
 
 /** Names of the golden scenarios that give documents. */
@@ -47,10 +51,15 @@ function scenarioOf(
       }),
     );
   const needed = neededVariables(documents, settings);
+  const contentsOf = (paths: Readonly<Record<string, string>>) =>
+    Object.fromEntries(Object.values(paths).map((path) => [path, readFileSync(path, 'utf8')]));
+  const files = neededFiles(model);
   return {
     model,
     documents,
     environment: valuesOf(needed.apisix),
     collectorEnvironment: valuesOf(needed.collector),
+    mountedFiles: contentsOf(files.apisix),
+    collectorFiles: contentsOf(files.collector),
   };
 }

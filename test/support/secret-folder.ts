@@ -9,8 +9,6 @@ import type { Gateway } from './gateway.ts';
 
 export interface SecretFolder {
   readonly path: string;
-  /** For `startGateway`. */
-  readonly mountedFiles: Readonly<Record<string, string>>;
   /** `SETTING_FILE` for each file, and no `SETTING`; files are named after settings. */
   readonly settings: Readonly<Record<string, string>>;
   /** Removes it from this host. */
@@ -24,7 +22,6 @@ export function secretFolder(contents: Readonly<Record<string, string>>): Secret
   const names = Object.keys(contents);
   return {
     path,
-    mountedFiles: Object.fromEntries(names.map((name) => [join(path, name), contents[name] ?? ''])),
     settings: Object.fromEntries(
       names.flatMap((name) => [
         [name, ''],

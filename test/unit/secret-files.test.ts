@@ -90,6 +90,16 @@ test('render names the files that each process reads, and no variable for them',
   expect(readFileSync(inFolder('out/otel-collector.yaml'), 'utf8')).toContain(`"\${file:${insights}}"`);
 });
 
+test('the key of the one client may be a file', async () => {
+  const { documents } = await compiled({
+    AZURE_OPENAI_ENDPOINT_0: GOOD.AZURE_OPENAI_ENDPOINT_0,
+    AZURE_OPENAI_KEY_0: GOOD.AZURE_OPENAI_KEY_0,
+    GATEWAY_CLIENT_KEY_FILE: inFolder('key', 'key-of-the-one-client'),
+  });
+  expect(documents?.['apisix.yaml']).toContain('key: "$secret://file/settings/GATEWAY_CLIENT_KEY"');
+  expect(documents?.['apisix.yaml']).toContain(`{"GATEWAY_CLIENT_KEY": "${inFolder('key')}"}`);
+});
+
 test('inline, values of files are written and nothing is read when the gateway runs', async () => {
   const environment = {
     ...WITHOUT_KEY,

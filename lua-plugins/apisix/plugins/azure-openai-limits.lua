@@ -12,6 +12,10 @@ local plugin_name = "azure-openai-limits"
 
 local schema = {
     type = "object",
+    properties = {
+        -- the setting whose file holds the password of the limiters' Redis
+        redis_password_setting = { type = "string", pattern = "^[A-Z][A-Z0-9_]*$" },
+    },
     additionalProperties = false,
 }
 
@@ -52,8 +56,12 @@ end
 function _M.access(conf, ctx)
     core.response.exit_insert_callback(rejection.explain, ctx)
     local plugins = ctx.plugins
+    local password_setting = conf.redis_password_setting
     for i = 1, #plugins, 2 do
         local name, limiter = plugins[i].name, plugins[i + 1]
+        if password_setting then
+            limiters.sign_in_by(limiter, password_setting)
+        end
         if name == "ai-rate-limiting" then
             -- Budgets of tokens are no business of requests that cost none: what a client has paid
             -- for it may still fetch when its budget is used up.

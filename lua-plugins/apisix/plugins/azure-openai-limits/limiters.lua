@@ -8,6 +8,7 @@ local count_local = require("apisix.plugins.limit-count.limit-count-local")
 local count_redis = require("apisix.plugins.limit-count.limit-count-redis")
 local req_redis = require("apisix.plugins.limit-req.limit-req-redis")
 local req_util = require("apisix.plugins.limit-req.util")
+local secret_files = require("apisix.secret.file")
 require("apisix.plugins.azure-openai-proxy.redis_names")
 local ngx = ngx
 local timer_at = ngx.timer.at
@@ -98,6 +99,34 @@ local function say_seldom(log, place, ...)
 end
 
 
+-- The settings whose files hold passwords, by where their Redis is.
+local password_settings = {}
+
+
+local function place_of(conf)
+    return conf.redis_host .. ":" .. conf.redis_port .. "/" .. conf.redis_database
+end
+
+
+--- Takes the password of a limiter's Redis from a file: what APISIX resolved itself may be minutes
+-- old, and a reference that it could not resolve must not be sent.
+-- @tparam table conf of a limiter
+-- @tparam string setting
+function _M.sign_in_by(conf, setting)
+    if conf.redis_host then
+        password_settings[place_of(conf)] = setting
+    end
+end
+
+
+local function sign_in(conf, place)
+    local setting = password_settings[place]
+    if setting then
+        conf.redis_password = secret_files.value(setting)
+    end
+end
+
+
 local watch
 
 
@@ -118,6 +147,7 @@ function watch(premature, self, incoming, place, probe, waited)
         return
     end
 
+    sign_in(self.conf, place)
     local delay, err = incoming(self, PROBE_KEY, probe)
     if delay or err == "rejected" then
         dict:delete(key)
@@ -143,12 +173,13 @@ local function guard(class, probe)
             seen[limiter] = true
             note_uncounted(limiter, 0)
         end
-        local place = conf.redis_host .. ":" .. conf.redis_port .. "/" .. conf.redis_database
+        local place = place_of(conf)
         if dict:get("limits-redis-down|" .. place) then
             note_uncounted(limiter, 1)
             return 0
         end
 
+        sign_in(conf, place)
         local delay, remaining, reset = incoming(self, key, cost)
         if delay or remaining == "rejected" or not conf.allow_degradation then
             return delay, remaining, reset
