@@ -85,13 +85,15 @@ describe.skipIf(cannotRunCollectorTests('the collector starts'))('the collector 
 
   test('its own validation has nothing against any file that the golden scenarios render', async () => {
     const scenarios = await Promise.all(goodScenarios().map(compileGolden));
-    const files = new Map(
-      scenarios.map((each) => [each.documents['otel-collector.yaml'], each.collectorEnvironment]),
-    );
+    const files = new Map(scenarios.map((each) => [each.documents['otel-collector.yaml'], each]));
     expect(files.size).toBeGreaterThan(8);
-    for (const [file, environment] of files) {
-      const variables = Object.entries(environment).flatMap(([name, value]) => ['-e', `${name}=${value}`]);
-      const run = ['run', '--rm', '--network=none', ...variables, COLLECTOR_IMAGE];
+    for (const [file, { collectorEnvironment, collectorFiles }] of files) {
+      const variables = Object.entries(collectorEnvironment).flatMap(([name, value]) => [
+        '-e',
+        `${name}=${value}`,
+      ]);
+      const secrets = Object.keys(collectorFiles).flatMap((path) => ['-v', `${path}:${path}:ro`]);
+      const run = ['run', '--rm', '--network=none', ...variables, ...secrets, COLLECTOR_IMAGE];
       // Also as a file of its own this would do; as an argument it need not be shared with Docker's machine.
       execFileSync('docker', [...run, 'validate', `--config=yaml:${file}`], { stdio: 'pipe' });
     }
