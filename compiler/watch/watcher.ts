@@ -159,14 +159,15 @@ export class Watcher {
     });
     const held = this.#heldDiagnostics(raw, heldBack, variables !== undefined);
     if (variables) result = await this.#compile(this.#settingsOf(raw, variables));
-    return this.#write(raw, variables && result, whole.diagnostics, held, now);
+    const names = new Set(heldBack.map(({ name }) => name));
+    return this.#write(raw, variables && result, whole.diagnostics, { names, diagnostics: held }, now);
   }
 
   #write(
     raw: RawSettings,
     result: CompileResult | undefined,
     found: readonly Diagnostic[],
-    held: readonly Diagnostic[],
+    held: { readonly names: ReadonlySet<string>; readonly diagnostics: readonly Diagnostic[] },
     now: number,
   ): WatchEvent | undefined {
     const { documents, model } = result ?? {};
@@ -182,11 +183,13 @@ export class Watcher {
     const isGoodAgain = !this.#isGood;
     this.#last = raw;
     this.#isGood = true;
-    const changed = changedOf(before ?? { variables: this.#start, secretFiles: new Map() }, raw);
+    const changed = changedOf(before ?? { variables: this.#start, secretFiles: new Map() }, raw).filter(
+      (name) => !held.names.has(name),
+    );
     // Who started APISIX has said what there is to say of what has not changed since.
     const isKnown = before === undefined && changedSettings(this.#start, raw.variables).length === 0;
     const unsaid = this.#say(found);
-    const diagnostics = [...held, ...(isKnown ? [] : unsaid)];
+    const diagnostics = [...held.diagnostics, ...(isKnown ? [] : unsaid)];
     const isNothing = written.length + diagnostics.length + (before ? changed.length : 0) === 0;
     return isNothing && !isGoodAgain
       ? undefined
