@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Diagnostic } from '../diagnostics/diagnostic.ts';
 import { type WatchEvent, Watcher } from '../watch/watcher.ts';
-import { type RenderOptions, writeRendered } from './render.ts';
+import { type RenderOptions, summary, writeRendered } from './render.ts';
 import { EXIT, formatOf, printReport, type Terminal } from './terminal.ts';
 
 /**
@@ -85,11 +85,9 @@ function headline(event: WatchEvent): string {
       : 'the files cannot be written';
   const { written, changed, isGoodAgain } = event;
   const files = written.length > 0 ? `${written.join(', ')} written` : 'no file had to change';
-  const what = changed.length > 0 ? ` (${summary(changed)})` : '';
-  return `${isGoodAgain ? 'the settings are good again; ' : ''}${files}${what}`;
+  const what = changed.length > 0 ? ` (changed: ${summary(changed, ', ')})` : '';
+  const later = written.includes('otel-collector.yaml')
+    ? '; the collector reads its file when it starts'
+    : '';
+  return `${isGoodAgain ? 'the settings are good again; ' : ''}${files}${what}${later}`;
 }
-
-const SHOWN = 10;
-
-const summary = (names: readonly string[]): string =>
-  `changed: ${names.slice(0, SHOWN).join(', ')}${names.length > SHOWN ? ` and ${names.length - SHOWN} more` : ''}`;

@@ -78,7 +78,14 @@ test.each(blocks('env'))(
   },
 );
 
-test.each(['README.md', 'AGENTS.md', 'docs/deployment.md', 'docs/migration.md', 'docs/settings.md'])(
+test.each([
+  'README.md',
+  'AGENTS.md',
+  'docs/deployment.md',
+  'docs/hot-reload.md',
+  'docs/migration.md',
+  'docs/settings.md',
+])(
   'the links of %s lead somewhere',
   (page) => {
     const text = readFileSync(join(ROOT, page), 'utf8');
