@@ -279,6 +279,46 @@ describe.skipIf(cannotRunGatewayTests('hot reload'))('while the files change', (
     expect(await serving()).toEqual([0, 1, 2]);
   });
 
+  describe('a request that began before a backend was drained', () => {
+    const drained = async (what: Change, meanwhile: () => Promise<number>): Promise<[number, number[]]> => {
+      resetMocks(gateway);
+      const answered = meanwhile();
+      await change(what);
+      const code = await answered;
+      const got = calls(gateway);
+      await back();
+      await sleep(IN_EFFECT_MS);
+      return [code, got];
+    };
+
+    test('does not go there when another one fails it', async () => {
+      await change({ AZURE_OPENAI_PRIORITY_0: '9', AZURE_OPENAI_PRIORITY_1: '8' });
+      await sleep(IN_EFFECT_MS);
+      const slowly = () => {
+        backendOf(gateway, 0).script({ status: 503, delayMs: 4_500 });
+        return status('outdated-1');
+      };
+      expect(await drained({ AZURE_OPENAI_WEIGHT_1: '0' }, slowly)).toEqual([200, [1, 0, 1]]);
+    });
+
+    test('is served there when it knows of no other one, as slow uploads may', async () => {
+      await change({ AZURE_OPENAI_WEIGHT_0: '0', AZURE_OPENAI_WEIGHT_1: '0' });
+      await sleep(IN_EFFECT_MS);
+      const slowly = async () => {
+        const body = chatBody('outdated-2');
+        const wire = new Wire(gateway, '/openai/v1/chat/completions', {
+          headers: { 'Content-Length': String(body.length), Connection: 'close' },
+          body: body.slice(0, 10),
+        });
+        await sleep(4_500);
+        wire.send(body.slice(10));
+        return (await wire.end(10_000)).status;
+      };
+      const swapped = { AZURE_OPENAI_WEIGHT_0: '1', AZURE_OPENAI_WEIGHT_2: '0' };
+      expect(await drained(swapped, slowly)).toEqual([200, [0, 0, 1]]);
+    });
+  });
+
   test('a reference that cannot be resolved makes a broken backend, and is never sent as a key', async () => {
     // Not what a watcher writes: what APISIX is told by hand, or by a render for another environment.
     const path = join(rendered, 'apisix.yaml');

@@ -111,6 +111,11 @@ export class Wire {
     return this.answer().body.toString();
   }
 
+  /** More of the request. */
+  send(data: string): void {
+    this.#socket.write(data);
+  }
+
   /** Until the text is in the body. */
   async waitFor(text: string, timeoutMs?: number): Promise<void> {
     await until(() => this.text.includes(text), timeoutMs);
