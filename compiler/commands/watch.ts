@@ -39,7 +39,7 @@ export async function watch(options: RenderOptions, terminal: Terminal): Promise
   } else {
     const problem = watcher.join(environment, performance.now());
     if (problem) {
-      await tell({ is: 'unwritable', diagnostics: [problem] });
+      await printReport([problem], options, terminal);
       return EXIT.diagnostics;
     }
   }

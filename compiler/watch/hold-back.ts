@@ -73,7 +73,8 @@ export async function holdBack(
     const heldBack = changed.map((name) => ({ name, reason: reasonOf(name, whole, undefined, []) }));
     return { variables: undefined, heldBack };
   }
-  let units = unitsOf(changed);
+  // What is referred to when all is released is held back in any case, and takes no look to find.
+  let units = unitsOf(changed.filter((name) => !whole.process.includes(name)));
   await releaseWhatFits(units, release);
   units = units.map((unit) => unit.filter((name) => held.has(name))).filter((unit) => unit.length > 0);
   // What is left of an index is tried one by one; a lone setting has been.
@@ -115,6 +116,9 @@ function unitsOf(names: readonly string[]): string[][] {
   return [...units.values()];
 }
 
+/** More would take many looks for what is seldom there. */
+const MAX_UNITS_ONE_BY_ONE = 16;
+
 /** Releases units by halves; then all but one, for those that fit only with others; until no more does. */
 async function releaseWhatFits(
   units: readonly string[][],
@@ -130,7 +134,7 @@ async function releaseWhatFits(
   for (let before = Number.POSITIVE_INFINITY; left.length > 0 && left.length < before; ) {
     before = left.length;
     left = await byHalves(left);
-    for (const unit of left.length > 2 ? left : []) {
+    for (const unit of left.length > 2 && left.length <= MAX_UNITS_ONE_BY_ONE ? left : []) {
       if (await release(left.filter((each) => each !== unit).flat())) {
         left = [unit];
         break;

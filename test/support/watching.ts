@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { mkdirSync, readlinkSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { PROGRAM } from './cli.ts';
-import { until } from './traffic.ts';
+import { until } from './until.ts';
 
 export interface Watching {
   readonly process: ChildProcess;

@@ -110,6 +110,17 @@ describe('hold back', () => {
     expect(state.looks).toBeLessThan(50);
   });
 
+  test('hundreds of secrets of the process are known at one look', async () => {
+    const keys = Array.from({ length: 300 }, (_, index) => KEY(index));
+    const start = Object.fromEntries(keys.map((name) => [name, 'old']));
+    const { state, settle } = world(start, { references: keys });
+    const now = { ...Object.fromEntries(keys.map((name) => [name, 'new'])), [WEIGHT(3)]: '2' };
+    const { variables, heldBack } = await settle(now);
+    expect(valuesOf(variables)).toEqual({ ...start, [WEIGHT(3)]: '2' });
+    expect(heldBack).toHaveLength(300);
+    expect(state.looks).toBeLessThan(5);
+  });
+
   test('those that fit only together take effect together, whatever else is held back', async () => {
     const pair = ['ENABLE_CORS', 'QUOTA_COUNT'];
     const isBad = (values: Values) => pair.filter((name) => name in values).length === 1;

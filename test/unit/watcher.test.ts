@@ -13,6 +13,7 @@ import {
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { FILE_MODES, writeDocuments } from '../../compiler/output/write.ts';
+import { listSettings } from '../../compiler/settings/declarations/index.ts';
 import { type WatchEvent, Watcher, type WatchInput } from '../../compiler/watch/watcher.ts';
 import { compileVariables } from '../support/scenarios.ts';
 import { envText, MountedVolume } from '../support/watching.ts';
@@ -191,10 +192,14 @@ describe('a bad change', () => {
   });
 
   test('is said again when it is another one, not when its file is only touched', async () => {
-    const { settle } = await begun({ envFiles: [env(TWO)] });
+    const { pass, settle } = await begun({ envFiles: [env(TWO)] });
     const bad = { ...TWO, LB_ALG: 'y' };
     env(bad);
     expect(await settle()).toHaveLength(1);
+    env(bad);
+    expect(await settle()).toEqual([]);
+    unlinkSync(inFolder('gateway.env'));
+    expect(await pass(1_500)).toEqual([]);
     env(bad);
     expect(await settle()).toEqual([]);
     env({ ...bad, AZURE_OPENAI_WEIGHT_1: 'x' });
@@ -341,7 +346,7 @@ describe('what APISIX has only from its start', () => {
       AZURE_OPENAI_KEY_5_FILE: file,
     });
     const [event] = await settle();
-    expect(codes(event)?.filter((code) => code.startsWith('CHANGE'))).toEqual([]);
+    expect(codes(event)?.filter((code) => code.startsWith('CHANGE_NEEDS_'))).toEqual([]);
     expect(apisix()).toContain('https://five.openai.azure.com');
   });
 
@@ -363,6 +368,90 @@ describe('what APISIX has only from its start', () => {
       expect.objectContaining({ code: 'CHANGE_NEEDS_PROCESS', setting: 'IDENTITY_HEADER' }),
     ]);
   });
+});
+
+/** As docs/hot-reload.md has it. */
+describe('at once or at the next start', () => {
+  const CLIENT_1 = { GATEWAY_CLIENT_NAME_1: 'second', GATEWAY_CLIENT_KEY_1: 'key-of-client-one' };
+  const QUOTA = { ENABLE_QUOTA: 'true', QUOTA_COUNT: '5', QUOTA_TIME_WINDOW: '60' };
+  const CORS = { ENABLE_CORS: 'true', CORS_ALLOW_ORIGINS: 'https://a.example' };
+  type Row = [what: string, before: Record<string, string>, change: Record<string, string | undefined>];
+
+  test.each<Row>([
+    ['a weight', {}, { AZURE_OPENAI_WEIGHT_0: '3' }],
+    ['a priority', {}, { AZURE_OPENAI_PRIORITY_0: '3' }],
+    ['a name', {}, { AZURE_OPENAI_NAME_0: 'other' }],
+    ['an endpoint', {}, { AZURE_OPENAI_ENDPOINT_1: 'https://other.openai.azure.com' }],
+    ['deployments', {}, { AZURE_OPENAI_DEPLOYMENTS_0: 'gpt-4o' }],
+    ['a backend that goes', {}, { AZURE_OPENAI_ENDPOINT_1: undefined, AZURE_OPENAI_KEY_1: undefined }],
+    ['a client that goes', CLIENT_1, { GATEWAY_CLIENT_NAME_1: undefined, GATEWAY_CLIENT_KEY_1: undefined }],
+    [
+      'a client’s name, lane and models',
+      {},
+      {
+        GATEWAY_CLIENT_NAME_0: 'other',
+        GATEWAY_CLIENT_PRIORITY_0: 'low',
+        GATEWAY_CLIENT_MODELS_0: 'gpt-*',
+      },
+    ],
+    ['balancing', {}, { LB_ALG: 'latency' }],
+    ['failover', {}, { AI_PROXY_MAX_ATTEMPTS: '1', AI_PROXY_COOLDOWN: '30s', AI_PROXY_READ_TIMEOUT: '9s' }],
+    ['health checks', {}, { APISIX_ACTIVE_HEALTH_CHECKS: 'true' }],
+    ['the amount of a limit', QUOTA, { QUOTA_COUNT: '6' }],
+    ['CORS', CORS, { CORS_ALLOW_ORIGINS: 'https://b.example' }],
+    ['authentication', {}, { GATEWAY_REQUIRE_AUTH: 'false' }],
+    ['how secrets are written', {}, { GATEWAY_SECRETS: 'inline' }],
+  ])('at once: %s', async (_, before, change) => {
+    const { settle } = await begun({ envFiles: [env({ ...TWO, ...before })] });
+    env(given({ ...TWO, ...before, ...change }));
+    const events = await settle();
+    expect(events).toEqual([expect.objectContaining({ is: 'applied' })]);
+    expect(events[0]).toMatchObject({ written: expect.arrayContaining(['apisix.yaml']) });
+    expect(codes(events[0])?.filter((code) => code.startsWith('CHANGE_NEEDS_'))).toEqual([]);
+  });
+
+  test.each<Row>([
+    ['the log level', {}, { APISIX_LOG_LEVEL: 'info' }],
+    ['workers', {}, { GATEWAY_WORKERS: '3' }],
+    ['the size of bodies', {}, { GATEWAY_MAX_BODY_SIZE: '1m' }],
+    ['proxies', {}, { GATEWAY_TRUSTED_PROXIES: '10.0.0.0/8' }],
+    ['CAs', {}, { GATEWAY_TRUSTED_CA_FILE: '/etc/ssl/own.pem' }],
+    ['the log mode', {}, { GATEWAY_LOG_MODE: 'test' }],
+    ['the path of metrics', {}, { APISIX_METRICS_PATH: '/metrics' }],
+    ['the first limit', {}, QUOTA],
+    ['the last limit that goes', QUOTA, { ENABLE_QUOTA: undefined }],
+    ['a client’s first limit', {}, { GATEWAY_CLIENT_REQUESTS_PER_MINUTE_0: '5' }],
+    ['CORS', {}, CORS],
+    ['IP lists', {}, { ENABLE_IP_RESTRICTION: 'true', IP_WHITELIST: '10.0.0.0/8' }],
+    ['traces', {}, { OTEL_COLLECTOR_ENDPOINT: '127.0.0.1:4318' }],
+    ['hardened responses', {}, { ENABLE_RESPONSE_REWRITE: 'true' }],
+    ['a log file', {}, { APISIX_LOGS_PATH: '/var/log/a.json' }],
+    ['a new client with its key in a variable', {}, CLIENT_1],
+    ['a key in a variable', {}, { GATEWAY_CLIENT_KEY_0: 'another-key-of-client-zero' }],
+  ])('at the next start: %s', async (_, before, change) => {
+    const { settle } = await begun({ envFiles: [env({ ...TWO, ...before })] });
+    const files = [rendered(), stamps()];
+    env(given({ ...TWO, ...before, ...change }));
+    const [event, ...more] = await settle();
+    expect(more).toEqual([]);
+    const held = event?.diagnostics.flatMap(({ code, setting }) =>
+      code.startsWith('CHANGE_NEEDS_') ? [setting] : [],
+    );
+    expect(held).not.toEqual([]);
+    expect(Object.keys(change)).toEqual(expect.arrayContaining(held ?? []));
+    expect([rendered()[0], rendered()[1]]).toEqual([files[0]?.[0], files[0]?.[1]]);
+  });
+
+  test('the page names every setting that stands in config.yaml', () => {
+    const page = readFileSync(join(import.meta.dirname, '../../docs/hot-reload.md'), 'utf8');
+    for (const { name, declaration } of listSettings())
+      if (declaration.output.includes('config.yaml')) expect(page).toContain(`\`${name}\``);
+  });
+
+  const given = (variables: Record<string, string | undefined>) =>
+    Object.fromEntries(
+      Object.entries(variables).filter((each): each is [string, string] => each[1] !== undefined),
+    );
 });
 
 describe('beside an APISIX that runs', () => {

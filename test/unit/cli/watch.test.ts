@@ -1,8 +1,10 @@
 /** The watching program as a process: what it says where, and how it ends. */
 import { readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from 'vitest';
 import { runCli } from '../../support/cli.ts';
+import { until } from '../../support/until.ts';
 import { envText, startWatch, type Watching } from '../../support/watching.ts';
 import { FILES, GOOD, workspace } from '../../support/workspace.ts';
 
@@ -20,13 +22,8 @@ const start = (args: readonly string[], variables: Record<string, string> = {}):
   running.push(watching);
   return watching;
 };
-const renderedFiles = async () => {
-  for (let patience = 200; patience > 0; patience--) {
-    if (FILES.every((name) => statSync(join(out(), name), { throwIfNoEntry: false }))) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  throw new Error('nothing was rendered');
-};
+const renderedFiles = () =>
+  until(() => FILES.every((name) => statSync(join(out(), name), { throwIfNoEntry: false })), 10_000);
 
 describe('watch', () => {
   test.each(['SIGTERM', 'SIGINT'] as const)('renders, follows, and ends well at %s', async (signal) => {
@@ -77,8 +74,7 @@ describe('watch', () => {
     const watching = start(['-e', env(GOOD), '--out', out(), '--quiet']);
     await renderedFiles();
     env({ ...GOOD, AZURE_OPENAI_WEIGHT_0: '7', CORS_MAX_AGE: '5' });
-    for (let patience = 100; !file('apisix.yaml').includes('weight: 7') && patience > 0; patience--)
-      await new Promise((resolve) => setTimeout(resolve, 50));
+    await until(() => file('apisix.yaml').includes('weight: 7'));
     env({ ...GOOD, AZURE_OPENAI_WEIGHT_0: 'many' });
     await watching.waitFor('[INVALID_VALUE]');
     expect(watching.said).toMatch(/^watch: the settings are not good/);
@@ -149,7 +145,7 @@ describe('watch', () => {
       env(GOOD);
       const watching = beside(GOOD, Object.keys(GOOD));
       await watching.waitFor('[NOT_RENDERED]');
-      await new Promise((resolve) => watching.process.once('exit', resolve));
+      await until(() => watching.process.exitCode !== null);
       expect(watching.process.exitCode).toBe(1);
     });
 
@@ -157,7 +153,7 @@ describe('watch', () => {
       expect(runCli(['render', '-e', env(GOOD), '--out', out()])).toMatchObject({ code: 0 });
       unlinkSync(inFolder('gateway.env'));
       const watching = beside(GOOD, Object.keys(GOOD));
-      await new Promise((resolve) => setTimeout(resolve, 1_000));
+      await sleep(1_000);
       env({ ...GOOD, AZURE_OPENAI_WEIGHT_0: '3' });
       await watching.waitFor('apisix.yaml written');
       expect(watching.said).not.toContain('not good');
