@@ -10,7 +10,7 @@ import { listSettings } from '../settings/declarations/index.ts';
 import { usesEntra } from '../settings/effective.ts';
 import { resolveName } from '../settings/names.ts';
 import type { Settings } from '../settings/parse.ts';
-import { type RawSettings, readSecretFiles, readSources } from '../settings/sources.ts';
+import { type RawSettings, type RawValue, readSecretFiles, readSources } from '../settings/sources.ts';
 import { FollowedFiles } from './followed-files.ts';
 import { changedSettings, type HeldBack, holdBack, type Obstacles, type Variables } from './hold-back.ts';
 
@@ -106,7 +106,12 @@ export class Watcher {
     } catch (error) {
       return diagnostic('NOT_RENDERED', { setting: path }, { reason: errnoText(error) });
     }
-    this.#start = readSources(started, [], this.#files.read).variables;
+    // Not by readSources: GATEWAY_ENV_FILES names files that may be others by now.
+    this.#start = new Map(
+      Object.entries(started).flatMap(([name, value]): [string, RawValue][] =>
+        value === undefined ? [] : [[name, { value, source: { kind: 'environment' } }]],
+      ),
+    );
     this.#read();
     this.#changedAt = now;
     return undefined;

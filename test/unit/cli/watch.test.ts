@@ -141,6 +141,22 @@ describe('watch', () => {
       expect(file('config.yaml')).not.toContain('debug');
     });
 
+    test('the files of GATEWAY_ENV_FILES are followed, and are not what APISIX was started with', async () => {
+      const started = { ...GOOD, GATEWAY_ENV_FILES: env(GOOD) };
+      expect(runCli(['render', '--out', out()], { env: { GATEWAY_ENV_FILES: env(GOOD) } })).toMatchObject({
+        code: 0,
+      });
+      env({ ...GOOD, AZURE_OPENAI_WEIGHT_0: '5', APISIX_LOG_LEVEL: 'debug' });
+      const watching = start(['--out', out()], {
+        ...started,
+        GENAI_GATEWAY_EXPORTED: Object.keys(GOOD).join(','),
+      });
+      await watching.waitFor('[CHANGE_NEEDS_START]');
+      expect(watching.said).toContain('apisix.yaml written (changed: AZURE_OPENAI_WEIGHT_0)');
+      env({ ...GOOD, AZURE_OPENAI_WEIGHT_0: '6' });
+      await watching.waitFor('apisix.yaml written', 2);
+    });
+
     test('without the rendered files it ends with exit 1', async () => {
       env(GOOD);
       const watching = beside(GOOD, Object.keys(GOOD));
