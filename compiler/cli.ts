@@ -27,6 +27,7 @@ const COMMAND_NAMES = [
   'up',
   'down',
   'container',
+  'watch',
 ] as const;
 type CommandName = (typeof COMMAND_NAMES)[number];
 
@@ -83,6 +84,21 @@ Examples:
           ).requiredOption('--out <dir>', 'folder to write to; made when missing', notEmpty),
         ),
       ).action(async (options: CommonOptions & { out: string }) => exit(await render(options, terminal))),
+    watch: () =>
+      withTemplates(
+        withSettings(
+          command(
+            'watch',
+            'Render, then again whenever an env file or a secret file changes; a bad change is reported and not applied.',
+            `  genai-gateway watch --env-file /etc/genai-gateway/gateway.env --out rendered
+  GATEWAY_LOG_FORMAT=json genai-gateway watch --env-file base.env --env-file prod.env --out rendered`,
+          ).requiredOption('--out <dir>', 'folder to write to; made when missing', notEmpty),
+          ['text', 'json'],
+        ),
+      ).action(async (options: CommonOptions & { out: string }) => {
+        const { watch } = await import('./commands/watch.ts');
+        exit(await watch(options, terminal));
+      }),
     check: () =>
       withTemplates(
         withSettings(

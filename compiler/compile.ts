@@ -18,16 +18,19 @@ import { checkRules } from './settings/rules/index.ts';
 import { Secret } from './settings/secret.ts';
 import { type EnvFile, type RawSettings, readSources } from './settings/sources.ts';
 
-export interface CompileInput {
-  readonly environment: Readonly<Record<string, string | undefined>>;
-  /** Later ones win; the environment wins over all. */
-  readonly envFiles: readonly EnvFile[];
+export interface CompileOptions {
   /** Folder of the user's own templates. */
   readonly templates?: string | undefined;
   /** Warnings are errors. */
   readonly strict?: boolean;
   /** Inline secrets are shown as `[redacted]`. */
   readonly redact?: boolean;
+}
+
+export interface CompileInput extends CompileOptions {
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Later ones win; the environment wins over all. */
+  readonly envFiles: readonly EnvFile[];
   /** Changes what was read, before it is looked at. */
   readonly adapt?: ((raw: RawSettings) => Promise<RawSettings>) | undefined;
 }
@@ -47,7 +50,11 @@ export interface CompileResult {
 /** Never throws on any input; what is wrong is in the diagnostics. */
 export async function compile(input: CompileInput): Promise<CompileResult> {
   const given = readSources(input.environment, input.envFiles);
-  const raw = input.adapt ? await input.adapt(given) : given;
+  return compileSettings(input.adapt ? await input.adapt(given) : given, input);
+}
+
+/** The same from variables that have been read. */
+export async function compileSettings(raw: RawSettings, input: CompileOptions): Promise<CompileResult> {
   const { settings, diagnostics } = parseSettings(raw);
   const found = [...diagnostics];
   // Without an env file that was named, what is missing may well stand in it.

@@ -104,6 +104,8 @@ keep_following() {
     arguments+=(--env-file "$each")
   done
   export_all
+  # Half the memory after many changes; short pauses are nothing to it.
+  export NODE_OPTIONS="${NODE_OPTIONS-} --max-semi-space-size=1"
   IFS=,
   export GENAI_GATEWAY_EXPORTED="${exported[*]%%=*}"
   while :; do

@@ -433,6 +433,42 @@ export const catalog = {
       'the path of a file on this machine',
       `correct the path in ${name}`,
     ),
+
+  // ── while APISIX runs ────────────────────────────────────────────────────────────────────────────────────────
+  CHANGE_NEEDS_START: (_: object, name) =>
+    error(
+      'the change is held back: APISIX reads what it leads to only when it starts',
+      'the value that the gateway was started with',
+      `start the gateway again to apply ${name}`,
+    ),
+  CHANGE_NEEDS_PROCESS: (a: { isGone: boolean; isFollowed: boolean }, name) =>
+    error(
+      a.isGone
+        ? "that it is gone is held back: APISIX's own process still has it"
+        : "the change is held back: APISIX's own process, which reads it by its name, has another value or none",
+      'the value that the gateway was started with',
+      a.isFollowed && !a.isGone
+        ? `start the gateway again, or give it as ${name}_FILE: files are followed`
+        : `start the gateway again to apply ${name}`,
+    ),
+  CHANGE_NEEDS_OTHERS: (a: { others: readonly string[] }, name) =>
+    error(
+      'the change is held back with others, without which it cannot take effect',
+      `to take effect together with ${names(a.others)}`,
+      `see what is said of ${a.others.length === 1 ? a.others[0] : 'these'}; ${name} follows`,
+    ),
+  CONFIG_OF_OTHER_SETTINGS: (_: object, name) =>
+    error(
+      `${name} is not what the settings of the start give, so nothing is changed while APISIX runs`,
+      `the ${name} that APISIX was started with`,
+      'start the gateway again',
+    ),
+  NOT_RENDERED: (a: { reason: string }, name) =>
+    error(
+      `${name} cannot be read: ${a.reason}`,
+      'the folder with the files that APISIX was started with',
+      'check the folder given with --out',
+    ),
 } satisfies Record<string, (args: never, setting: string) => Wording>;
 
 export type DiagnosticCode = keyof typeof catalog;

@@ -49,11 +49,11 @@ interface Replacement {
 }
 
 /**
- * Replaces the documents in `folder`, which is made when missing. Either every document has its new content
+ * Replaces the given documents in `folder`, which is made when missing. Either every document has its new content
  * afterwards, or none was touched; of two renders at once one waits for the other. `mode` is set before a file
  * appears under its name, whatever the umask; an existing file keeps its owner.
  */
-export function writeDocuments(folder: string, documents: Documents, mode: number): WriteResult {
+export function writeDocuments(folder: string, documents: Partial<Documents>, mode: number): WriteResult {
   const at = { path: folder };
   try {
     makeFolder(resolve(folder));
@@ -110,7 +110,7 @@ function removeLeftOvers(folder: string): void {
 
 function replaceAll(
   folder: string,
-  documents: Documents,
+  documents: Partial<Documents>,
   mode: number,
   at: { path: string },
 ): Record<DocumentName, WriteOutcome> {
@@ -123,8 +123,10 @@ function replaceAll(
   const wrongMode: string[] = [];
   try {
     for (const name of DOCUMENT_NAMES) {
+      const text = documents[name];
+      if (text === undefined) continue;
       at.path = join(folder, name);
-      const bytes = Buffer.from(documents[name], 'utf8');
+      const bytes = Buffer.from(text, 'utf8');
       const old = existing(at.path);
       if (old?.bytes.equals(bytes)) {
         if (old.mode !== mode) wrongMode.push(at.path);

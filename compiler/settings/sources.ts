@@ -29,6 +29,12 @@ export type EnvFile = string | { readonly path: string; readonly text: string };
 export const MAX_ENV_FILE_BYTES = 4 * 1024 * 1024;
 const MAX_SECRET_FILE_BYTES = 64 * 1024;
 
+/** What a file or pipe holds, or why that cannot be told. */
+export type FileContent = { readonly text: string } | { readonly reason: string };
+
+/** Reads no more than a bound. */
+export type ReadFile = (path: string, maxBytes: number) => FileContent;
+
 /**
  * Process environment over env files, later files over earlier ones; what is blank overrides nothing. The files that
  * GATEWAY_ENV_FILES names come before those that are given. Never throws.
@@ -36,6 +42,7 @@ const MAX_SECRET_FILE_BYTES = 64 * 1024;
 export function readSources(
   environment: Readonly<Record<string, string | undefined>>,
   envFiles: readonly EnvFile[],
+  read: ReadFile = readText,
 ): RawSettings {
   const variables = new Map<string, RawValue>();
   const diagnostics: Diagnostic[] = [];
@@ -44,17 +51,31 @@ export function readSources(
     variables.set(name, raw);
   };
   for (const file of new Set<EnvFile>([...namedEnvFiles(environment), ...envFiles]))
-    readEnvFile(file, set, diagnostics);
+    readEnvFile(file, read, set, diagnostics);
   for (const [name, value] of Object.entries(environment)) {
     if (value !== undefined) set(name, { value, source: { kind: 'environment' } });
   }
-  const secretFiles = new Map<string, RawValue>();
+  const secrets = readSecretFiles(variables, read);
+  return {
+    variables,
+    secretFiles: secrets.files,
+    diagnostics: [...diagnostics, ...secrets.diagnostics],
+  };
+}
+
+/** Reads the files that `NAME_FILE` variables of sensitive settings name. */
+export function readSecretFiles(
+  variables: RawSettings['variables'],
+  read: ReadFile = readText,
+): { readonly files: RawSettings['secretFiles']; readonly diagnostics: readonly Diagnostic[] } {
+  const files = new Map<string, RawValue>();
+  const diagnostics: Diagnostic[] = [];
   for (const [name, raw] of variables) {
     if (!name.endsWith('_FILE') || raw.value.trim() === '') continue;
     const verdict = resolveName(name);
     if (verdict.is !== 'secret-file') continue;
     const path = raw.value.trim();
-    const content = readText(path, MAX_SECRET_FILE_BYTES);
+    const content = read(path, MAX_SECRET_FILE_BYTES);
     if ('reason' in content) {
       // Without the path: a key that was pasted in its place must not be shown.
       diagnostics.push(
@@ -66,10 +87,10 @@ export function readSources(
       );
     } else {
       const value = content.text.replace(/\r?\n$/, '');
-      secretFiles.set(verdict.known.name, { value, source: { kind: 'secret-file', path } });
+      files.set(verdict.known.name, { value, source: { kind: 'secret-file', path } });
     }
   }
-  return { variables, secretFiles, diagnostics };
+  return { files, diagnostics };
 }
 
 /** The files that GATEWAY_ENV_FILES names; none where it is wrong, which is reported like every wrong value. */
@@ -86,7 +107,7 @@ function isSecret(name: string): boolean {
 }
 
 /** Reads a file or pipe (`--env-file <(…)`), never more than a bound, never from a device. */
-export function readText(path: string, maxBytes: number): { text: string } | { reason: string } {
+export function readText(path: string, maxBytes: number): FileContent {
   const tooLarge = { reason: `it has more than ${maxBytes} bytes` };
   let file: number | undefined;
   try {
@@ -114,11 +135,12 @@ export function readText(path: string, maxBytes: number): { text: string } | { r
 
 function readEnvFile(
   file: EnvFile,
+  read: ReadFile,
   set: (name: string, raw: RawValue) => void,
   diagnostics: Diagnostic[],
 ): void {
   const path = typeof file === 'string' ? file : file.path;
-  const content = typeof file === 'string' ? readText(file, MAX_ENV_FILE_BYTES) : file;
+  const content = typeof file === 'string' ? read(file, MAX_ENV_FILE_BYTES) : file;
   if ('reason' in content) {
     diagnostics.push(diagnostic('ENV_FILE_UNREADABLE', { setting: path }, { reason: content.reason }));
     return;

@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { PORTS } from '../support/apisix.ts';
 import { API_VERSION, CLIENT_KEY, HOST, hostAddress } from '../support/gateway.ts';
@@ -19,6 +20,7 @@ import {
 } from '../support/image.ts';
 import { type MockBackend, startMockAzureOpenAI } from '../support/mock-azure-openai/server.ts';
 import { chatBody, chatOnWire, chatText, until } from '../support/traffic.ts';
+import { envText, MountedVolume } from '../support/watching.ts';
 import { GOOD } from '../support/workspace.ts';
 
 const IMAGE = `genai-gateway-test:${randomUUID()}`;
@@ -28,6 +30,8 @@ const SHARED = '/shared-configs/gateway';
 /** What a key may hold, and env files, shells and YAML could each read in a way of their own. */
 const BACKEND_KEY = 'k"e\\y$HOME$(id)#1={{x}} %s !';
 const AWKWARD = 'it\'s\ttwo\\n lines:\nand "$more" of ünï # them';
+const KILL_FOLLOWER =
+  'for p in /proc/[0-9]*; do if grep -qa "cjs.watch" "$p/cmdline"; then kill -KILL "${p#/proc/}"; fi; done';
 
 describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
   let mock: MockBackend;
@@ -357,6 +361,51 @@ describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
     await until(() => health() === 'unhealthy', 10_000);
   });
 
+  test('with GATEWAY_WATCH it follows env files, also after kill -9, and names what waits for a start', {
+    timeout: 60_000,
+  }, async () => {
+    const of = (more: Record<string, string>) => ({
+      'gateway.env': envText({
+        ...settings(),
+        GATEWAY_WATCH: 'true',
+        GATEWAY_BACKEND_HEADER: 'true',
+        AZURE_OPENAI_NAME_0: 'first',
+        ...more,
+      }),
+    });
+    const volume = new MountedVolume(join(folder, 'followed'), of({}));
+    const gateway = start({
+      environment: { GATEWAY_ENV_FILES: '/followed/gateway.env' },
+      options: [
+        ...reachable(PORTS.proxy),
+        '--read-only',
+        ...[CONF, '/usr/local/apisix/logs', '/tmp'].map((each) => `--tmpfs=${each}:uid=636`),
+        `--volume=${join(folder, 'followed')}:/followed:ro`,
+      ],
+    });
+    const servedBy = async () => (await chat(gateway)).headers.get('x-gateway-backend');
+    const untilServedBy = async (name: string) => {
+      for (let patience = 50; patience > 0 && (await servedBy()) !== name; patience--) await sleep(200);
+      expect(await servedBy()).toBe(name);
+    };
+    expect(await servedBy()).toBe('first');
+    volume.swap(
+      of({ AZURE_OPENAI_NAME_0: 'second', APISIX_LOG_LEVEL: 'info', AZURE_OPENAI_KEY_0: 'another-key' }),
+    );
+    await untilServedBy('second');
+    const said = () => gateway.output().stderr;
+    expect(said()).toContain('watch: apisix.yaml written (changed: AZURE_OPENAI_NAME_0)');
+    for (const finding of ['APISIX_LOG_LEVEL: the change is held', 'AZURE_OPENAI_KEY_0: the change is held'])
+      expect(said()).toContain(`error ${finding}`);
+    gateway.exec('bash', '-c', KILL_FOLLOWER);
+    volume.swap(of({ AZURE_OPENAI_NAME_0: 'third' }));
+    await untilServedBy('third');
+    volume.swap(of({ AZURE_OPENAI_NAME_0: 'in valid' }));
+    await until(() => said().includes('[INVALID_VALUE]'), 10_000);
+    expect(await servedBy()).toBe('third');
+    expect(said()).not.toContain(BACKEND_KEY);
+  });
+
   test('the follower of files gets their values, is started again when it dies, and is stopped', async () => {
     // In place of the compiler: what it tells the entrypoint, and a follower that lives from its second start on.
     const stub = file(
@@ -401,9 +450,7 @@ if (command === 'container') {
     expect(gateway.output().stderr).toMatch(
       /^\{"level":"warning","message":"[^"]*watch ended with code 7"\}$/m,
     );
-    const kill =
-      'for p in /proc/[0-9]*; do if grep -qa "cjs.watch" "$p/cmdline"; then kill -KILL "${p#/proc/}"; fi; done';
-    gateway.exec('bash', '-c', kill);
+    gateway.exec('bash', '-c', KILL_FOLLOWER);
     await until(() => starts().length === 3, 10_000);
     expect(await answered(gateway, () => fetch(gateway.url(PORTS.proxy)), 404)).toBeDefined();
     gateway.kill('TERM');

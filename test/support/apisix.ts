@@ -73,6 +73,8 @@ export interface ApisixOptions {
   readonly sharedFolders?: Readonly<Record<string, string>>;
   /** Ports of containers that run beside it, as in one pod or replica; only this container can publish them. */
   readonly sidecarPorts?: readonly number[];
+  /** A folder of this host with the documents, mounted as a deployment would that changes them while APISIX runs. */
+  readonly configFolder?: string | undefined;
 }
 
 export interface Apisix {
@@ -119,15 +121,24 @@ export async function startApisix(options: ApisixOptions): Promise<Apisix> {
     mountedFiles = {},
     sharedFolders = {},
     sidecarPorts = [],
+    configFolder,
   } = options;
   return start({
     // The collector's file is nothing to APISIX, and must not disturb it.
-    files: { ...inConf(logsClients ? withClientLog(documents) : documents), ...mountedFiles },
+    files: {
+      ...(configFolder === undefined
+        ? inConf(logsClients ? withClientLog(documents) : documents)
+        : inConf({ 'config.yaml': documents['config.yaml'] })),
+      ...mountedFiles,
+    },
     environment,
     writableFolders,
     refusingHosts,
     extraHosts,
-    sharedFolders,
+    sharedFolders: {
+      ...sharedFolders,
+      ...(configFolder === undefined ? {} : { [CONFIG_FOLDER]: configFolder }),
+    },
     publish: [PORTS.proxy, PORTS.metrics, PORTS.status, ...sidecarPorts],
     readyPath: '/status/ready',
   });
@@ -214,6 +225,9 @@ interface StartOptions {
   readonly readyPath: string;
 }
 
+/** Where apisix.yaml is when it may change; APISIX's own folder has a link to it. */
+const CONFIG_FOLDER = '/rendered';
+
 async function start(options: StartOptions): Promise<Apisix> {
   const {
     files,
@@ -251,6 +265,10 @@ async function start(options: StartOptions): Promise<Apisix> {
         .forStatusCode(200)
         .withReadTimeout(200),
     );
+  if (CONFIG_FOLDER in sharedFolders) {
+    const link = `ln -s ${CONFIG_FOLDER}/apisix.yaml ${CONF}/apisix.yaml && exec /docker-entrypoint.sh docker-start`;
+    container.withEntrypoint(['sh', '-c', link]);
+  }
   let started: StartedTestContainer;
   try {
     started = await container.start();

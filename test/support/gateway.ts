@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI, { AzureOpenAI } from 'openai';
 import { Docker, hostAddress as dockerHostAddress, HOST } from '../../compiler/commands/local/docker.ts';
 import type { Documents } from '../../compiler/emit/emit.ts';
+import { FILE_MODES, writeDocuments } from '../../compiler/output/write.ts';
 import { type Apisix, PORTS, startApisix } from './apisix.ts';
 import { type MockBackend, type MockOptions, startMockAzureOpenAI } from './mock-azure-openai/server.ts';
 import { compileVariables } from './scenarios.ts';
@@ -28,6 +29,8 @@ export interface GatewayOptions {
   /** As of `startApisix`. */
   readonly sharedFolders?: Readonly<Record<string, string>>;
   readonly sidecarPorts?: readonly number[];
+  /** A folder of this host to render to, from which APISIX then reads apisix.yaml. */
+  readonly configFolder?: string;
 }
 
 export interface Gateway {
@@ -37,6 +40,8 @@ export interface Gateway {
   readonly apisix: Apisix;
   /** What APISIX was started with. */
   readonly documents: Documents;
+  /** What it was rendered from. */
+  readonly variables: Readonly<Record<string, string>>;
   /** The official client on /openai/v1; it never tries again by itself. */
   openai(key?: string): OpenAI;
   /** The official client on deployments. */
@@ -64,6 +69,7 @@ export async function startGateway({
   mountedFiles = {},
   sharedFolders = {},
   sidecarPorts = [],
+  configFolder,
 }: GatewayOptions = {}): Promise<Gateway> {
   const host = await hostAddress();
   const mocks = await Promise.all(
@@ -81,18 +87,19 @@ export async function startGateway({
   };
   let apisix: Apisix;
   let adapted: Documents;
+  let variables: Record<string, string>;
   try {
-    const variables = {
+    const given = {
       GATEWAY_CLIENT_NAME_0: 'app',
       GATEWAY_CLIENT_KEY_0: CLIENT_KEY,
       GATEWAY_WORKERS: '2',
       ...Object.fromEntries(mocks.flatMap(({ url, port }, index) => backendSettings(url, port, index))),
       ...settings,
     };
-    const scenario = await compileVariables(
-      Object.fromEntries(Object.entries(variables).filter(([, value]) => value !== '')),
-    );
+    variables = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== ''));
+    const scenario = await compileVariables(variables);
     adapted = adapt(scenario.documents);
+    if (configFolder !== undefined) writeDocuments(configFolder, adapted, FILE_MODES.reference);
     apisix = await startApisix({
       documents: adapted,
       environment: scenario.environment,
@@ -101,6 +108,7 @@ export async function startGateway({
       mountedFiles: { ...scenario.mountedFiles, ...mountedFiles },
       sharedFolders,
       sidecarPorts,
+      configFolder,
     });
   } catch (error) {
     await stopMocks();
@@ -114,6 +122,7 @@ export async function startGateway({
     mocks,
     apisix,
     documents: adapted,
+    variables,
     openai: (key = CLIENT_KEY) => new OpenAI({ apiKey: key, baseURL: `${url}/openai/v1`, maxRetries: 0 }),
     azure: (deployment, key = CLIENT_KEY) =>
       new AzureOpenAI({

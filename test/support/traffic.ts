@@ -4,6 +4,9 @@ import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CLIENT_KEY, type Gateway } from './gateway.ts';
 import type { MockBackend, RecordedRequest, StreamEvent } from './mock-azure-openai/server.ts';
+import { until } from './until.ts';
+
+export { until };
 
 /** How many requests each of the mocks got. */
 export const calls = ({ mocks }: { readonly mocks: readonly MockBackend[] }): number[] =>
@@ -42,15 +45,6 @@ export function onlyRequest({ name, requests }: MockBackend): RecordedRequest {
   const [request] = requests;
   if (!request || requests.length > 1) throw new Error(`${name} got ${requests.length} requests, not one`);
   return request;
-}
-
-/** Until a condition holds; rejects after `timeoutMs`. */
-export async function until(condition: () => boolean, timeoutMs = 5_000): Promise<void> {
-  const deadline = performance.now() + timeoutMs;
-  while (!condition()) {
-    if (performance.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${String(condition)}`);
-    await sleep(5);
-  }
 }
 
 export interface WireOptions {
@@ -109,6 +103,11 @@ export class Wire {
   /** What of the body is here. */
   get text(): string {
     return this.answer().body.toString();
+  }
+
+  /** More of the request. */
+  send(data: string): void {
+    this.#socket.write(data);
   }
 
   /** Until the text is in the body. */

@@ -78,26 +78,30 @@ test.each(blocks('env'))(
   },
 );
 
-test.each(['README.md', 'AGENTS.md', 'docs/deployment.md', 'docs/migration.md', 'docs/settings.md'])(
-  'the links of %s lead somewhere',
-  (page) => {
-    const text = readFileSync(join(ROOT, page), 'utf8');
-    for (const [, target = ''] of text.matchAll(/\]\((?!https?:)([^)]+)\)/g)) {
-      const [file = '', anchor] = target.split('#');
-      const path = file === '' ? join(ROOT, page) : join(ROOT, dirname(page), file);
-      expect(existsSync(path), target).toBe(true);
-      if (anchor !== undefined) {
-        const headings = [...readFileSync(path, 'utf8').matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
-          heading
-            .toLowerCase()
-            .replace(/[^\w\s-]/g, '')
-            .replaceAll(' ', '-'),
-        );
-        expect(headings, target).toContain(anchor);
-      }
+test.each([
+  'README.md',
+  'AGENTS.md',
+  'docs/deployment.md',
+  'docs/hot-reload.md',
+  'docs/migration.md',
+  'docs/settings.md',
+])('the links of %s lead somewhere', (page) => {
+  const text = readFileSync(join(ROOT, page), 'utf8');
+  for (const [, target = ''] of text.matchAll(/\]\((?!https?:)([^)]+)\)/g)) {
+    const [file = '', anchor] = target.split('#');
+    const path = file === '' ? join(ROOT, page) : join(ROOT, dirname(page), file);
+    expect(existsSync(path), target).toBe(true);
+    if (anchor !== undefined) {
+      const headings = [...readFileSync(path, 'utf8').matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
+        heading
+          .toLowerCase()
+          .replace(/[^\w\s-]/g, '')
+          .replaceAll(' ', '-'),
+      );
+      expect(headings, target).toContain(anchor);
     }
-  },
-);
+  }
+});
 
 /** Both are long enough to wait for, and both end what they started. */
 const BACKGROUND = blocks('sh background');

@@ -62,7 +62,7 @@ export const gatewaySettings = {
   }),
   GATEWAY_WATCH: setting(boolean(), {
     section,
-    description: 'Follow env and secret files at run time. Not built yet: turning it on is an error.',
+    description: 'In the image: follow env and secret files at run time, as `genai-gateway watch` does.',
     default: false,
     example: 'false',
     output: 'none',

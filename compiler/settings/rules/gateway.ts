@@ -34,7 +34,6 @@ const UNBUILT: readonly Unbuilt[] = [
   { feature: 'the toolkit scenarios', askedBy: on('GATEWAY_E2E_TEST_MODE') },
   { feature: 'APIM-style records', askedBy: givenAny('APIM_GATEWAY_LOGS_INGEST_URI') },
   { feature: 'the cache of exact answers', askedBy: on('ENABLE_CACHE') },
-  { feature: 'following files at run time', askedBy: on('GATEWAY_WATCH') },
 ];
 
 const notBuiltYet: Rule = (context) => {

@@ -30,9 +30,11 @@ local get_method = ngx.req.get_method
 local ngx_exit = ngx.exit
 local ngx_now = ngx.now
 local parse_http_time = ngx.parse_http_time
+local start_time = ngx.req.start_time
 local lower = string.lower
 local max = math.max
 local min = math.min
+local pairs = pairs
 local pcall = pcall
 local tonumber = tonumber
 local type = type
@@ -633,6 +635,35 @@ local function is_past_deadline(state)
 end
 
 
+-- A younger request has the configuration of now, or one that has just been replaced.
+local OUTDATED_S = 1
+
+
+-- A request may have begun with another configuration: uploads take their time, and so do attempts.
+local function next_backend(ctx, state)
+    local pool, request = state.pool, state.request
+    local drained = ngx_now() - start_time() > OUTDATED_S and not request.pinned
+                    and pools.drained_since(ctx, pool)
+    if not drained then
+        return availability.next(pool, request)
+    end
+
+    local tried = request.tried
+    for backend in pairs(drained) do
+        tried[backend] = true
+    end
+    local backend, held = availability.next(pool, request)
+    if not backend and state.attempts == 0 then
+        -- All that it knows of are gone: better one of these than none.
+        for each in pairs(drained) do
+            tried[each] = nil
+        end
+        return availability.next(pool, request)
+    end
+    return backend, held
+end
+
+
 local function forward(ctx, state)
     local code, err_body = prepare(ctx, state)
     if code then
@@ -657,7 +688,7 @@ local function forward(ctx, state)
             break
         end
 
-        local backend, held = availability.next(pool, request)
+        local backend, held = next_backend(ctx, state)
         local is_fresh = false
         if not backend then
             if not stale then

@@ -2,6 +2,7 @@
 -- azure-openai-proxy knows beyond them.
 
 local core = require("apisix.core")
+local service_of = require("apisix.http.service").get
 local secret = require("apisix.secret")
 local backend_keys = require("apisix.plugins.azure-openai-proxy.backend_keys")
 local identities = require("apisix.plugins.azure-openai-proxy.identity")
@@ -18,6 +19,7 @@ local pairs = pairs
 local setmetatable = setmetatable
 local encode_args = ngx.encode_args
 local next = next
+local find = string.find
 local concat = table.concat
 local gsub = string.gsub
 local lower = string.lower
@@ -226,6 +228,38 @@ function _M.of(ai_conf, conf)
         compiled[ai_conf] = pool
     end
     return pool
+end
+
+
+--- Backends of a request's pool that are drained or gone in the configuration of now, which may
+-- have come since the request did.
+-- @tparam table ctx
+-- @tparam table pool
+-- @treturn table|nil a set; nil where there are none
+function _M.drained_since(ctx, pool)
+    local service = ctx.service_id and service_of(ctx.service_id)
+    -- As APISIX puts together what a request was begun with.
+    if not service or find(ctx.conf_version, "&" .. service.modifiedIndex, 1, true) then
+        return nil
+    end
+
+    local ai_conf = service.value.plugins and service.value.plugins["ai-proxy-multi"]
+    local serving = {}
+    for _, instance in ipairs(ai_conf and ai_conf.instances or {}) do
+        local _, id = _M.endpoint_of(instance)
+        if id and instance.weight > 0 then
+            serving[id] = true
+        end
+    end
+
+    local drained
+    for _, each in ipairs(pool.backends) do
+        if not serving[each.id] then
+            drained = drained or {}
+            drained[each] = true
+        end
+    end
+    return drained
 end
 
 
