@@ -8,7 +8,14 @@ import { parse } from 'yaml';
 import type { Documents } from '../../compiler/emit/emit.ts';
 
 export const APISIX_IMAGE = 'apache/apisix:3.18.0-debian';
-export const PORTS = { proxy: 9080, metrics: 9091, status: 7085, control: 9090, admin: 9180 } as const;
+export const PORTS = {
+  proxy: 9080,
+  metrics: 9091,
+  status: 7085,
+  probes: 7086,
+  control: 9090,
+  admin: 9180,
+} as const;
 
 const CONF = '/usr/local/apisix/conf';
 const LUA_IN_CONTAINER = '/opt/genai-gateway/lua-plugins';
@@ -84,6 +91,8 @@ export interface Apisix {
   >;
   /** Ends one of them as a crash would; nginx starts another one. */
   killWorker(pid: number): Promise<void>;
+  /** Sends a signal to a process; 1 is nginx's master. */
+  signal(pid: number, name: string): Promise<void>;
   /** The address that requests from the host come from. */
   hostAddress(): Promise<string>;
   /** Everything APISIX wrote since its start: its access log and its error log. */
@@ -113,7 +122,7 @@ export async function startApisix(options: ApisixOptions): Promise<Apisix> {
     writableFolders,
     refusingHosts,
     extraHosts,
-    publish: [PORTS.proxy, PORTS.metrics, PORTS.status],
+    publish: [PORTS.proxy, PORTS.metrics, PORTS.status, PORTS.probes],
     readyPath: '/status/ready',
   });
 }
@@ -270,6 +279,9 @@ async function start(options: StartOptions): Promise<Apisix> {
     },
     killWorker: async (pid) => {
       await run('kill -KILL "$1"', String(pid));
+    },
+    signal: async (pid, name) => {
+      await run('kill -s "$1" "$2"', name, String(pid));
     },
     hostAddress: async () => defaultGateway(await run('cat /proc/net/route')),
     log: async () => {

@@ -53,6 +53,20 @@ local function has_unresolved(values)
 end
 
 
+--- Why a backend has no credential to send, if so.
+-- @tparam table auth of its instance, references resolved where that was possible
+-- @tparam table|nil details what azure-openai-proxy knows of it
+-- @treturn string|nil
+function _M.credential_problem(auth, details)
+    if has_unresolved(auth.header) or has_unresolved(auth.query) then
+        return "its credential cannot be resolved"
+    elseif not auth.header and not auth.query and not (details and details.identity) then
+        return "it has no credential"
+    end
+    return nil
+end
+
+
 -- The headers that are the same in every request to a backend.
 local function header_lines(host, credentials)
     local lines = {
@@ -75,14 +89,9 @@ local function backend_of(instance, details, ai_conf, conf)
     end
 
     local auth = instance.auth or {}
-    local is_broken
-    if has_unresolved(auth.header) or has_unresolved(auth.query) then
-        core.log.error("the credential of backend ", instance.name,
-                       " cannot be resolved: it gets no requests until it can")
-        is_broken = true
-    elseif not auth.header and not auth.query and not (details and details.identity) then
-        core.log.error("backend ", instance.name, " has no credential: it gets no requests")
-        is_broken = true
+    local problem = _M.credential_problem(auth, details)
+    if problem then
+        core.log.error("backend ", instance.name, " gets no requests: ", problem)
     end
 
     return {
@@ -96,7 +105,7 @@ local function backend_of(instance, details, ai_conf, conf)
         health_key = conf.health_checks and health.key(id) or nil,
         priority = instance.priority or 0,
         weight = instance.weight,
-        is_broken = is_broken,
+        is_broken = problem ~= nil,
         deployments = picking.in_any_case(details and details.deployments),
         lines = header_lines(endpoint.authority, auth.header),
         identity = details and details.identity and identities.of(details.identity),
@@ -156,12 +165,18 @@ local function affinity_of(conf)
 end
 
 
-local function compile(ai_conf, conf)
+--- What azure-openai-proxy knows of backends beyond their instances, by their names.
+function _M.details_of(conf)
     local details = {}
     for _, each in ipairs(conf.backends or {}) do
         details[each.name] = each
     end
+    return details
+end
 
+
+local function compile(ai_conf, conf)
+    local details = _M.details_of(conf)
     local backends, replaced = {}, {}
     for _, instance in ipairs(ai_conf.instances) do
         backends[#backends + 1] = backend_of(instance, details[instance.name], ai_conf,
