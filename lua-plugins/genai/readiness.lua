@@ -1,5 +1,5 @@
---- Whether the gateway is what was rendered: what the manifest at the head of apisix.yaml names, held
--- against what workers say that they have loaded.
+--- Whether the gateway is what was rendered: what the manifest at the head of apisix.yaml names,
+-- held against what workers say that they have loaded.
 
 local concat = table.concat
 local find = string.find

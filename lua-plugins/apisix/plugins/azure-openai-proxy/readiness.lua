@@ -1,5 +1,5 @@
---- Answers `/healthz` and `/readyz`. Each worker says in shared memory what it has loaded; whichever
--- is asked adds that up. Nothing here depends on any item of apisix.yaml.
+--- Answers `/healthz` and `/readyz`. Each worker says in shared memory what it has loaded; the one
+-- that is asked adds that up. Nothing here depends on any item of apisix.yaml.
 
 local core = require("apisix.core")
 local profile = require("apisix.core.profile")
@@ -72,7 +72,8 @@ local function read_manifest()
 end
 
 
--- The file that is there now: the time by which APISIX tells versions of it apart, and its manifest.
+-- The file that is there now: the time by which APISIX tells versions of it apart, and its
+-- manifest.
 local function look_at_file()
     local found = lfs.attributes(path)
     if not found then
