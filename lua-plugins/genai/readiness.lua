@@ -20,8 +20,8 @@ local MAX_NAMED = 10
 --- What a worker reports: each of these is loaded by itself, and so dropped by itself.
 _M.RESOURCES = { "services", "routes", "consumers", "plugin_metadata", "secrets" }
 
-_M.STALE = "apisix.yaml is not loaded as it is now, what was loaded before is still served:"
-           .. " the error log says why"
+_M.STALE = "apisix.yaml is not loaded as it is now (if that lasts, the error log says why);"
+           .. " what was loaded before is still served"
 _M.NOTHING_LOADED = "apisix.yaml is not loaded: the error log says why"
 _M.UNREADABLE = "apisix.yaml cannot be read"
 _M.NO_MANIFEST = "apisix.yaml has no manifest, so nobody can say what should be loaded:"

@@ -301,13 +301,17 @@ describe.skipIf(skipped)('readiness', () => {
       expect((await settled(gateway)).status).toBe(200);
       const started = Date.now();
       await loses(rendered.replace('\nservices:\n', '\nservices: [\n'), [
-        'apisix.yaml is not loaded as it is now, what was loaded before is still served: the error log says why',
+        expect.stringMatching(
+          /^apisix.yaml is not loaded as it is now .* what was loaded before is still served$/,
+        ),
       ]);
       expect(Date.now() - started).toBeGreaterThan(4_000);
       expect((await gateway.chat('gpt-4o')).status).toBe(200);
 
       await loses(rendered.slice(0, rendered.length / 2), [
-        'apisix.yaml is not loaded as it is now, what was loaded before is still served: the error log says why',
+        expect.stringMatching(
+          /^apisix.yaml is not loaded as it is now .* what was loaded before is still served$/,
+        ),
       ]);
       await loses('nothing\n#END\n', [expect.stringContaining('apisix.yaml has no manifest')]);
 
