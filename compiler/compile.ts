@@ -7,6 +7,7 @@ import {
   sortDiagnostics,
 } from './diagnostics/diagnostic.ts';
 import { type Documents, emitDocuments } from './emit/emit.ts';
+import { withManifest } from './emit/manifest.ts';
 import type { TemplateSources } from './emit/overrides.ts';
 import { TemplateError, type TemplateOverrides } from './emit/templates.ts';
 import { buildModel } from './model/build.ts';
@@ -76,11 +77,17 @@ export async function compileSettings(raw: RawSettings, input: CompileOptions): 
   const model = buildModel(settings);
   const documents = emit(model, overrides, input.redact ?? false, found);
   if (!documents) return finish();
-  const inDocuments = await checkDocuments(documents, [...overrides.templates.keys()]);
+  const { diagnostics: inDocuments, parsed } = await checkDocuments(documents, [
+    ...overrides.templates.keys(),
+  ]);
   found.push(...(model.server.secrets === 'inline' ? withoutSecrets(inDocuments, settings) : inDocuments));
   const documentsWith: CompileResult['documentsWith'] = (secrets) =>
     emit({ ...model, server: { ...model.server, secrets } }, overrides, false, []);
-  return finish({ model, documents, documentsWith });
+  return finish({
+    model,
+    documents: { ...documents, 'apisix.yaml': withManifest(documents['apisix.yaml'], parsed['apisix.yaml']) },
+    documentsWith,
+  });
 }
 
 /** A user's template can put a secret where its text would be named: as a key, say. */

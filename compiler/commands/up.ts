@@ -21,10 +21,10 @@ import { type Prepared, prepare, type UpOptions } from './local/prepare.ts';
 import { startMocks } from './mock.ts';
 import { EXIT, formatOf, type Terminal } from './terminal.ts';
 
-const PORTS = { proxy: 9080, metrics: 9091, status: 7085 } as const;
+const PORTS = { proxy: 9080, metrics: 9091 } as const;
 
 /** What answers 200 when the gateway is ready. */
-const READINESS = { port: PORTS.status, path: '/status/ready' } as const;
+const READINESS_PATH = '/readyz';
 
 const READY_TIMEOUT_MS = 60_000;
 const READY_POLL_MS = 100;
@@ -112,7 +112,7 @@ async function run(
   undo.push(log.stop);
 
   const ports = await publishedPorts(docker, name);
-  const state = await untilReady(ports.get(READINESS.port) ?? port, log.ended, interruption.once);
+  const state = await untilReady(ports.get(PORTS.proxy) ?? port, log.ended, interruption.once);
   if (state === 'interrupted') return EXIT.ok;
   if (state !== 'ready') {
     for (const line of held) terminal.err(`${line}\n`);
@@ -206,7 +206,6 @@ function runArguments({
   const publish = [
     [port, PORTS.proxy],
     [options.metricsPort, PORTS.metrics],
-    ...((READINESS.port as number) === PORTS.proxy ? [] : [[0, READINESS.port] as const]),
   ] as const;
   const mounts = [
     [luaPlugins(), LUA_IN_CONTAINER],
@@ -275,7 +274,7 @@ async function untilReady(
     while (Date.now() < deadline && !polling.signal.aborted) {
       try {
         const signal = AbortSignal.timeout(1000);
-        const answer = await fetch(`http://${LOOPBACK}:${port}${READINESS.path}`, { signal });
+        const answer = await fetch(`http://${LOOPBACK}:${port}${READINESS_PATH}`, { signal });
         await answer.arrayBuffer();
         if (answer.ok) return 'ready' as const;
       } catch {

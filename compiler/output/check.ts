@@ -15,25 +15,37 @@ const VALIDATORS = {
 /** More findings than this about one document only repeat themselves. */
 const MAX_FINDINGS = 20;
 
+export interface Checked {
+  readonly diagnostics: readonly Diagnostic[];
+  /** What a reader makes of each document; undefined where it is none. */
+  readonly parsed: Readonly<Record<DocumentName, unknown>>;
+}
+
 /** Findings about documents; `overridden` names the user's own templates, where the cause then is. */
 export async function checkDocuments(
   documents: Documents,
   overridden: readonly string[] = [],
-): Promise<Diagnostic[]> {
-  const found = await Promise.all(
-    DOCUMENT_NAMES.map((name) => checkDocument(name, documents[name], overridden)),
+): Promise<Checked> {
+  const checked = await Promise.all(
+    DOCUMENT_NAMES.map(async (name) => ({
+      name,
+      ...(await checkDocument(name, documents[name], overridden)),
+    })),
   );
-  return found.flat();
+  return {
+    diagnostics: checked.flatMap(({ diagnostics }) => diagnostics),
+    parsed: Object.fromEntries(checked.map(({ name, document }) => [name, document])) as Checked['parsed'],
+  };
 }
 
 async function checkDocument(
   name: DocumentName,
   text: string,
   overridden: readonly string[],
-): Promise<Diagnostic[]> {
-  const notYaml = (reason: string) => [
-    diagnostic('DOCUMENT_NOT_YAML', { setting: name }, { reason, overridden }),
-  ];
+): Promise<{ diagnostics: Diagnostic[]; document?: unknown }> {
+  const notYaml = (reason: string) => ({
+    diagnostics: [diagnostic('DOCUMENT_NOT_YAML', { setting: name }, { reason, overridden })],
+  });
   if (name === 'apisix.yaml' && !text.slice(-10).includes('#END'))
     return notYaml('#END is not within its last 10 bytes');
   const template = name === 'otel-collector.yaml' ? -1 : text.indexOf('${{');
@@ -44,8 +56,9 @@ async function checkDocument(
   const parsed = overridden.length === 0 ? await readDocument(text) : await readYaml(text);
   if ('reason' in parsed) return notYaml(parsed.reason);
   const validate = VALIDATORS[name];
-  if (validate(parsed.document)) return [];
-  return (validate.errors ?? [])
+  const { document } = parsed;
+  if (validate(document)) return { diagnostics: [], document };
+  const diagnostics = (validate.errors ?? [])
     .filter((each) => each.keyword !== 'if')
     .slice(0, MAX_FINDINGS)
     .map((each) =>
@@ -55,6 +68,7 @@ async function checkDocument(
         { path: each.instancePath, problem: problem(each), overridden },
       ),
     );
+  return { diagnostics, document };
 }
 
 /** Reads a document: our own by the quick reader, others by a full one. */

@@ -292,6 +292,12 @@ function _M.pause(dict, identity, now)
 end
 
 
+--- Whether the last try failed, if that was lately.
+function _M.has_failed(dict, identity)
+    return dict:get(identity.key .. "|failed") ~= nil
+end
+
+
 --- Takes the right to ask for a token, which one worker has at a time.
 -- @treturn boolean
 function _M.lock(dict, identity)

@@ -53,7 +53,7 @@ describe.skipIf(skipped)('ports', () => {
     const listening = await gateway.apisix.listening();
     const inside = (socket: string) => /^127\.0\.0\.1:|^\[::1\]:/.test(socket);
     expect(listening.filter((socket) => !inside(socket)).toSorted()).toEqual(
-      ['0.0.0.0:7085', '0.0.0.0:9080', '0.0.0.0:9091', '[::]:9080'].toSorted(),
+      ['0.0.0.0:7085', '0.0.0.0:7086', '0.0.0.0:9080', '0.0.0.0:9091', '[::]:7086', '[::]:9080'].toSorted(),
     );
     expect(listening.filter(inside)).toContain('127.0.0.1:9090');
     expect(listening.join(' ')).not.toMatch(/:9180\b/);
@@ -64,6 +64,7 @@ describe.skipIf(skipped)('ports', () => {
       await (await gateway.apisix.request(PORTS.metrics, '/apisix/prometheus/metrics')).text(),
     ).toContain('apisix_');
     expect((await gateway.apisix.request(PORTS.status, '/status/ready')).status).toBe(200);
+    expect((await gateway.apisix.request(PORTS.probes, '/readyz')).status).toBe(200);
     expect(await gateway.apisix.control('/v1/routes')).toHaveLength(4);
   });
 
@@ -81,6 +82,7 @@ describe.skipIf(skipped)('ports', () => {
       `http://127.0.0.1:9090${path}`,
       `http://127.0.0.1:9091${path}`,
       `http://127.0.0.1:7085${path}`,
+      `http://127.0.0.1:7086${path}`,
       `http://127.0.0.1:9180${path}`,
     ];
     for (const target of spellings) {

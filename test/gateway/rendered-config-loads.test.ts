@@ -40,6 +40,10 @@ interface RenderedFile {
   readonly plugin_metadata?: readonly Item[];
 }
 
+interface Readiness {
+  readonly reasons?: readonly string[];
+}
+
 interface Instance {
   readonly name: string;
   readonly priority: number;
@@ -117,6 +121,13 @@ describe.skipIf(skipped)('in the stock APISIX image', () => {
     test('gets ready and logs no error', async () => {
       const answer = await apisix.request(PORTS.status, '/status/ready');
       expect(answer.status).toBe(200);
+      const truth = await apisix.request(PORTS.probes, '/readyz');
+      const isUsable = model.backends.some(({ weight }) => weight > 0);
+      expect({ status: truth.status, reasons: ((await truth.json()) as Readiness).reasons }).toEqual(
+        isUsable
+          ? { status: 200, reasons: undefined }
+          : { status: 503, reasons: [expect.stringContaining('no backend has both a weight and')] },
+      );
       expect(errorsIn(logAfterLoading)).toEqual([]);
     });
 
@@ -246,6 +257,7 @@ describe.skipIf(skipped)('in the stock APISIX image', () => {
       expect([...new Set(sockets)].sort()).toEqual(
         [
           `0.0.0.0:${PORTS.status}`,
+          `0.0.0.0:${PORTS.probes}`,
           `0.0.0.0:${PORTS.proxy}`,
           `127.0.0.1:${PORTS.control}`,
           `0.0.0.0:${PORTS.metrics}`,

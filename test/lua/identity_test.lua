@@ -317,15 +317,20 @@ describe("identity: after a failure", function()
             now = now + pauses[i] / 1000
             dict.now = now * 1000
             equal(identity.pause(dict, one, now), nil)
+            -- It is time for the next try, and the last one has failed none the less.
+            equal(identity.has_failed(dict, one), true)
         end
         equal(pauses, { 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000 })
     end)
 
     it("a token ends the row", function()
         local dict = shared_dict.new(NOW * 1000)
+        equal(identity.has_failed(dict, one), false)
         identity.failed(dict, one, NOW, "x")
         identity.failed(dict, one, NOW, "x")
+        equal(identity.has_failed(dict, one), true)
         identity.store(dict, one, { token = "t", ends_at = NOW + 100 }, NOW, 0)
+        equal(identity.has_failed(dict, one), false)
         equal(identity.pause(dict, one, NOW), nil)
         equal(identity.failed(dict, one, NOW, "x"), 1000)
     end)

@@ -9,7 +9,14 @@ import type { Documents } from '../../compiler/emit/emit.ts';
 import { APISIX_IMAGE } from '../../compiler/image.ts';
 
 export { APISIX_IMAGE };
-export const PORTS = { proxy: 9080, metrics: 9091, status: 7085, control: 9090, admin: 9180 } as const;
+export const PORTS = {
+  proxy: 9080,
+  metrics: 9091,
+  status: 7085,
+  probes: 7086,
+  control: 9090,
+  admin: 9180,
+} as const;
 
 const CONF = '/usr/local/apisix/conf';
 const LUA_IN_CONTAINER = '/opt/genai-gateway/lua-plugins';
@@ -96,6 +103,8 @@ export interface Apisix {
   >;
   /** Ends one of them as a crash would; nginx starts another one. */
   killWorker(pid: number): Promise<void>;
+  /** Sends a signal to a process; 1 is nginx's master. */
+  signal(pid: number, name: string): Promise<void>;
   /** The address that requests from the host come from. */
   hostAddress(): Promise<string>;
   /** Everything APISIX wrote since its start: its access log and its error log. */
@@ -139,7 +148,7 @@ export async function startApisix(options: ApisixOptions): Promise<Apisix> {
       ...sharedFolders,
       ...(configFolder === undefined ? {} : { [CONFIG_FOLDER]: configFolder }),
     },
-    publish: [PORTS.proxy, PORTS.metrics, PORTS.status, ...sidecarPorts],
+    publish: [PORTS.proxy, PORTS.metrics, PORTS.status, PORTS.probes, ...sidecarPorts],
     readyPath: '/status/ready',
   });
 }
@@ -320,6 +329,9 @@ async function start(options: StartOptions): Promise<Apisix> {
     },
     killWorker: async (pid) => {
       await run('kill -KILL "$1"', String(pid));
+    },
+    signal: async (pid, name) => {
+      await run('kill -s "$1" "$2"', name, String(pid));
     },
     hostAddress: async () => defaultGateway(await run('cat /proc/net/route')),
     log: async () => {

@@ -13,6 +13,7 @@ local health = require("apisix.plugins.azure-openai-proxy.health")
 local identities = require("apisix.plugins.azure-openai-proxy.identity")
 local latency = require("apisix.plugins.azure-openai-proxy.latency")
 local pools = require("apisix.plugins.azure-openai-proxy.pool")
+local readiness = require("apisix.plugins.azure-openai-proxy.readiness")
 local upstream = require("apisix.plugins.azure-openai-proxy.upstream")
 local variables = require("apisix.plugins.azure-openai-proxy.variables")
 local cooldown = require("genai.cooldown")
@@ -191,6 +192,7 @@ local GC_PAUSE_PERCENT = 500
 function _M.init()
     collectgarbage("setpause", GC_PAUSE_PERCENT)
     health.start()
+    readiness.start()
 end
 
 

@@ -251,7 +251,7 @@ ${DENIED}`);
     await once(ready, 'listening');
     const { port } = ready.address() as AddressInfo;
     const docker = fakeDocker(`network*) echo '127.0.0.1 127.0.0.0/8' ;;
-port*) printf '9080/tcp -> 127.0.0.1:${port}\n9091/tcp -> 127.0.0.1:${port}\n7085/tcp -> 127.0.0.1:${port}\n' ;;
+port*) printf '9080/tcp -> 127.0.0.1:${port}\n9091/tcp -> 127.0.0.1:${port}\n' ;;
 exec*) exit 1 ;;
 logs*) while [ ! -e "$CALLS.end" ]; do sleep 0.1; done; echo '2026/11/26 08:25:57 [emerg] 1#1: it broke' >&2 ;;
 inspect*) echo '1 false' ;;`);

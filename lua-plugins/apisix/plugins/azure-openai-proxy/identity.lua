@@ -315,6 +315,24 @@ function _M.is_without_token(identity)
 end
 
 
+--- Why a backend cannot be signed in to, as far as that is known: asks for no token by itself.
+-- @tparam table conf `resource`, and perhaps `client_id`
+-- @treturn string|nil in words without anything secret
+function _M.problem(conf)
+    environment = environment or read_environment()
+    local identity = identity_mod.of(conf, environment)
+    if identity.source.problem then
+        return identity.source.problem
+    end
+    if identity_mod.has_failed(dict, identity)
+       and not identity_mod.stored(dict, identity, ngx_now())
+    then
+        return "there is no token from " .. identity.source.name
+    end
+    return nil
+end
+
+
 --- A backend refused a token: another one is asked for, where that was not so lately.
 -- @tparam table identity
 -- @tparam string line that `authorization` gave

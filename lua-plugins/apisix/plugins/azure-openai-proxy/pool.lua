@@ -19,8 +19,8 @@ local pairs = pairs
 local setmetatable = setmetatable
 local encode_args = ngx.encode_args
 local next = next
-local find = string.find
 local concat = table.concat
+local find = string.find
 local gsub = string.gsub
 local lower = string.lower
 local sort = table.sort
@@ -46,13 +46,28 @@ function _M.endpoint_of(instance)
 end
 
 
+-- A variable that is there and empty gives no credential either.
 local function has_unresolved(values)
     for _, value in pairs(values or {}) do
-        if secret.is_secret_ref(value) then
+        if secret.is_secret_ref(value) or not find(value, "%S") then
             return true
         end
     end
     return false
+end
+
+
+--- Why a backend has no credential to send, if so.
+-- @tparam table auth of its instance, references resolved where that was possible
+-- @tparam table|nil details what azure-openai-proxy knows of it
+-- @treturn string|nil
+function _M.credential_problem(auth, details)
+    if has_unresolved(auth.header) or has_unresolved(auth.query) then
+        return "its credential cannot be resolved"
+    elseif not auth.header and not auth.query and not (details and details.identity) then
+        return "it has no credential"
+    end
+    return nil
 end
 
 
@@ -79,17 +94,15 @@ local function backend_of(instance, details, ai_conf, conf)
 
     local auth = instance.auth or {}
     local key_setting = details and details.key_setting
-    local is_broken
+    local problem
     if key_setting then
         -- What APISIX resolved may be minutes old.
         auth = {}
-    elseif has_unresolved(auth.header) or has_unresolved(auth.query) then
-        core.log.error("the credential of backend ", instance.name,
-                       " cannot be resolved: it gets no requests until it can")
-        is_broken = true
-    elseif not auth.header and not auth.query and not (details and details.identity) then
-        core.log.error("backend ", instance.name, " has no credential: it gets no requests")
-        is_broken = true
+    else
+        problem = _M.credential_problem(auth, details)
+    end
+    if problem then
+        core.log.error("backend ", instance.name, " gets no requests: ", problem)
     end
 
     local backend = {
@@ -103,7 +116,7 @@ local function backend_of(instance, details, ai_conf, conf)
         health_key = conf.health_checks and health.key(id) or nil,
         priority = instance.priority or 0,
         weight = instance.weight,
-        is_broken = is_broken,
+        is_broken = problem ~= nil,
         deployments = picking.in_any_case(details and details.deployments),
         lines = header_lines(endpoint.authority, auth.header),
         identity = details and details.identity and identities.of(details.identity),
@@ -172,12 +185,18 @@ local function affinity_of(conf)
 end
 
 
-local function compile(ai_conf, conf)
+--- What azure-openai-proxy knows of backends beyond their instances, by their names.
+function _M.details_of(conf)
     local details = {}
     for _, each in ipairs(conf.backends or {}) do
         details[each.name] = each
     end
+    return details
+end
 
+
+local function compile(ai_conf, conf)
+    local details = _M.details_of(conf)
     local backends, replaced = {}, {}
     for _, instance in ipairs(ai_conf.instances) do
         backends[#backends + 1] = backend_of(instance, details[instance.name], ai_conf,
