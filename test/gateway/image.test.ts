@@ -140,6 +140,10 @@ describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
     }, 60_000);
     afterAll(() => gateway?.remove());
 
+    test('Docker calls it healthy', async () => {
+      await until(() => gateway.inspect('{{.State.Health.Status}}') === 'healthy', 15_000);
+    });
+
     test('it answers, with the very key of the file', async () => {
       mock.reset();
       await chat(gateway);
