@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
+import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests, parseAsApisix } from '../support/apisix.ts';
 import { type EntraGateway, startEntraGateway } from '../support/entra.ts';
 import { backendKey, CLIENT_KEY, HOST, quickMetrics } from '../support/gateway.ts';
 import { documentedMetrics, type Sample, samplesIn, total, typesIn } from '../support/metrics-text.ts';
@@ -22,6 +22,7 @@ import {
 const skipped = cannotRunGatewayTests('metrics of attempts') || cannotRunRedisTests('metrics of attempts');
 
 const REDIS_PASSWORD = 'password-of-the-affinity-redis';
+const COUNTED_KEY = 'key-of-the-counted-client-0123456789';
 const IN_MODEL_NAME = 'planted-in-the-name-of-a-model';
 
 /** Attempts that requests for a model are to have, by backend and outcome. */
@@ -34,6 +35,7 @@ const ATTEMPTS: Readonly<Record<string, Readonly<Record<string, number>>>> = {
   'server-error': { 'backend-0 server_error': 1, 'backend-1 ok': 1 },
   timeout: { 'backend-0 timeout': 1, 'backend-1 ok': 1 },
   reset: { 'backend-0 connect_error': 1, 'backend-1 ok': 1 },
+  stale: { 'backend-0 ok': 1, 'backend-0 stale_connection': 1, 'backend-1 ok': 1 },
   'not-there': { 'backend-0 connect_error': 1, 'backend-1 ok': 1 },
   unhealthy: { 'backend-0 skipped_unhealthy': 1, 'backend-1 ok': 1 },
   'refused-stream': { 'backend-0 throttled': 1, 'backend-1 ok': 1 },
@@ -50,6 +52,7 @@ const ATTEMPTS: Readonly<Record<string, Readonly<Record<string, number>>>> = {
   },
   'all-failing': { 'backend-0 server_error': 1, 'backend-1 server_error': 1 },
   low: { 'backend-0 ok': 1 },
+  counted: { 'backend-0 ok': 1 },
   // Without a token the first time, and where the others have no list they may have it too.
   alias: { 'backend-2 credentials': 1, 'backend-0 ok': 1, 'backend-2 ok': 1 },
 };
@@ -72,6 +75,9 @@ describe.skipIf(skipped)('metrics of attempts', () => {
         AZURE_OPENAI_PRIORITY_1: '10',
         AZURE_OPENAI_PRIORITY_2: '30',
         AZURE_OPENAI_DEPLOYMENTS_2: 'Alias=Real',
+        GATEWAY_CLIENT_NAME_1: 'counted',
+        GATEWAY_CLIENT_KEY_1: COUNTED_KEY,
+        GATEWAY_CLIENT_REQUESTS_PER_MINUTE_1: '1',
         MODEL_PRICES: [...Object.keys(ATTEMPTS), 'response'].map((model) => `${model}=1/1`).join(','),
         AI_PROXY_READ_TIMEOUT: '700ms',
         AI_PROXY_COOLDOWN: '1s',
@@ -145,10 +151,21 @@ describe.skipIf(skipped)('metrics of attempts', () => {
       ['broken-stream', { events: [chatPrelude, chatPrelude], gapMs: 20, cutAfter: 1 }, { stream: true }],
       ['no-permission', answers.noPermission()],
     ] as const) {
+      // A reset of a connection that was kept alive says nothing; this one is to say something.
+      if (model === 'reset') {
+        await backend(0).stop();
+        await backend(0).restart();
+      }
       chat(failure);
       expect([model, await ask(model, body)]).toEqual([model, 200]);
     }
     expect(await ask('throttled')).toBe(200);
+    // To one worker, which keeps its connection to the backend.
+    const connection = await rawConnection(gateway.url);
+    expect(await chatOver(connection, 'stale')).toBe(200);
+    chat({ reset: 'before-headers' });
+    expect(await chatOver(connection, 'stale')).toBe(200);
+    connection.destroy();
 
     for (const index of [0, 1]) backend(index).script({ path: /chat/, ...answers.throttled() });
     expect(await ask('all-throttled')).toBe(429);
@@ -170,6 +187,9 @@ describe.skipIf(skipped)('metrics of attempts', () => {
 
     expect(await ask('low', {}, { 'x-priority': 'low' })).toBe(200);
     expect(await ask('low', {}, { 'x-priority': 'low' })).toBe(503);
+
+    expect(await ask('counted', {}, { 'api-key': COUNTED_KEY })).toBe(200);
+    expect(await ask('counted', {}, { 'api-key': COUNTED_KEY })).toBe(429);
 
     await affinityOfEveryKind();
     for (const name of [CLIENT_KEY, backendKey(0), IN_MODEL_NAME]) {
@@ -322,6 +342,17 @@ describe.skipIf(skipped)('metrics of attempts', () => {
     expect([decided('low', 'allowed'), decided('low', 'rejected')]).toEqual([1, 1]);
     expect(decided('high', 'allowed')).toBeGreaterThan(20);
     expect(decided('high', 'rejected')).toBeUndefined();
+    const ofCounted = samples
+      .filter(
+        ({ name, labels }) =>
+          name === 'apisix_genai_limiter_decisions_total' && labels.consumer === 'counted',
+      )
+      .map(({ labels, value }) => `${labels.limiter} ${labels.decision} ${value}`);
+    expect(ofCounted.sort()).toEqual([
+      'ai-rate-limiting allowed 2',
+      'limit-count allowed 1',
+      'limit-count rejected 1',
+    ]);
     expect(sumOf('apisix_http_status', { code: '503', lane: 'low', response_source: 'apisix' })).toBe(1);
   });
 
@@ -398,6 +429,32 @@ describe.skipIf(skipped)('metrics of attempts', () => {
     );
     expect(new Set(combinations).size).toBe(combinations.length);
   }, 60_000);
+
+  test('gauges follow reloads, and outlive the workers that saw what they show', async () => {
+    const file = parseAsApisix(gateway.documents['apisix.yaml']) as {
+      services: { plugins: Record<string, { instances?: { name: string }[]; metrics?: object }> }[];
+    };
+    const { 'ai-proxy-multi': pool, 'azure-openai-proxy': proxy } = file.services[0]?.plugins ?? {};
+    if (!pool?.instances || !proxy) throw new Error('there is no pool');
+    pool.instances = pool.instances.filter(({ name }) => name !== 'backend-1');
+    proxy.metrics = { ...proxy.metrics, without_client: true };
+    await gateway.apisix.reload(`${JSON.stringify(file)}\n#END\n`);
+
+    backend(0).script({ path: /chat/, ...answers.throttled({ retryAfter: 5 }) });
+    expect(await ask('plain')).toBe(429);
+    const cooldown = (of: readonly Sample[], model: string) =>
+      total(of, 'apisix_genai_backend_cooldown_seconds', { node: 'backend-0', request_llm_model: model });
+    const cooling = samplesIn(await gateway.metrics());
+    expect(cooldown(cooling, 'plain')).toBeGreaterThan(0);
+    for (const { pid } of await gateway.apisix.workers()) await gateway.apisix.killWorker(pid);
+    await sleep(2_500);
+    const after = samplesIn(await gateway.metrics());
+    expect(cooldown(after, 'plain')).toBe(0);
+    const gauges = after.filter(({ name }) => /^apisix_genai_backend_/.test(name));
+    expect([...new Set(gauges.map(({ labels }) => labels.node))].sort()).toEqual(['backend-0', 'backend-2']);
+    const unserved = { request_llm_model: 'plain', reason: 'throttled', consumer: '' };
+    expect(total(after, 'apisix_genai_unserved_requests_total', unserved)).toBe(1);
+  });
 });
 
 const seriesOf = ({ name, labels }: Sample): string => JSON.stringify([name, Object.entries(labels).sort()]);

@@ -738,6 +738,7 @@ local function forward(ctx, state)
                                          .. failure.err .. ".", "invalid_request")
         elseif failure.reason == "stale" then
             stale = backend
+            metrics.attempt(state, backend.name, "stale_connection")
             state.attempts = state.attempts - 1
             availability.release(request)
         elseif failure.has_new_key and backend ~= state.renewed then
