@@ -29,6 +29,7 @@ const SETS: Readonly<Record<DocumentName, readonly Pattern[]>> = {
     '**/retry_statuses',
     '**/fallback_strategy',
     '**/azure-openai-auth/models',
+    '**/azure-openai-proxy/metrics/models',
     '**/audiences',
     '**/whitelist',
     '**/blacklist',

@@ -157,8 +157,8 @@ const LOG_FIELDS = {
   upstream: '$upstream_addr',
   upstream_status: '$upstream_status',
   request_type: '$request_type',
-  model: '$llm_model',
-  requested_model: '$request_llm_model',
+  model: '$genai_model',
+  requested_model: '$genai_requested_model',
   time_to_first_token_ms: '$llm_time_to_first_token',
   prompt_tokens: '$llm_prompt_tokens',
   completion_tokens: '$llm_completion_tokens',
@@ -196,16 +196,36 @@ const COUNTERS = ['http_status', 'llm_prompt_tokens', 'llm_completion_tokens'] a
  */
 const MAX_CLIENTS_TIMES_BACKENDS = { histograms: 200, counters: 5_000 } as const;
 
-/** Metrics that leave the client out, where there are too many of them; logs still have it. */
-function metricsWithoutClient(model: GatewayModel): Record<string, string[]> | undefined {
+/** Whether there are so many clients that metrics of this kind leave them out; logs still have them. */
+function hasTooManyClientsFor(kind: keyof typeof MAX_CLIENTS_TIMES_BACKENDS, model: GatewayModel): boolean {
   const { clients, backends, authentication } = model;
   // Those who come with a token are one client there.
   const combinations = (clients.length + (authentication.oidc ? 1 : 0)) * backends.length;
+  return combinations > MAX_CLIENTS_TIMES_BACKENDS[kind];
+}
+
+/** Metrics of APISIX that leave the client out. */
+function metricsWithoutClient(model: GatewayModel): Record<string, string[]> | undefined {
   const metrics = [
-    ...(combinations > MAX_CLIENTS_TIMES_BACKENDS.histograms ? HISTOGRAMS : []),
-    ...(combinations > MAX_CLIENTS_TIMES_BACKENDS.counters ? COUNTERS : []),
+    ...(hasTooManyClientsFor('histograms', model) ? HISTOGRAMS : []),
+    ...(hasTooManyClientsFor('counters', model) ? COUNTERS : []),
   ];
   return metrics.length > 0 ? Object.fromEntries(metrics.map((metric) => [metric, ['consumer']])) : undefined;
+}
+
+/** What the gateway's own metrics have to know; undefined where that is nothing. */
+function ownMetrics(model: GatewayModel): object | undefined {
+  const { telemetry, clients } = model;
+  const priced = telemetry.metrics.prices.map((each) => each.model);
+  // Those of backends' deployments are known; without prices, so are those that backends answer by.
+  const listed = clients.flatMap(({ models = [] }) => models.filter((name) => !name.includes('*')));
+  const models = priced.length > 0 ? [...new Set([...priced, ...listed])] : undefined;
+  const withoutClient = hasTooManyClientsFor('counters', model);
+  if (models === undefined && !withoutClient) return undefined;
+  return {
+    ...(models === undefined ? {} : { models }),
+    ...(withoutClient ? { without_client: true } : {}),
+  };
 }
 
 /** What the templates of apisix.yaml read. */
@@ -233,6 +253,7 @@ export function apisixView(model: GatewayModel): object {
     secrets: Object.keys(secretFiles).length > 0 ? { id: SECRETS_ITEM, files: secretFiles } : undefined,
     fallbackStrategy: fallbackStrategy(failover.retryStatuses),
     maxRetries: failover.maxAttempts === undefined ? undefined : { count: failover.maxAttempts - 1 },
+    ownMetrics: ownMetrics(model),
     metricsWithoutClient: metricsWithoutClient(model),
     hasMetadata: model.telemetry.traces !== undefined || metricsWithoutClient(model) !== undefined,
     accessLogFields: { ...logFields(model), ...LUA_LOG_FIELDS },
@@ -251,6 +272,13 @@ const BUCKETS = {
   promptTokens: [100, 500, 2000, 10_000, 50_000, 200_000, 1_000_000],
   completionTokens: [10, 100, 500, 2000, 10_000, 50_000, 200_000],
 } as const;
+
+/** Metrics of APISIX that have further labels: lanes and operations are few. */
+const EXTRA_LABELS = Object.fromEntries(
+  ['http_status', 'http_latency', 'llm_latency', 'llm_prompt_tokens', 'llm_completion_tokens'].map(
+    (metric) => [metric, { extra_labels: [{ lane: '$genai_lane' }, { operation: '$genai_operation' }] }],
+  ),
+);
 
 /** What the template of config.yaml reads. */
 export function configView(model: GatewayModel): object {
@@ -278,6 +306,7 @@ export function configView(model: GatewayModel): object {
     tracing: telemetry.traces !== undefined,
     workers: model.server.workers === 'auto' ? 'auto' : Number(model.server.workers),
     buckets: BUCKETS,
+    extraLabels: EXTRA_LABELS,
     accessLogFormat: accessLogFormat(model),
   };
 }

@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { API_VERSION, type Gateway, quickMetrics, startGateway } from '../support/gateway.ts';
+import { type Sample, samplesIn, total as totalOf } from '../support/metrics-text.ts';
 import * as answers from '../support/mock-azure-openai/answers.ts';
 import {
   backendOf,
@@ -15,20 +16,6 @@ import {
 
 let gateway: Gateway;
 const backend = (index: number) => backendOf(gateway, index);
-
-interface Sample {
-  readonly name: string;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly value: number;
-}
-
-const parsed = (text: string): Sample[] =>
-  text.split('\n').flatMap((line) => {
-    const [, name = '', labels = '', value = ''] = /^([a-z_]+)\{(.*)\} (\S+)$/.exec(line) ?? [];
-    if (name === '') return [];
-    const pairs = [...labels.matchAll(/(\w+)="([^"]*)"/g)].map(([, key = '', each = '']) => [key, each]);
-    return [{ name, labels: Object.fromEntries(pairs), value: Number(value) }];
-  });
 
 describe.skipIf(cannotRunGatewayTests('usage and metrics'))('usage and metrics', () => {
   let metrics: readonly Sample[] = [];
@@ -101,20 +88,14 @@ describe.skipIf(cannotRunGatewayTests('usage and metrics'))('usage and metrics',
       JSON.parse(chatBody('x')),
     );
 
-    metrics = parsed(await gateway.metrics());
+    metrics = samplesIn(await gateway.metrics());
     accessLog = await gateway.accessLog();
     log = await gateway.apisix.log();
   }, 2 * CONTAINER_TIMEOUT_MS);
   afterAll(() => gateway?.stop());
 
   const OF_MODEL = { consumer: 'app', service_id: 'azure-openai' };
-  function total(name: string, labels: Readonly<Record<string, string>>): number | undefined {
-    const found = metrics.filter(
-      (sample) =>
-        sample.name === name && Object.entries(labels).every(([key, value]) => sample.labels[key] === value),
-    );
-    return found.length === 0 ? undefined : found.reduce((sum, { value }) => sum + value, 0);
-  }
+  const total = (name: string, labels: Readonly<Record<string, string>>) => totalOf(metrics, name, labels);
   const lineOf = (model: string) => accessLog.find((line) => line.requested_model === model);
 
   test.each([

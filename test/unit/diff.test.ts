@@ -200,6 +200,7 @@ describe('a change of settings is told by the object that it changes', () => {
         'collector receiver file_log: added',
         'collector processor resource: attributes.service.name.value apisix-gateway → mine',
         'collector price gpt-4o completion: USD a token 0.00001 → 0.00002',
+        'plugin azure-openai-proxy: metrics.models: gpt-5 added',
         'collector price gpt-5 prompt: added',
         'collector price gpt-5 completion: added',
         'collector exporter azure_monitor: added',

@@ -247,10 +247,10 @@ export const telemetrySettings = {
     {
       section,
       description:
-        'Prices in USD per million tokens, for cost metrics: `model=prompt/completion`, model as clients or the backend call it.',
+        'Prices in USD per million tokens, for cost metrics: `model=prompt/completion`, model as clients or the backend call it. In metrics, models that neither this nor the deployments of a backend name are `other`.',
       defaultText: 'none',
       example: 'gpt-4o=2.50/10,gpt-4o-mini=0.15/0.60',
-      output: `${COLLECTOR}: processors.metrics_transform`,
+      output: `${COLLECTOR}: processors.metrics_transform; apisix.yaml: services[].plugins.azure-openai-proxy.metrics.models`,
       isNew: true,
     },
   ),

@@ -3,6 +3,7 @@
 local core = require("apisix.core")
 local plugin = require("apisix.plugin")
 local limiters = require("apisix.plugins.azure-openai-limits.limiters")
+local metrics = require("apisix.plugins.azure-openai-proxy.metrics")
 local rejection = require("apisix.plugins.azure-openai-limits.rejection")
 local ipairs = ipairs
 local resolve_var = core.utils.resolve_var
@@ -55,8 +56,11 @@ end
 
 function _M.access(conf, ctx)
     core.response.exit_insert_callback(rejection.explain, ctx)
-    local plugins = ctx.plugins
+    local state, plugins = ctx.genai, ctx.plugins
     local password_setting = conf.redis_password_setting
+    -- Those that look at this request, in their order.
+    local asked = {}
+    state.limiters = asked
     for i = 1, #plugins, 2 do
         local name, limiter = plugins[i].name, plugins[i + 1]
         if password_setting then
@@ -65,24 +69,31 @@ function _M.access(conf, ctx)
         if name == "ai-rate-limiting" then
             -- Budgets of tokens are no business of requests that cost none: what a client has paid
             -- for it may still fetch when its budget is used up.
-            local state = ctx.genai
             state.counts_requests = limiter.limit_strategy == "expression"
             if not (state.counts_requests or state.target.spends) or not has_rule(limiter, ctx) then
                 -- Without it the limiter does nothing, now or when the request is logged.
                 ctx.picked_ai_instance_name = nil
+            else
+                asked[#asked + 1] = name
             end
         elseif name == "limit-count" and not has_rule(limiter, ctx) then
             plugin.skip_plugin(ctx, name)
+        elseif name == "limit-count" or name == "limit-req" then
+            asked[#asked + 1] = name
         end
     end
 end
 
 
--- What an expression is made of: requests that a backend answered, whatever they were for.
+-- What an expression is made of: requests that a backend answered, whatever they were for. And what
+-- the limiters decided.
 function _M.log(conf, ctx)
     local state = ctx.genai
     if state and state.counts_requests then
         ctx.llm_raw_usage = { requests = state.is_answered and 1 or 0 }
+    end
+    if state and state.limiters then
+        metrics.limited(ctx, state, state.limiters, state.refused_by)
     end
 end
 

@@ -12,6 +12,7 @@ local forwarding = require("apisix.plugins.azure-openai-proxy.forwarding")
 local health = require("apisix.plugins.azure-openai-proxy.health")
 local identities = require("apisix.plugins.azure-openai-proxy.identity")
 local latency = require("apisix.plugins.azure-openai-proxy.latency")
+local metrics = require("apisix.plugins.azure-openai-proxy.metrics")
 local pools = require("apisix.plugins.azure-openai-proxy.pool")
 local readiness = require("apisix.plugins.azure-openai-proxy.readiness")
 local upstream = require("apisix.plugins.azure-openai-proxy.upstream")
@@ -104,6 +105,16 @@ local backend_schema = {
     additionalProperties = false,
 }
 
+local metrics_schema = {
+    type = "object",
+    properties = {
+        -- all names of models that are values of labels, beside those of the backends' deployments
+        models = { type = "array", minItems = 1, items = name_schema },
+        without_client = { type = "boolean" },
+    },
+    additionalProperties = false,
+}
+
 local interval_schema = { type = "integer", minimum = 1000 }
 
 local health_checks_schema = {
@@ -159,6 +170,7 @@ local schema = {
             additionalProperties = false,
         },
         backend_header = { type = "boolean" },
+        metrics = metrics_schema,
         health_checks = health_checks_schema,
         backends = { type = "array", minItems = 1, items = backend_schema },
     },
@@ -193,6 +205,7 @@ function _M.init()
     collectgarbage("setpause", GC_PAUSE_PERCENT)
     health.start()
     readiness.start()
+    metrics.start()
 end
 
 
@@ -222,13 +235,14 @@ function _M.access(conf, ctx)
         return 503, errors.body(503)
     end
 
+    local pool = pools.of(ai_conf, conf)
     ctx.genai = {
         method = method,
         target = target,
         seen = {},
-        pool = pools.of(ai_conf, conf),
+        pool = pool,
         attempts = 0,
-        request = { tried = {} },
+        request = { tried = {}, names = metrics.names(pool) },
     }
     accounting.begin(ctx, target)
     plugin.skip_plugin(ctx, pool_plugin_name)
@@ -394,6 +408,7 @@ end
 
 -- Keeps what the client is told if no other backend answers.
 local function note_failure(state, backend, failure)
+    metrics.failed(state, backend, failure)
     local reason = failure.reason
     if not state.last or verdict.rank(failure) >= verdict.rank(state.last) then
         state.last = failure
@@ -509,7 +524,7 @@ local function attempt(state, backend, is_fresh)
             }
         elseif leading.err and not leading.has_output then
             exchange:finish(pool)
-            return nil, { reason = "failing", status = 502, err = leading.err }
+            return nil, { reason = "failing", status = 502, err = leading.err, is_of_stream = true }
         end
     end
     return exchange, nil, leading, is_stream
@@ -539,11 +554,13 @@ local function answer(ctx, state, backend, exchange, leading, is_stream)
     state.status = exchange.status
     state.is_answered = true
     core.response.set_response_source(ctx, "upstream")
+    metrics.answered(state, backend, exchange.status)
     forwarding.send_head(exchange)
     add_backend_headers(state, backend)
     local watch = affinity.watch(state, backend, exchange)
     local who, err = forwarding.send_body(exchange, state.seen, leading, is_stream, watch)
     exchange:finish(state.pool)
+    metrics.handed_on(state, backend, who)
     if who == "backend" then
         core.log.error("the answer of backend ", backend.name, " broke off: ", err,
                        "; the client's connection is cut")
@@ -610,6 +627,7 @@ local function give_up(ctx, state, held)
         end
     end
 
+    metrics.unserved(ctx, state, status, code)
     pass_failure_headers(last and last.reason ~= "credentials" and last or nil)
     add_backend_headers(state, nil)
     state.status = status
@@ -709,6 +727,7 @@ local function forward(ctx, state)
         local exchange, failure, leading, is_stream = attempt(state, backend, is_fresh)
         if exchange and affinity.is_sealed_elsewhere(state, backend, exchange) then
             exchange:finish(pool)
+            metrics.attempt(state, backend.name, "ok")
         elseif exchange then
             return answer(ctx, state, backend, exchange, leading, is_stream)
         end
@@ -721,6 +740,7 @@ local function forward(ctx, state)
                                          .. failure.err .. ".", "invalid_request")
         elseif failure.reason == "stale" then
             stale = backend
+            metrics.attempt(state, backend.name, "stale_connection")
             state.attempts = state.attempts - 1
             availability.release(request)
         elseif failure.has_new_key and backend ~= state.renewed then
@@ -749,6 +769,7 @@ function _M.before_proxy(conf, ctx)
     -- Left to nginx, an error would end the request past the log phase, and what was counted as
     -- active would stay so.
     core.log.error("a request failed inside the gateway: ", code)
+    state.is_broken = true
     if ngx.headers_sent then
         return ngx_exit(ngx.ERROR)
     end
@@ -765,6 +786,7 @@ function _M.log(conf, ctx)
     if state.pool.by_latency then
         latency.finish(state.request, state.seen.usage)
     end
+    metrics.finish(ctx, state)
     accounting.finish(ctx, state)
 end
 

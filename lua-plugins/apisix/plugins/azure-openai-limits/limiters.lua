@@ -3,7 +3,7 @@
 
 local core = require("apisix.core")
 local plugin = require("apisix.plugin")
-local exporter = require("apisix.plugins.prometheus.exporter")
+local metrics = require("apisix.plugins.azure-openai-proxy.metrics")
 local count_local = require("apisix.plugins.limit-count.limit-count-local")
 local count_redis = require("apisix.plugins.limit-count.limit-count-redis")
 local req_redis = require("apisix.plugins.limit-req.limit-req-redis")
@@ -71,23 +71,6 @@ local function remember_slow_rates()
             red:expire("limit_req:" .. key, ceil((self.burst + 1000) / self.rate) + 1)
         end
         return delay, excess
-    end
-end
-
-
-local uncounted
-
-
--- Checks and charges that Redis did not make.
-local function note_uncounted(limiter, times)
-    if not uncounted then
-        local prometheus = exporter.get_prometheus()
-        uncounted = prometheus and prometheus:counter(
-            "genai_limiter_degraded_total",
-            "Checks and charges of limits that were left out because Redis failed", { "limiter" })
-    end
-    if uncounted then
-        uncounted:inc(times, { limiter })
     end
 end
 
@@ -171,11 +154,11 @@ local function guard(class, probe)
         local limiter = sub(self.plugin_name, #"plugin-" + 1)
         if not seen[limiter] then
             seen[limiter] = true
-            note_uncounted(limiter, 0)
+            metrics.limiter_degraded(limiter, 0)
         end
         local place = place_of(conf)
         if dict:get("limits-redis-down|" .. place) then
-            note_uncounted(limiter, 1)
+            metrics.limiter_degraded(limiter, 1)
             return 0
         end
 
@@ -184,7 +167,7 @@ local function guard(class, probe)
         if delay or remaining == "rejected" or not conf.allow_degradation then
             return delay, remaining, reset
         end
-        note_uncounted(limiter, 1)
+        metrics.limiter_degraded(limiter, 1)
         if dict:add("limits-redis-down|" .. place, true, DOWN_S) then
             say_seldom(core.log.error, place, "fails: ", remaining,
                        "; requests pass uncounted until it works")

@@ -39,6 +39,7 @@ function _M.explain(code, body, headers, ctx)
         return code, body, headers
     end
 
+    ctx.genai.refused_by = name
     local wait = name == "limit-req" and refusal.interval_ms(conf.rate)
                  or refusal.reset_ms(get_response_headers(0))
     if wait then

@@ -2,6 +2,7 @@
 
 local apisix_upstream = require("resty.apisix.upstream")
 local exporter = require("apisix.plugins.prometheus.exporter")
+local metrics = require("apisix.plugins.azure-openai-proxy.metrics")
 local ngx_now = ngx.now
 local ngx_var = ngx.var
 local floor = math.floor
@@ -30,7 +31,7 @@ function _M.begin_attempt(ctx, state, backend)
     ctx.balancer_ip = backend.name
     state.attempt_started = ngx_now()
     exporter.inc_llm_active_connections(ctx)
-    state.is_active = true
+    state.is_active, state.is_counted = true, false
 end
 
 
@@ -105,8 +106,10 @@ function _M.finish(ctx, state)
     local request_model = asked and (is_served and asked or OTHER)
     local model = asked and (is_served and state.served_as or request_model)
     if asked then
-        var.request_llm_model = request_model
-        var.llm_model = model
+        ngx_var.genai_requested_model, ngx_var.genai_model = request_model, model
+        local label = metrics.model(state.request)
+        var.request_llm_model = label
+        var.llm_model = metrics.served_model(state.request, label, state.served_as)
     end
     var.llm_stream = state.wants_stream and "true" or "false"
     local first = seen.first_output_at or seen.answered_at
@@ -138,6 +141,7 @@ function _M.finish(ctx, state)
         end
     end
 
+    metrics.finish_tokens(ctx, state, estimated)
     if state.pool.logs_summaries then
         ctx.llm_summary = {
             request_model = request_model,

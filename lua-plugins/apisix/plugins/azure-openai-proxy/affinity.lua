@@ -7,6 +7,7 @@ local core = require("apisix.core")
 local cooldown = require("genai.cooldown")
 local http_head = require("genai.http_head")
 local identities = require("apisix.plugins.azure-openai-proxy.identity")
+local metrics = require("apisix.plugins.azure-openai-proxy.metrics")
 local sse = require("genai.sse")
 local places = require("apisix.plugins.azure-openai-proxy.places")
 local stored = require("genai.stored")
@@ -181,6 +182,7 @@ end
 -- @treturn table|nil a failure: where it has to go cannot be found out now
 function _M.lead(ctx, state)
     local pool, target, request = state.pool, state.target, state.request
+    local known_by
     if not target.collection or pool.origin_count < 2 then
         return nil
     end
@@ -200,8 +202,9 @@ function _M.lead(ctx, state)
         end
         local sealed = text and stored.last_sealed(text)
         if sealed then
-            affinity.sealed_at = places.recall(pool, { places.key_of(scope, sealed) })
+            affinity.sealed_at, known_by = places.recall(pool, { places.key_of(scope, sealed) })
             request.preferred = affinity.sealed_at
+            metrics.looked_up(known_by or "none")
         end
         return nil
     end
@@ -210,8 +213,9 @@ function _M.lead(ctx, state)
     for i, each in ipairs(named) do
         keys[i] = places.key_of(scope, each.id)
     end
-    request.pinned = places.recall(pool, keys)
+    request.pinned, known_by = places.recall(pool, keys)
     if request.pinned then
+        metrics.looked_up(known_by)
         return nil
     end
 
@@ -222,9 +226,11 @@ function _M.lead(ctx, state)
                 places.remember(pool.affinity, { keys[i] }, origin)
                 request.pinned = origin
             end
+            metrics.looked_up(origin and "search" or doubt and "failed" or "none")
             return not origin and doubt and as_answer(doubt, pool) or nil
         end
     end
+    metrics.looked_up("none")
     return nil
 end
 

@@ -2,6 +2,7 @@
 
 local backend_keys = require("apisix.plugins.azure-openai-proxy.backend_keys")
 local latency = require("apisix.plugins.azure-openai-proxy.latency")
+local metrics = require("apisix.plugins.azure-openai-proxy.metrics")
 local cooldown = require("genai.cooldown")
 local picking = require("genai.picking")
 local ngx = ngx
@@ -51,6 +52,9 @@ local function look(backend, request, now, seen)
         seen.is_unhealthy = true
         seen.reasons = seen.reasons or {}
         seen.reasons.unreachable = true
+        if not seen.is_afterwards then
+            metrics.skipped(request, backend, "skipped_unhealthy")
+        end
         return false
     end
 
@@ -72,6 +76,9 @@ local function look(backend, request, now, seen)
     seen.soonest = math_min(left, seen.soonest or left)
     seen.reasons = seen.reasons or {}
     seen.reasons[reason] = true
+    if not seen.is_afterwards then
+        metrics.skipped(request, backend, "skipped_cooling")
+    end
     return false
 end
 
@@ -251,6 +258,7 @@ function _M.failed(backend, request, reason, duration_ms, is_of_operation)
         return nil
     end
     cooldown.start(dict, key, milliseconds(), duration_ms, reason)
+    metrics.cooling(backend, request, key, reason)
     return key
 end
 
@@ -258,7 +266,7 @@ end
 --- When the first of all backends that a request could go to is usable again, in milliseconds;
 -- nil where none is cooling.
 function _M.soonest(pool, request)
-    local seen = {}
+    local seen = { is_afterwards = true }
     local now = milliseconds()
     for _, tier in ipairs(tiers_for(pool, request)) do
         for _, backend in ipairs(tier) do

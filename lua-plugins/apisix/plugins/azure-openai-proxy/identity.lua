@@ -3,6 +3,7 @@
 
 local core = require("apisix.core")
 local upstream = require("apisix.plugins.azure-openai-proxy.upstream")
+local metrics = require("apisix.plugins.azure-openai-proxy.metrics")
 local endpoints = require("genai.endpoint")
 local headers_mod = require("genai.headers")
 local http_head = require("genai.http_head")
@@ -182,6 +183,7 @@ end
 -- Asks for a token, and lets all workers know what came of it.
 local function renew(identity)
     local answer, reason = ask_in_time(identity)
+    metrics.token_asked_for(answer and "ok" or "failed")
     local now = ngx_now()
     if answer then
         local stored, ok, err = identity_mod.store(dict, identity, answer, now, random())

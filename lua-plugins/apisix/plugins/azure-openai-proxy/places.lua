@@ -2,6 +2,7 @@
 
 local core = require("apisix.core")
 local redis_client = require("apisix.utils.redis")
+local metrics = require("apisix.plugins.azure-openai-proxy.metrics")
 local secret_files = require("apisix.secret.file")
 require("apisix.plugins.azure-openai-proxy.redis_names")
 local ngx = ngx
@@ -55,6 +56,7 @@ local function with_redis(conf, call, ...)
     end
 
     redis_rests_until = ngx_now() + REDIS_REST_S
+    metrics.affinity_redis_failed()
     core.log.warn("the Redis of affinity fails: ", err, "; for ", REDIS_REST_S,
                   " s what it may know is looked for at the backends")
     if client then
@@ -110,14 +112,14 @@ end
 
 
 --- The origin of the first of some keys that is known, in the order given; nil: none is, or its
--- backend is no longer there.
+-- backend is no longer there. And who knew it, "memory" or "redis".
 function _M.recall(pool, keys)
     local conf = pool.affinity
     for _, key in ipairs(keys) do
         local origin = dict:get(key)
         if origin and pool.origins[origin] then
             dict:expire(key, conf.ttl)
-            return origin
+            return origin, "memory"
         end
     end
 
@@ -133,7 +135,7 @@ function _M.recall(pool, keys)
         local origin = origins and origins[i]
         if origin and origin ~= null and pool.origins[origin] then
             dict:set(key, origin, conf.ttl)
-            return origin
+            return origin, "redis"
         end
     end
     return nil

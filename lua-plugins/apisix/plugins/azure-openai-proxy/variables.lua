@@ -56,11 +56,23 @@ local function register_limit(key_name, count_name, field)
 end
 
 
+-- For labels: what did not come so far has none.
+local function register_labels()
+    core.ctx.register_var("genai_lane", function(ctx)
+        return ctx.genai and lane(ctx) or ""
+    end)
+    core.ctx.register_var("genai_operation", function(ctx)
+        return ctx.genai and ctx.genai.target.operation or ""
+    end)
+end
+
+
 --- Registers all of them; once, when the plugin's module is loaded.
 function _M.register()
     core.ctx.register_var("genai_client", function(ctx)
         return ctx.genai_client_name
     end)
+    register_labels()
     register_lane("high")
     register_lane("low")
     register_limit("genai_client_day", "genai_client_day_tokens", "tokens_per_day")

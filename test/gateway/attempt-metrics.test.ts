@@ -1,0 +1,476 @@
+/** What metrics tell of attempts, failovers, cool-downs, limits and affinity; and that no client can make up what they are labelled with. */
+import { createHash } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests, parseAsApisix } from '../support/apisix.ts';
+import { type EntraGateway, startEntraGateway } from '../support/entra.ts';
+import { backendKey, CLIENT_KEY, HOST, quickMetrics } from '../support/gateway.ts';
+import { documentedMetrics, type Sample, samplesIn, total, typesIn } from '../support/metrics-text.ts';
+import * as answers from '../support/mock-azure-openai/answers.ts';
+import { type RawConnection, rawConnection, requestBytes } from '../support/raw-http.ts';
+import { cannotRunRedisTests, type Redis, startRedis } from '../support/redis.ts';
+import {
+  backendOf,
+  chatBody,
+  chatOnWire,
+  chatPrelude,
+  chatText,
+  chatUsage,
+  until,
+} from '../support/traffic.ts';
+
+const skipped = cannotRunGatewayTests('metrics of attempts') || cannotRunRedisTests('metrics of attempts');
+
+const REDIS_PASSWORD = 'password-of-the-affinity-redis';
+const COUNTED_KEY = 'key-of-the-counted-client-0123456789';
+const IN_MODEL_NAME = 'planted-in-the-name-of-a-model';
+
+/** Attempts that requests for a model are to have, by backend and outcome. */
+const ATTEMPTS: Readonly<Record<string, Readonly<Record<string, number>>>> = {
+  plain: { 'backend-0 ok': 1 },
+  refused: { 'backend-0 ok': 1 },
+  'stream-usage': { 'backend-0 ok': 1 },
+  'stream-silent': { 'backend-0 ok': 1 },
+  throttled: { 'backend-0 throttled': 1, 'backend-0 skipped_cooling': 1, 'backend-1 ok': 2 },
+  'server-error': { 'backend-0 server_error': 1, 'backend-1 ok': 1 },
+  timeout: { 'backend-0 timeout': 1, 'backend-1 ok': 1 },
+  reset: { 'backend-0 connect_error': 1, 'backend-1 ok': 1 },
+  stale: { 'backend-0 ok': 1, 'backend-0 stale_connection': 1, 'backend-1 ok': 1 },
+  'not-there': { 'backend-0 connect_error': 1, 'backend-1 ok': 1 },
+  unhealthy: { 'backend-0 skipped_unhealthy': 1, 'backend-1 ok': 1 },
+  'refused-stream': { 'backend-0 throttled': 1, 'backend-1 ok': 1 },
+  'broken-stream': { 'backend-0 stream_error': 1, 'backend-1 ok': 1 },
+  'no-permission': { 'backend-0 credentials': 1, 'backend-1 ok': 1 },
+  'cut-stream': { 'backend-0 stream_error': 1 },
+  'left-in-stream': { 'backend-0 client_abort': 1 },
+  'left-waiting': { 'backend-0 client_abort': 1 },
+  'all-throttled': {
+    'backend-0 throttled': 1,
+    'backend-1 throttled': 1,
+    'backend-0 skipped_cooling': 1,
+    'backend-1 skipped_cooling': 1,
+  },
+  'all-failing': { 'backend-0 server_error': 1, 'backend-1 server_error': 1 },
+  low: { 'backend-0 ok': 1 },
+  counted: { 'backend-0 ok': 1 },
+  // Without a token the first time, and where the others have no list they may have it too.
+  alias: { 'backend-2 credentials': 1, 'backend-0 ok': 1, 'backend-2 ok': 1 },
+};
+
+describe.skipIf(skipped)('metrics of attempts', () => {
+  let gateway: EntraGateway;
+  let redis: Redis;
+  let down: readonly Sample[] = [];
+  let samples: readonly Sample[] = [];
+  let text = '';
+  const backend = (index: number) => backendOf(gateway, index);
+
+  beforeAll(async () => {
+    redis = await startRedis({ password: REDIS_PASSWORD });
+    gateway = await startEntraGateway({
+      backends: ['key', 'key', {}],
+      adapt: quickMetrics,
+      settings: {
+        AZURE_OPENAI_PRIORITY_0: '20',
+        AZURE_OPENAI_PRIORITY_1: '10',
+        AZURE_OPENAI_PRIORITY_2: '30',
+        AZURE_OPENAI_DEPLOYMENTS_2: 'Alias=Real',
+        GATEWAY_CLIENT_NAME_1: 'counted',
+        GATEWAY_CLIENT_KEY_1: COUNTED_KEY,
+        GATEWAY_CLIENT_REQUESTS_PER_MINUTE_1: '1',
+        MODEL_PRICES: [...Object.keys(ATTEMPTS), 'response'].map((model) => `${model}=1/1`).join(','),
+        AI_PROXY_READ_TIMEOUT: '700ms',
+        AI_PROXY_COOLDOWN: '1s',
+        ENABLE_AI_RATE_LIMIT: 'true',
+        AI_RATE_LIMIT_WINDOW_SECONDS: '3600',
+        AI_RATE_LIMIT_HIGH_LIMIT: '1000000000',
+        AI_RATE_LIMIT_LOW_LIMIT: '5',
+        APISIX_ACTIVE_HEALTH_CHECKS: 'true',
+        APISIX_ACTIVE_HEALTH_CHECK_HEALTHY_INTERVAL: '1s',
+        APISIX_ACTIVE_HEALTH_CHECK_UNHEALTHY_INTERVAL: '1s',
+        RESPONSES_AFFINITY_REDIS_HOST: redis.host,
+        RESPONSES_AFFINITY_REDIS_PORT: String(redis.port),
+        RESPONSES_AFFINITY_REDIS_PASSWORD: REDIS_PASSWORD,
+        RESPONSES_AFFINITY_REDIS_TIMEOUT_MS: '2000',
+      },
+    });
+    await everythingThatHappens();
+  }, 2 * CONTAINER_TIMEOUT_MS);
+  afterAll(async () => {
+    await gateway?.stop();
+    await redis?.stop();
+  });
+
+  async function ask(model: string, body: object = {}, headers: Record<string, string> = {}) {
+    const answer = await gateway.chat(model, body, headers);
+    await answer.text();
+    return answer.status;
+  }
+
+  async function everythingThatHappens(): Promise<void> {
+    const health = async (node: string) =>
+      total(samplesIn(await gateway.metrics()), 'apisix_genai_backend_healthy', { node });
+
+    gateway.identity.script({ status: 500 });
+    expect(await ask('ALIAS')).toBe(200);
+
+    await backend(0).stop();
+    expect(await ask('not-there')).toBe(200);
+    while ((await health('backend-0')) !== 0) await sleep(100);
+    expect(await ask('unhealthy')).toBe(200);
+    down = samplesIn(await gateway.metrics());
+    await backend(0).restart();
+    while ((await health('backend-0')) !== 1) await sleep(100);
+    expect(await ask('alias')).toBe(200);
+
+    const usage = {
+      prompt_tokens: 10,
+      completion_tokens: 8,
+      total_tokens: 18,
+      prompt_tokens_details: { cached_tokens: 4 },
+      completion_tokens_details: { reasoning_tokens: 3 },
+    };
+    const chat = (script: Parameters<ReturnType<typeof backend>['script']>[0]) =>
+      backend(0).script({ path: /chat/, ...script });
+    chat({ body: { choices: [], usage } });
+    await ask('plain');
+    chat(answers.contentFiltered());
+    expect(await ask('refused')).toBe(400);
+    const stream = [chatPrelude, chatText('a'), chatText('b')];
+    chat({ events: [...stream, chatUsage(5, 7)], gapMs: 50 });
+    await ask('stream-usage', { stream: true, stream_options: { include_usage: true } });
+    chat({ events: stream });
+    await ask('stream-silent', { stream: true });
+
+    for (const [model, failure, body] of [
+      ['throttled', answers.throttled()],
+      ['server-error', answers.serverError()],
+      ['timeout', { hang: true }],
+      ['reset', { reset: 'before-headers' }],
+      ['refused-stream', answers.throttledStream({ api: 'chat' }), { stream: true }],
+      ['broken-stream', { events: [chatPrelude, chatPrelude], gapMs: 20, cutAfter: 1 }, { stream: true }],
+      ['no-permission', answers.noPermission()],
+    ] as const) {
+      // A reset of a connection that was kept alive says nothing; this one is to say something.
+      if (model === 'reset') {
+        await backend(0).stop();
+        await backend(0).restart();
+      }
+      chat(failure);
+      expect([model, await ask(model, body)]).toEqual([model, 200]);
+    }
+    expect(await ask('throttled')).toBe(200);
+    // To one worker, which keeps its connection to the backend.
+    const connection = await rawConnection(gateway.url);
+    expect(await chatOver(connection, 'stale')).toBe(200);
+    chat({ reset: 'before-headers' });
+    expect(await chatOver(connection, 'stale')).toBe(200);
+    connection.destroy();
+
+    for (const index of [0, 1]) backend(index).script({ path: /chat/, ...answers.throttled() });
+    expect(await ask('all-throttled')).toBe(429);
+    expect(await ask('all-throttled')).toBe(429);
+    for (const index of [0, 1]) backend(index).script({ path: /chat/, ...answers.unavailable() });
+    expect(await ask('all-failing')).toBe(503);
+
+    chat({ events: [...stream, ...stream], gapMs: 20, cutAfter: 4 });
+    await chatOnWire(gateway, 'cut-stream').waitForClose();
+    chat({ events: Array.from({ length: 100 }, () => chatText('x')), gapMs: 50 });
+    const inStream = chatOnWire(gateway, 'left-in-stream');
+    await inStream.waitFor('"x"');
+    inStream.leave();
+    chat({ hang: true });
+    const isWaiting = () => backend(0).requests.some(({ body }) => body.includes('left-waiting'));
+    const waiting = chatOnWire(gateway, 'left-waiting', {});
+    await until(isWaiting);
+    waiting.leave();
+
+    expect(await ask('low', {}, { 'x-priority': 'low' })).toBe(200);
+    expect(await ask('low', {}, { 'x-priority': 'low' })).toBe(503);
+
+    expect(await ask('counted', {}, { 'api-key': COUNTED_KEY })).toBe(200);
+    expect(await ask('counted', {}, { 'api-key': COUNTED_KEY })).toBe(429);
+
+    await affinityOfEveryKind();
+    for (const name of [CLIENT_KEY, backendKey(0), IN_MODEL_NAME]) {
+      await ask(name);
+      await (
+        await fetch(`${gateway.url}/openai/v1/${name}?api-key=${name}`, { headers: { 'api-key': name } })
+      ).text();
+    }
+    text = await gateway.metrics();
+    samples = samplesIn(text);
+  }
+
+  async function affinityOfEveryKind(): Promise<void> {
+    const read = async (id: string) => (await gateway.fetch(`/openai/v1/responses/${id}`)).status;
+    const { id } = await gateway.openai().responses.create({ model: 'response', input: 'Hello' });
+    expect(await read(id)).toBe(200);
+
+    const elsewhere = await fetch(`${backend(1).url}/openai/v1/responses`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'api-key': backendKey(1) },
+      body: JSON.stringify({ model: 'response', input: 'Hello' }),
+    });
+    expect(await read(((await elsewhere.json()) as { id: string }).id)).toBe(200);
+
+    const key = `responses_affinity:${createHash('md5').update('app\nresp_known').digest('hex')}`;
+    await redis.command('SET', key, `http://${HOST}:${backend(1).port}`);
+    expect(await read('resp_known')).toBe(404);
+    expect(await read('resp_unknown')).toBe(404);
+    await redis.stop();
+    expect(await read('resp_unknown')).toBe(404);
+  }
+
+  const sumOf = (name: string, labels: Record<string, string> = {}) => total(samples, name, labels);
+
+  test.each(Object.entries(ATTEMPTS))('attempts: %s', (model, expected) => {
+    const attempts = samples
+      .filter(
+        ({ name, labels }) => name === 'apisix_genai_attempts_total' && labels.request_llm_model === model,
+      )
+      .map(({ labels, value }) => [`${labels.node} ${labels.outcome}`, value]);
+    expect(Object.fromEntries(attempts)).toEqual(expected);
+  });
+
+  test('failovers that succeeded, by the first failure and the backend that answered', () => {
+    const failovers = samples
+      .filter(({ name }) => name === 'apisix_genai_failovers_total')
+      .map(({ labels, value }) => `${labels.request_llm_model}: ${labels.reason}, ${labels.node}, ${value}`);
+    expect(failovers.sort()).toEqual([
+      'alias: credentials, backend-0, 1',
+      'broken-stream: stream_error, backend-1, 1',
+      'no-permission: credentials, backend-1, 1',
+      'not-there: connect_error, backend-1, 1',
+      'refused-stream: throttled, backend-1, 1',
+      'reset: connect_error, backend-1, 1',
+      'server-error: server_error, backend-1, 1',
+      'throttled: throttled, backend-1, 1',
+      'timeout: timeout, backend-1, 1',
+    ]);
+  });
+
+  test('requests that nobody could serve', () => {
+    const unserved = samples
+      .filter(({ name }) => name === 'apisix_genai_unserved_requests_total')
+      .map(
+        ({ labels, value }) =>
+          `${labels.consumer}, ${labels.lane}, ${labels.request_llm_model}: ${labels.reason}, ${value}`,
+      );
+    expect(unserved.sort()).toEqual([
+      'app, high, all-failing: server_error, 1',
+      'app, high, all-throttled: throttled, 2',
+    ]);
+    expect(
+      sumOf('apisix_http_status', { code: '429', request_llm_model: 'all-throttled', lane: 'high' }),
+    ).toBe(2);
+  });
+
+  test('cool-downs, which end by themselves', () => {
+    const cooldown = (of: readonly Sample[], node: string, model: string) =>
+      total(of, 'apisix_genai_backend_cooldown_seconds', { node, request_llm_model: model });
+    expect(cooldown(samples, 'backend-0', 'throttled')).toBeGreaterThan(1);
+    expect(cooldown(samples, 'backend-0', 'throttled')).toBeLessThanOrEqual(33);
+    expect(cooldown(samples, 'backend-0', 'server-error')).toBe(0);
+    for (const index of [0, 1, 2]) expect(cooldown(samples, `backend-${index}`, '*')).toBe(0);
+    const began = (labels: Record<string, string>) => sumOf('apisix_genai_cooldowns_total', labels);
+    expect(began({ node: 'backend-0', request_llm_model: 'throttled', reason: 'throttled' })).toBe(1);
+    expect(began({ node: 'backend-0', request_llm_model: 'server-error', reason: 'failing' })).toBe(1);
+    expect(began({ node: 'backend-0', request_llm_model: '*', reason: 'unreachable' })).toBe(1);
+    expect(began({ node: 'backend-2', request_llm_model: '*', reason: 'credentials' })).toBe(1);
+  });
+
+  test('what probes say', () => {
+    const healthy = (of: readonly Sample[], index: number) =>
+      total(of, 'apisix_genai_backend_healthy', { node: `backend-${index}` });
+    expect([0, 1, 2].map((index) => healthy(down, index))).toEqual([0, 1, 1]);
+    expect([0, 1, 2].map((index) => healthy(samples, index))).toEqual([1, 1, 1]);
+  });
+
+  test('tokens of every kind, with lane and operation', () => {
+    const labels = { consumer: 'app', node: 'backend-0', lane: 'high', operation: 'chat_completions' };
+    const tokens = (kind: string, model: string) =>
+      sumOf('apisix_genai_tokens_total', { ...labels, kind, request_llm_model: model, llm_model: model });
+    expect(tokens('cached', 'plain')).toBe(4);
+    expect(tokens('reasoning', 'plain')).toBe(3);
+    expect(tokens('estimated', 'plain')).toBeUndefined();
+    expect(tokens('estimated', 'stream-silent')).toBeGreaterThan(0);
+    for (const [model, prompt, completion] of [
+      ['plain', 10, 8],
+      ['stream-usage', 5, 7],
+      ['stream-silent', 0, 0],
+    ] as const) {
+      const of = { ...labels, request_llm_model: model };
+      expect(sumOf('apisix_llm_prompt_tokens', of)).toBe(prompt);
+      expect(sumOf('apisix_llm_completion_tokens', of)).toBe(completion);
+    }
+    expect(
+      sumOf('apisix_llm_prompt_tokens', {
+        node: 'backend-2',
+        request_llm_model: 'alias',
+        llm_model: 'real',
+      }),
+    ).toBe(2);
+    expect(sumOf('apisix_llm_prompt_tokens', { ...labels, lane: 'low', request_llm_model: 'low' })).toBe(2);
+    expect(
+      sumOf('apisix_llm_prompt_tokens', { operation: 'responses', request_llm_model: 'response' }),
+    ).toBeGreaterThan(0);
+  });
+
+  test('time to the first token, and of the whole answer', () => {
+    const of = { request_llm_model: 'stream-usage', lane: 'high', operation: 'chat_completions' };
+    const [ttft, whole] = ['ttft', 'total'].map((type) => sumOf('apisix_llm_latency_sum', { ...of, type }));
+    expect(ttft).toBeGreaterThanOrEqual(45);
+    expect(whole).toBeGreaterThanOrEqual(145);
+    expect(ttft).toBeLessThan(whole ?? 0);
+    const upstream = sumOf('apisix_http_latency_sum', { type: 'upstream', request_llm_model: 'timeout' });
+    const own = sumOf('apisix_http_latency_sum', { type: 'apisix', request_llm_model: 'timeout' });
+    expect(upstream).toBeGreaterThanOrEqual(690);
+    expect(own).toBeLessThan(200);
+    for (const name of ['apisix_http_latency', 'apisix_llm_latency'])
+      expect(sumOf(`${name}_bucket`, { le: '600000' })).toBe(sumOf(`${name}_count`));
+  });
+
+  test('what limiters decided, by lane', () => {
+    const decided = (lane: string, decision: string) =>
+      sumOf('apisix_genai_limiter_decisions_total', {
+        limiter: 'ai-rate-limiting',
+        lane,
+        decision,
+        consumer: 'app',
+      });
+    expect([decided('low', 'allowed'), decided('low', 'rejected')]).toEqual([1, 1]);
+    expect(decided('high', 'allowed')).toBeGreaterThan(20);
+    expect(decided('high', 'rejected')).toBeUndefined();
+    const ofCounted = samples
+      .filter(
+        ({ name, labels }) =>
+          name === 'apisix_genai_limiter_decisions_total' && labels.consumer === 'counted',
+      )
+      .map(({ labels, value }) => `${labels.limiter} ${labels.decision} ${value}`);
+    expect(ofCounted.sort()).toEqual([
+      'ai-rate-limiting allowed 2',
+      'limit-count allowed 1',
+      'limit-count rejected 1',
+    ]);
+    expect(sumOf('apisix_http_status', { code: '503', lane: 'low', response_source: 'apisix' })).toBe(1);
+  });
+
+  test('affinity: who knew where things are', () => {
+    const found = ['memory', 'redis', 'search', 'none', 'failed'].map((result) =>
+      sumOf('apisix_genai_affinity_lookups_total', { result }),
+    );
+    expect(found).toEqual([1, 1, 1, 2, undefined]);
+    expect(sumOf('apisix_genai_affinity_redis_failures_total')).toBe(1);
+  });
+
+  test('tokens of Entra ID', () => {
+    expect(sumOf('apisix_genai_entra_token_requests_total', { outcome: 'failed' })).toBe(1);
+    expect(sumOf('apisix_genai_entra_token_requests_total', { outcome: 'ok' })).toBe(1);
+  });
+
+  test('there is nothing but what docs/metrics.md says, and all of that', () => {
+    const types = typesIn(text);
+    const shown: Record<string, { type: string | undefined; labels: Set<string> }> = {};
+    for (const { name, labels } of samples) {
+      const base = name.replace(/_(?:bucket|count|sum)$/, '');
+      const metric = types[base] === 'histogram' ? base : name;
+      shown[metric] ??= { type: types[metric], labels: new Set() };
+      for (const label of Object.keys(labels)) if (label !== 'le') shown[metric].labels.add(label);
+    }
+    // Only counted where limits are in Redis, which shared-counters.test.ts has.
+    const elsewhere = 'apisix_genai_limiter_degraded_total';
+    const documented = documentedMetrics().filter(({ name }) => name !== elsewhere);
+    expect(documented.length).toBeGreaterThan(20);
+    expect(shown).toEqual(
+      Object.fromEntries(
+        documented.map(({ name, type, labels }) => [name, { type, labels: new Set(labels) }]),
+      ),
+    );
+  });
+
+  test('no secret is in them, and nothing that a client wrote', () => {
+    expect(sumOf('apisix_genai_attempts_total', { request_llm_model: 'other' })).toBe(3);
+    for (const secret of [CLIENT_KEY, backendKey(0), REDIS_PASSWORD, gateway.identity.secret, IN_MODEL_NAME])
+      expect(text).not.toContain(secret);
+    for (const { token } of gateway.identity.requests) if (token) expect(text).not.toContain(token);
+  });
+
+  test('10,000 names of models add one series to each metric and combination of its other labels', async () => {
+    for (const mock of gateway.mocks) mock.configure({ recordRequests: false });
+    const before = new Set(samples.map(seriesOf));
+    let sent = 0;
+    const send = async (count: number) => {
+      const connections = await Promise.all(Array.from({ length: 16 }, () => rawConnection(gateway.url)));
+      const end = sent + count;
+      const statuses = await Promise.all(
+        connections.map(async (connection) => {
+          const seen = new Set<number>();
+          while (sent < end) seen.add(await chatOver(connection, `Random-${sent++}-${Math.random()}`));
+          connection.destroy();
+          return [...seen];
+        }),
+      );
+      return [...new Set(statuses.flat())];
+    };
+    backend(0).always(answers.deploymentNotFound());
+    expect(await send(5_000)).toEqual([404]);
+    backend(0).always(undefined);
+    expect(await send(5_000)).toEqual([200]);
+
+    const after = samplesIn(await gateway.metrics());
+    expect(total(after, 'apisix_genai_attempts_total', { request_llm_model: 'other' })).toBe(10_003);
+    const added = after.filter((sample) => !before.has(seriesOf(sample)));
+    expect(added.length).toBeGreaterThan(0);
+    const names = added.flatMap(({ labels }) => [labels.request_llm_model ?? '', labels.llm_model ?? '']);
+    expect([...new Set(names)].filter((name) => name !== '')).toEqual(['other']);
+    const combinations = added.map(({ name, labels: { request_llm_model: _, llm_model: __, ...others } }) =>
+      seriesOf({ name, labels: others, value: 0 }),
+    );
+    expect(new Set(combinations).size).toBe(combinations.length);
+  }, 60_000);
+
+  test('gauges follow reloads, and outlive the workers that saw what they show', async () => {
+    const file = parseAsApisix(gateway.documents['apisix.yaml']) as {
+      services: { plugins: Record<string, { instances?: { name: string }[]; metrics?: object }> }[];
+    };
+    const { 'ai-proxy-multi': pool, 'azure-openai-proxy': proxy } = file.services[0]?.plugins ?? {};
+    if (!pool?.instances || !proxy) throw new Error('there is no pool');
+    pool.instances = pool.instances.filter(({ name }) => name !== 'backend-1');
+    proxy.metrics = { ...proxy.metrics, without_client: true };
+    await gateway.apisix.reload(`${JSON.stringify(file)}\n#END\n`);
+
+    backend(0).script({ path: /chat/, ...answers.throttled({ retryAfter: 5 }) });
+    expect(await ask('plain')).toBe(429);
+    const cooldown = (of: readonly Sample[], model: string) =>
+      total(of, 'apisix_genai_backend_cooldown_seconds', { node: 'backend-0', request_llm_model: model });
+    const cooling = samplesIn(await gateway.metrics());
+    expect(cooldown(cooling, 'plain')).toBeGreaterThan(0);
+    for (const { pid } of await gateway.apisix.workers()) await gateway.apisix.killWorker(pid);
+    await sleep(2_500);
+    const after = samplesIn(await gateway.metrics());
+    expect(cooldown(after, 'plain')).toBe(0);
+    const gauges = after.filter(({ name }) => /^apisix_genai_backend_/.test(name));
+    expect([...new Set(gauges.map(({ labels }) => labels.node))].sort()).toEqual(['backend-0', 'backend-2']);
+    const unserved = { request_llm_model: 'plain', reason: 'throttled', consumer: '' };
+    expect(total(after, 'apisix_genai_unserved_requests_total', unserved)).toBe(1);
+  });
+});
+
+const seriesOf = ({ name, labels }: Sample): string => JSON.stringify([name, Object.entries(labels).sort()]);
+
+async function chatOver(connection: RawConnection, model: string): Promise<number> {
+  const headers = [
+    ['api-key', CLIENT_KEY],
+    ['content-type', 'application/json'],
+  ] as const;
+  await connection.write(
+    requestBytes({
+      method: 'POST',
+      target: '/openai/v1/chat/completions',
+      headers,
+      body: chatBody(model, { max_tokens: 1 }),
+    }),
+  );
+  return (await connection.answer()).status;
+}

@@ -1,0 +1,87 @@
+local harness = require("harness")
+local labels = require("genai.labels")
+local shared_dict = require("shared_dict")
+local describe, it, equal = harness.describe, harness.it, harness.equal
+
+
+local function new_names(backends, models)
+    return labels.names(backends, models, shared_dict.new(0))
+end
+
+
+describe("names of models in labels", function()
+    it("are those of deployments, on both sides, in lower case", function()
+        local names = new_names({ { deployments = { ["GPT-4o"] = "Big" } } })
+        labels.learn(names, "learnt")
+        equal({ labels.model(names, "gpt-4o"), labels.model(names, "big"),
+                labels.model(names, "learnt") }, { "gpt-4o", "big", "other" })
+    end)
+
+    it("are learnt where a backend serves any", function()
+        local names = new_names({ { deployments = { a = "b" } }, {} })
+        equal(labels.model(names, "c"), "other")
+        labels.learn(names, "c")
+        equal({ labels.model(names, "a"), labels.model(names, "c") }, { "a", "c" })
+    end)
+
+    it("are not learnt where the settings have a list", function()
+        local names = new_names({ { deployments = { a = "b" } }, {} }, { "Priced" })
+        labels.learn(names, "c")
+        equal({ labels.model(names, "priced"), labels.model(names, "a"),
+                labels.model(names, "c") }, { "priced", "a", "other" })
+    end)
+
+    it("are no more than so many, for all workers together", function()
+        local dict = shared_dict.new(0)
+        local workers = { labels.names({ {} }, nil, dict), labels.names({ {} }, nil, dict) }
+        local found = {}
+        for i = 1, 1000 do
+            local names = workers[i % 2 + 1]
+            labels.learn(names, "name-" .. i)
+            found[labels.model(names, "name-" .. i)] = true
+        end
+        local count = 0
+        for _ in pairs(found) do
+            count = count + 1
+        end
+        equal(count, labels.MAX_LEARNT + 1)
+        equal(labels.model(workers[1], "name-1"), "name-1")
+        equal(labels.model(workers[2], "name-1"), "name-1")
+    end)
+
+    it("have no control characters, and are not too long", function()
+        local names = new_names({ {} })
+        for _, name in ipairs({ "a\nb", "a\0", ("x"):rep(129) }) do
+            labels.learn(names, name)
+            equal(labels.model(names, name), "other")
+        end
+        labels.learn(names, ("x"):rep(128))
+        equal(labels.model(names, ("x"):rep(128)), ("x"):rep(128))
+    end)
+end)
+
+
+describe("outcomes of attempts", function()
+    local function of(failure, outcome)
+        equal(labels.outcome(failure), outcome)
+    end
+
+    it("are told apart by what failed", function()
+        of({ reason = "throttled", status = 429 }, "throttled")
+        of({ reason = "credentials", status = 401 }, "credentials")
+        of({ reason = "failing", status = 503 }, "server_error")
+        of({ reason = "failing", status = 504 }, "server_error")
+        of({ reason = "failing", status = 504, err = "timeout" }, "timeout")
+        of({ reason = "failing", status = 502, err = "closed" }, "connect_error")
+        of({ reason = "unreachable", status = 502, err = "refused" }, "connect_error")
+        of({ reason = "failing", status = 502, err = "closed", is_of_stream = true },
+           "stream_error")
+    end)
+
+    it("say why nobody served a request", function()
+        equal(labels.unserved({ reason = "failing", status = 500 }, 500, nil), "server_error")
+        equal(labels.unserved(nil, 429, nil), "throttled")
+        equal(labels.unserved(nil, 502, "upstream_credentials"), "credentials")
+        equal(labels.unserved(nil, 503, "upstream_unavailable"), "unavailable")
+    end)
+end)
