@@ -143,25 +143,43 @@ function fallbackStrategy(statuses: readonly number[]): string[] {
   ];
 }
 
-/** Fields of the access log. No query string and no credential header: clients put keys in both. */
+/**
+ * Fields of the access log. No query string and no credential header: clients put keys in both. Those that only Lua
+ * knows are variables of nginx that azure-openai-proxy sets.
+ */
 const LOG_FIELDS = {
   time: '$time_iso8601',
   request_id: '$apisix_request_id',
+  trace_id: '$genai_trace_id',
   method: '$request_method',
   path: '$uri',
+  api_version: '$genai_api_version',
   status: '$status',
   duration_s: '$request_time',
   client_ip: '$remote_addr',
+  client: '$genai_client',
+  lane: '$genai_lane',
+  operation: '$genai_operation',
+  requested_model: '$genai_requested_model',
+  model: '$genai_model',
+  backend: '$genai_backend',
+  region: '$genai_region',
+  attempts: '$genai_attempts',
+  failover: '$genai_failover',
+  affinity: '$genai_affinity',
+  limiter: '$genai_limiter',
+  error: '$genai_error',
+  error_source: '$genai_error_source',
   bytes_in: '$request_length',
   bytes_out: '$bytes_sent',
   upstream: '$upstream_addr',
   upstream_status: '$upstream_status',
   request_type: '$request_type',
-  model: '$genai_model',
-  requested_model: '$genai_requested_model',
   time_to_first_token_ms: '$llm_time_to_first_token',
   prompt_tokens: '$llm_prompt_tokens',
   completion_tokens: '$llm_completion_tokens',
+  cached_tokens: '$llm_cache_read_input_tokens',
+  reasoning_tokens: '$llm_reasoning_tokens',
   estimated_tokens: '$genai_estimated_tokens',
 } as const;
 
@@ -170,10 +188,14 @@ const DETAILED_LOG_FIELDS = {
   protocol: '$server_protocol',
   user_agent: '$http_user_agent',
   upstream_time_ms: '$apisix_upstream_response_time',
+  stream: '$llm_stream',
+  route: '$genai_route',
 } as const;
 
-/** Fields that only Lua knows; nginx's own log cannot name them. */
-const LUA_LOG_FIELDS = { client: '$genai_client', route: '$route_name', service: '$service_name' } as const;
+/** Variables of nginx that only Lua sets. */
+const LUA_LOG_VARIABLES = Object.values({ ...LOG_FIELDS, ...DETAILED_LOG_FIELDS })
+  .filter((variable) => variable.startsWith('$genai_'))
+  .map((variable) => variable.slice(1));
 
 function logFields(model: GatewayModel): Record<string, string> {
   return model.telemetry.mode === 'prod' ? LOG_FIELDS : { ...LOG_FIELDS, ...DETAILED_LOG_FIELDS };
@@ -255,8 +277,7 @@ export function apisixView(model: GatewayModel): object {
     maxRetries: failover.maxAttempts === undefined ? undefined : { count: failover.maxAttempts - 1 },
     ownMetrics: ownMetrics(model),
     metricsWithoutClient: metricsWithoutClient(model),
-    hasMetadata: model.telemetry.traces !== undefined || metricsWithoutClient(model) !== undefined,
-    accessLogFields: { ...logFields(model), ...LUA_LOG_FIELDS },
+    accessLogFields: logFields(model),
   };
 }
 
@@ -297,18 +318,29 @@ export function configView(model: GatewayModel): object {
     ['cors', model.cors],
     ['ip-restriction', model.ipRestriction],
     ['response-rewrite', model.hardenResponses],
-    ['opentelemetry', telemetry.traces],
+    ['azure-openai-traces', telemetry.traces],
     ['file-logger', telemetry.accessLogPath],
   ];
   return {
     ...model,
     plugins: used.filter(([, isUsed]) => isUsed).map(([plugin]) => plugin),
-    tracing: telemetry.traces !== undefined,
     workers: model.server.workers === 'auto' ? 'auto' : Number(model.server.workers),
     buckets: BUCKETS,
     extraLabels: EXTRA_LABELS,
     accessLogFormat: accessLogFormat(model),
+    luaVariables: luaVariables(),
   };
+}
+
+/**
+ * Variables that are empty where no Lua comes to set them. Lua may set only those that something is made of, and not
+ * every log has all of them: hence the last one, which nobody asks for.
+ */
+function luaVariables(): string {
+  const all = LUA_LOG_VARIABLES.map((name) => `$${name}`);
+  return [...all.map((name) => [`""`, name]), [`"${all.join('')}"`, '$genai_all']]
+    .map(([source, name]) => `map ${source} ${name} { default ""; }\n`)
+    .join('');
 }
 
 /** nginx writes the variables into the text with JSON escaping, so the text is JSON around them. */

@@ -61,6 +61,25 @@ function _M.of_event(event)
 end
 
 
+--- The model that a decoded event or answer says it is of.
+function _M.model_of_event(event)
+    if type(event) ~= "table" then
+        return nil
+    end
+    local model = event.model or type(event.response) == "table" and event.response.model
+    return type(model) == "string" and model or nil
+end
+
+
+--- The model that a JSON answer says it is of.
+function _M.model_of_body(body, decode)
+    local members = json_members.find(body, { model = true }, decode)
+    local model = members and members.model
+    model = model and decode(sub(body, model.first, model.last))
+    return type(model) == "string" and model or nil
+end
+
+
 -- Where the object stands that a name ending before `position` is the name of, if it is one of the
 -- outermost object. Further in, metadata say, the word is the client's, who may be careful to
 -- use it.

@@ -177,7 +177,7 @@ describe.skipIf(skipped)('in the stock APISIX image', () => {
       const metadata = listOf<Item>(await apisix.control('/v1/plugin_metadatas'));
       // Metrics leave the client out where that would be too many series.
       const many = model.clients.length * model.backends.length > 200 ? ['prometheus'] : [];
-      expect(ids(metadata)).toEqual([...(model.telemetry.traces ? ['opentelemetry'] : []), ...many]);
+      expect(ids(metadata)).toEqual(many);
     });
 
     /** The status of an answer; one that the gateway made itself must have the shape of OpenAI's errors. */
@@ -333,7 +333,7 @@ function expectedPlugins({
     cors: cors !== undefined,
     'ip-restriction': ipRestriction !== undefined,
     'response-rewrite': hardenResponses,
-    opentelemetry: telemetry.traces !== undefined,
+    'azure-openai-traces': telemetry.traces !== undefined,
     'file-logger': telemetry.accessLogPath !== undefined,
   };
   return Object.keys(plugins)

@@ -61,7 +61,6 @@ const written = (object: object): object => JSON.parse(JSON.stringify(object));
 interface Rendered {
   readonly services: [{ readonly plugins: Readonly<Record<string, unknown>> }];
   readonly consumers: object[];
-  readonly plugin_metadata: object[];
 }
 
 test('what is emitted reads back as the model', async () => {
@@ -74,7 +73,7 @@ test('what is emitted reads back as the model', async () => {
       for (const text of Object.values(documents)) expect(readRendered(text)).toBeDefined();
       const secret = (each: Secret) =>
         model.server.secrets === 'inline' ? each.reveal() : `$env://${each.variable}`;
-      const { services, consumers, plugin_metadata } = (await read(documents['apisix.yaml'])) as Rendered;
+      const { services, consumers } = (await read(documents['apisix.yaml'])) as Rendered;
       const [{ plugins }] = services;
       const { backends, clients, failover, limits, balancing, telemetry } = model;
 
@@ -173,11 +172,11 @@ test('what is emitted reads back as the model', async () => {
       );
 
       expect(plugins).toMatchObject({
-        opentelemetry: {
-          sampler: { options: { root: { options: { fraction: telemetry.traces?.sampleRate } } } },
+        'azure-openai-traces': {
+          sample_rate: telemetry.traces?.sampleRate,
+          resource: { 'service.name': telemetry.serviceName },
         },
       });
-      expect(plugin_metadata[0]).toMatchObject({ resource: { 'service.name': telemetry.serviceName } });
       expect(unescaped(await read(documents['otel-collector.yaml']))).toMatchObject({
         exporters: {
           'prometheus_remote_write/azure': {

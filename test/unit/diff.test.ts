@@ -210,13 +210,13 @@ describe('a change of settings is told by the object that it changes', () => {
       ],
     ],
     [
-      'metadata of plugins, and a secret written another way',
+      'plugins, and a secret written another way',
       { ...GOOD, OTEL_COLLECTOR_ENDPOINT: '127.0.0.1:4318' },
       { ...GOOD, OTEL_COLLECTOR_ENDPOINT: '127.0.0.1:4319', GATEWAY_SECRETS: 'inline' },
       [
         'backend backend-0: key $env://AZURE_OPENAI_KEY_0 → [redacted]',
         'client app: key $env://GATEWAY_CLIENT_KEY_0 → [redacted]',
-        'metadata of plugin opentelemetry: collector.address 127.0.0.1:4318 → 127.0.0.1:4319',
+        'plugin azure-openai-traces: collector 127.0.0.1:4318 → 127.0.0.1:4319',
       ],
     ],
   ])('%s', async (_, before, after, expected) => {

@@ -27,7 +27,7 @@ export const telemetrySettings = {
     description: 'Collector for traces, host:port of OTLP over HTTP; turns traces on.',
     defaultText: 'none',
     example: '127.0.0.1:4318',
-    output: 'apisix.yaml: plugin_metadata[opentelemetry].collector.address',
+    output: 'apisix.yaml: services[].plugins.azure-openai-traces.collector',
     changed: 'traces are really exported; the accelerator sampled none',
   }),
   OTEL_SERVICE_NAME: setting(label, {
@@ -35,14 +35,14 @@ export const telemetrySettings = {
     description: 'Service name in traces and metrics.',
     default: 'apisix-gateway',
     example: 'genai-gateway',
-    output: `apisix.yaml: plugin_metadata[opentelemetry].resource; ${COLLECTOR}: processors.resource`,
+    output: `apisix.yaml: services[].plugins.azure-openai-traces.resource; ${COLLECTOR}: processors.resource`,
   }),
   OTEL_SAMPLE_RATE: setting(number({ min: 0, max: 1 }), {
     section,
-    description: 'Share of requests that are traced, unless the caller already decided.',
+    description: 'Share of traces that are recorded; a caller may keep its own from being recorded, not have more recorded.',
     defaultText: '0.1 in prod, 0.5 in test, 1 in dev',
     example: '0.1',
-    output: 'apisix.yaml: services[].plugins.opentelemetry.sampler',
+    output: 'apisix.yaml: services[].plugins.azure-openai-traces.sample_rate',
     changed: 'it acts now; there it had no effect',
   }),
   SERVICE_VERSION: setting(label, {

@@ -5,6 +5,7 @@ local core = require("apisix.core")
 local request_line = require("apisix.plugins.azure-openai-errors.request_line")
 local errors = require("genai.errors")
 local ngx = ngx
+local ngx_var = ngx.var
 local type = type
 
 local plugin_name = "azure-openai-errors"
@@ -35,8 +36,14 @@ function _M.check_schema(conf)
 end
 
 
+-- For the access log.
+local function note_error(body)
+    ngx_var.genai_error, ngx_var.genai_error_source = body.error.code, "gateway"
+end
+
+
 -- Called by APISIX for every answer that a plugin ends a request with.
-local function shape(code, body, headers)
+local function shape(code, body, headers, ctx)
     if not code or code < 400 then
         return code, body, headers
     end
@@ -51,14 +58,17 @@ local function shape(code, body, headers)
         headers["Retry-After"], headers["retry-after-ms"] =
             errors.retry_after(DEFAULT_RETRY_MS)
     end
-    return code, errors.shaped(code, body), headers
+    body = errors.shaped(code, body)
+    ctx.genai_error = body.error.code
+    note_error(body)
+    return code, body, headers
 end
 
 
 function _M.rewrite(conf, ctx)
     request_line.hide_query()
     -- With an argument, for APISIX takes every second entry of its list for a callback.
-    core.response.exit_insert_callback(shape, conf)
+    core.response.exit_insert_callback(shape, ctx)
     if conf.not_found then
         return 404
     end
@@ -78,7 +88,9 @@ function _M.page()
             errors.retry_after(DEFAULT_RETRY_MS)
     end
     ngx.status = status
-    ngx.say(core.json.encode(errors.body(status)))
+    local body = errors.body(status)
+    note_error(body)
+    ngx.say(core.json.encode(body))
 end
 
 

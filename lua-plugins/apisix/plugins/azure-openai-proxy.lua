@@ -4,7 +4,9 @@
 local core = require("apisix.core")
 local plugin = require("apisix.plugin")
 local accounting = require("apisix.plugins.azure-openai-proxy.accounting")
+local access_log = require("apisix.plugins.azure-openai-proxy.access_log")
 local affinity = require("apisix.plugins.azure-openai-proxy.affinity")
+local attempts = require("apisix.plugins.azure-openai-proxy.attempts")
 local availability = require("apisix.plugins.azure-openai-proxy.availability")
 local backend_keys = require("apisix.plugins.azure-openai-proxy.backend_keys")
 local body_mod = require("apisix.plugins.azure-openai-proxy.body")
@@ -243,6 +245,7 @@ function _M.access(conf, ctx)
         pool = pool,
         attempts = 0,
         request = { tried = {}, names = metrics.names(pool) },
+        trace = ctx.genai_trace,
     }
     accounting.begin(ctx, target)
     plugin.skip_plugin(ctx, pool_plugin_name)
@@ -391,6 +394,9 @@ local function written_for(state, backend, authorization)
     end
 
     local lines = backend.lines .. state.passed
+    if state.trace then
+        lines = lines .. attempts.trace_line(state)
+    end
     local length = body.length or state.empty_length
     if length then
         lines = lines .. "content-length: " .. length .. "\r\n"
@@ -481,6 +487,7 @@ local function attempt(state, backend, is_fresh)
     end
 
     accounting.note_upstream(state, backend, exchange.status)
+    attempts.answered(state, exchange.status)
     local meaning = verdict.of_status(exchange.status, pool.retry)
     if authorization and exchange.status == 401 then
         identities.refused(backend.identity, authorization)
@@ -557,10 +564,12 @@ local function answer(ctx, state, backend, exchange, leading, is_stream)
     metrics.answered(state, backend, exchange.status)
     forwarding.send_head(exchange)
     add_backend_headers(state, backend)
+    state.seen.wants_model = state.trace ~= nil
     local watch = affinity.watch(state, backend, exchange)
     local who, err = forwarding.send_body(exchange, state.seen, leading, is_stream, watch)
     exchange:finish(state.pool)
     metrics.handed_on(state, backend, who)
+    state.is_sent, state.broken_by = true, who
     if who == "backend" then
         core.log.error("the answer of backend ", backend.name, " broke off: ", err,
                        "; the client's connection is cut")
@@ -643,6 +652,7 @@ local function give_up(ctx, state, held)
         ngx.status = status
         ngx.header["Content-Type"] = "application/json"
         ngx.print(core.json.encode(body))
+        state.error = body.error.code
         return ngx_exit(ngx.HTTP_OK)
     end
     return status, body
@@ -724,6 +734,7 @@ local function forward(ctx, state)
             latency.begin(request, backend)
         end
         accounting.begin_attempt(ctx, state, backend)
+        attempts.begin(state, backend)
         local exchange, failure, leading, is_stream = attempt(state, backend, is_fresh)
         if exchange and affinity.is_sealed_elsewhere(state, backend, exchange) then
             exchange:finish(pool)
@@ -732,6 +743,7 @@ local function forward(ctx, state)
             return answer(ctx, state, backend, exchange, leading, is_stream)
         end
         accounting.end_attempt(ctx, state)
+        attempts.ended(state, failure)
 
         if not failure then
             availability.release(request)
@@ -779,15 +791,19 @@ end
 
 function _M.log(conf, ctx)
     local state = ctx.genai
-    if not state then
-        return
+    if state then
+        availability.release(state.request)
+        if state.pool.by_latency then
+            latency.finish(state.request, state.seen.usage)
+        end
+        metrics.finish(ctx, state)
+        accounting.finish(ctx, state)
+        attempts.finish(state)
     end
-    availability.release(state.request)
-    if state.pool.by_latency then
-        latency.finish(state.request, state.seen.usage)
+    access_log.write(ctx, state)
+    if ctx.genai_trace then
+        ctx.genai_trace:finish(ctx, state)
     end
-    metrics.finish(ctx, state)
-    accounting.finish(ctx, state)
 end
 
 

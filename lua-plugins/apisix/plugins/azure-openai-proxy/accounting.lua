@@ -96,17 +96,20 @@ function _M.finish(ctx, state)
     if usage and state.target.spends then
         charge(ctx, usage.prompt, usage.completion, usage.total)
     end
+
+    local status = state.status
+    local asked = state.request.deployment
+    local is_served = status and (status < 400 or status == 429 or status >= 500)
+                      or asked and metrics.model(state.request) ~= OTHER
+    local request_model = asked and (is_served and asked or OTHER)
+    local model = asked and (is_served and state.served_as or request_model)
+    -- What logs and traces say: more names than metrics, but none that only a client knows.
+    state.shown_request_model, state.shown_model = request_model, model
     if not state.target.generates then
         return
     end
 
-    local status = state.status
-    local is_served = status and (status < 400 or status == 429 or status >= 500)
-    local asked = state.request.deployment
-    local request_model = asked and (is_served and asked or OTHER)
-    local model = asked and (is_served and state.served_as or request_model)
     if asked then
-        ngx_var.genai_requested_model, ngx_var.genai_model = request_model, model
         local label = metrics.model(state.request)
         var.request_llm_model = label
         var.llm_model = metrics.served_model(state.request, label, state.served_as)
@@ -116,6 +119,7 @@ function _M.finish(ctx, state)
     local first_ms = first and state.started and max(1, floor((first - state.started) * 1000))
     if first_ms then
         var.llm_time_to_first_token = first_ms
+        state.first_ms = first_ms
     end
 
     if usage then
@@ -138,6 +142,7 @@ function _M.finish(ctx, state)
             charge(ctx, prompt, completion, estimated)
             -- Apart from what backends said: metrics have no estimates in them.
             ngx_var.genai_estimated_tokens = estimated
+            state.estimated_tokens = estimated
         end
     end
 

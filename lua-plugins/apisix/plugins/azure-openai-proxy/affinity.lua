@@ -176,6 +176,13 @@ local function names_of(state)
 end
 
 
+-- How it was found what a request names, or that it was not.
+local function note_found(affinity, result)
+    affinity.found = result
+    metrics.looked_up(result)
+end
+
+
 --- Finds out where a request has to go, and sets `pinned`, `preferred` or `hash_key` of it.
 -- @tparam table ctx
 -- @tparam table state of the request, with its body
@@ -204,7 +211,7 @@ function _M.lead(ctx, state)
         if sealed then
             affinity.sealed_at, known_by = places.recall(pool, { places.key_of(scope, sealed) })
             request.preferred = affinity.sealed_at
-            metrics.looked_up(known_by or "none")
+            note_found(affinity, known_by or "none")
         end
         return nil
     end
@@ -215,7 +222,7 @@ function _M.lead(ctx, state)
     end
     request.pinned, known_by = places.recall(pool, keys)
     if request.pinned then
-        metrics.looked_up(known_by)
+        note_found(affinity, known_by)
         return nil
     end
 
@@ -226,11 +233,11 @@ function _M.lead(ctx, state)
                 places.remember(pool.affinity, { keys[i] }, origin)
                 request.pinned = origin
             end
-            metrics.looked_up(origin and "search" or doubt and "failed" or "none")
+            note_found(affinity, origin and "search" or doubt and "failed" or "none")
             return not origin and doubt and as_answer(doubt, pool) or nil
         end
     end
-    metrics.looked_up("none")
+    note_found(affinity, "none")
     return nil
 end
 

@@ -137,7 +137,11 @@ local function note_usage(seen, complete)
         end
         position = next_position
         if data and find(data, '"usage"', 1, true) then
-            seen.usage = usage_mod.of_event(decode(data)) or seen.usage
+            local event = decode(data)
+            seen.usage = usage_mod.of_event(event) or seen.usage
+            if seen.wants_model then
+                seen.model = usage_mod.model_of_event(event)
+            end
         end
     end
 end
@@ -239,7 +243,11 @@ local function forward_body(exchange, seen, watch)
         local bytes, err = exchange:read()
         if not bytes then
             if not err and kept and kept[1] then
-                seen.usage = usage_mod.of_body(kept[2] and concat(kept) or kept[1], decode)
+                local text = kept[2] and concat(kept) or kept[1]
+                seen.usage = usage_mod.of_body(text, decode)
+                if seen.wants_model and size <= MAX_JSON_KEPT then
+                    seen.model = usage_mod.model_of_body(text, decode)
+                end
             end
             return err and "backend" or nil, err
         end
@@ -266,7 +274,8 @@ end
 
 --- Hands the body on as it arrives.
 -- @tparam table exchange
--- @tparam table seen filled with `usage`, `first_output_at` (seconds) and `has_begun`
+-- @tparam table seen filled with `usage`, `first_output_at` (seconds) and `has_begun`, and with
+--   `model` where it has `wants_model`
 -- @tparam table|nil leading of a stream, as `read_leading` gave it
 -- @tparam boolean is_stream
 -- @tparam table|nil watch looks on: `piece(bytes, is_last)` of a body, `events(complete)` of a

@@ -107,6 +107,7 @@ local function backend_of(instance, details, ai_conf, conf)
 
     local backend = {
         name = instance.name,
+        region = details and details.region,
         origin = endpoint.origin,
         id = id,
         key = cooldown.key(id),
