@@ -3,7 +3,6 @@
 local errors = require("genai.errors")
 local refusal = require("genai.refusal")
 local variables = require("apisix.plugins.azure-openai-proxy.variables")
-local ngx_var = ngx.var
 local get_response_headers = ngx.resp.get_headers
 local type = type
 
@@ -46,7 +45,6 @@ function _M.explain(code, body, headers, ctx)
     if wait then
         headers["Retry-After"], headers["retry-after-ms"] = errors.retry_after(wait)
     end
-    ngx_var.genai_limiter = name
     headers["x-gateway-ratelimit-lane"] = variables.lane(ctx)
     return code, errors.body(429, body.error.message), headers
 end

@@ -39,10 +39,11 @@ function _M.error_of(ctx, state)
 end
 
 
---- Whether more than one backend was tried, and whether that helped: "saved", "failed" or nil.
+--- Whether another backend was tried after one had failed, and whether that helped: "saved",
+-- "failed" or nil.
 function _M.failover_of(state)
     local tries = state.tries
-    if not tries or not tries[2] then
+    if not state.first_failure or not tries[2] then
         return nil
     end
     return state.is_answered and state.status < 400 and "saved" or "failed"
@@ -77,6 +78,9 @@ function _M.write(ctx, state)
     if state.shown_request_model then
         ngx_var.genai_requested_model = state.shown_request_model
         ngx_var.genai_model = state.shown_model
+    end
+    if state.refused_by then
+        ngx_var.genai_limiter = state.refused_by
     end
     if state.affinity and state.affinity.found then
         ngx_var.genai_affinity = state.affinity.found

@@ -37,8 +37,7 @@ end
 -- @tparam table|nil failure nil: an answer that was put aside
 function _M.ended(state, failure)
     local tries = state.tries
-    local reason = failure and failure.reason
-    if reason == "stale" or reason == "request" then
+    if failure and failure.reason == "request" then
         -- No backend saw it.
         remove(tries)
         return

@@ -56,6 +56,8 @@ local METRICS = {
     limiter_degraded = { "counter", "genai_limiter_degraded_total",
         "Checks and charges of limits that were left out because Redis failed",
         { "limiter" } },
+    spans_dropped = { "counter", "genai_spans_dropped_total",
+        "Spans of traces that no collector took" },
     entra_tokens = { "counter", "genai_entra_token_requests_total",
         "Requests for tokens of Entra ID, by outcome",
         { "outcome" } },
@@ -266,6 +268,12 @@ end
 
 function _M.affinity_redis_failed()
     count("affinity_redis", EMPTY)
+end
+
+
+--- Spans were dropped.
+function _M.spans_dropped(amount)
+    count("spans_dropped", EMPTY, amount)
 end
 
 

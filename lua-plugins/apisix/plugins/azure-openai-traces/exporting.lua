@@ -6,8 +6,8 @@ local batch_span_processor = require("opentelemetry.trace.batch_span_processor")
 local core = require("apisix.core")
 local encoder = require("opentelemetry.trace.exporter.otlp")
 local http = require("resty.http")
+local metrics = require("apisix.plugins.azure-openai-proxy.metrics")
 local pb = require("opentelemetry.trace.exporter.pb")
-local prometheus_exporter = require("apisix.plugins.prometheus.exporter")
 local resource = require("opentelemetry.resource")
 local tracer_provider = require("opentelemetry.trace.tracer_provider")
 local is_exiting = ngx.worker.exiting
@@ -32,21 +32,6 @@ local MAX_BATCH = 64
 
 -- Lines about a collector that does not answer.
 local SILENCE_S = 30
-
-local dropped_total
-
-
-local function count_dropped(count)
-    if not dropped_total then
-        local prometheus = prometheus_exporter.get_prometheus()
-        dropped_total = prometheus and prometheus:counter(
-            "genai_spans_dropped_total", "Spans that no collector took in time")
-    end
-    if dropped_total then
-        dropped_total:inc(count)
-    end
-end
-
 
 local Exporter = {}
 local exporter_mt = { __index = Exporter }
@@ -81,7 +66,7 @@ function Exporter:export_spans(spans)
     end)
     if not ok then
         core.log.error("spans cannot be encoded: ", body)
-        count_dropped(#spans)
+        metrics.spans_dropped(#spans)
         return false, "encoding"
     end
 
@@ -98,7 +83,7 @@ function Exporter:export_spans(spans)
     if not err then
         return true
     end
-    count_dropped(#spans)
+    metrics.spans_dropped(#spans)
     if ngx_now() - self.said_at > SILENCE_S then
         self.said_at = ngx_now()
         core.log.error("the collector of traces at ", self.address, " does not take them: ", err)
@@ -115,7 +100,7 @@ local queue_mt = { __index = Queue }
 function Queue:on_end(span)
     local processor = self.processor
     if processor:get_queue_size() >= MAX_QUEUE then
-        count_dropped(1)
+        metrics.spans_dropped(1)
         return
     end
     processor:on_end(span)
@@ -141,8 +126,8 @@ local function new_tracer(conf)
         drop_on_queue_full = true,
         max_queue_size = MAX_QUEUE + MAX_BATCH,
         max_export_batch_size = MAX_BATCH,
-        batch_timeout = 5,
-        inactive_timeout = 2,
+        batch_timeout = 2,
+        inactive_timeout = 1,
     })
     local attributes = {}
     for name, value in pairs(conf.resource) do

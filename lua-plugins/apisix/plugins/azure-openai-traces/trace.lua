@@ -136,7 +136,7 @@ end
 
 
 local function add_stream(attributes, state)
-    if state.target.generates then
+    if state.target.generates and state.body then
         attributes[#attributes + 1] = attribute.bool("gen_ai.request.stream",
                                                      state.wants_stream or false)
     end
