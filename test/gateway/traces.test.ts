@@ -301,7 +301,7 @@ describe.skipIf(cannotRun)('traces', () => {
       'rate_limit_exceeded',
       { ...client('limited', 'low'), 'genai_gateway.limiter': 'limit-count' },
     ],
-    ['wrong keys', 401, 'invalid_api_key', { 'genai_gateway.lane': 'high' }],
+    ['wrong keys', 401, 'invalid_api_key', { 'url.path': CHAT }],
     ['unknown model', 404, 'DeploymentNotFound', { ...client('app'), 'gen_ai.request.model': 'other' }],
   ])('%s: a request without an attempt', async (name, status, code, more) => {
     const { request } = await spansOf(name, 0);

@@ -57,7 +57,6 @@ function _M.write(ctx, state)
     if ctx.genai_client_name then
         ngx_var.genai_client = ctx.genai_client_name
     end
-    ngx_var.genai_lane = variables.lane(ctx)
     ngx_var.genai_route = ctx.route_name or ""
     if ctx.genai_trace_id then
         ngx_var.genai_trace_id = ctx.genai_trace_id
@@ -72,6 +71,7 @@ function _M.write(ctx, state)
 
     local target = state.target
     ngx_var.genai_operation = target.operation
+    ngx_var.genai_lane = variables.lane(ctx)
     if target.query then
         ngx_var.genai_api_version = telemetry.api_version(target.query)
     end

@@ -190,10 +190,10 @@ local function request_attributes(ctx, state)
     add_text(attributes, "network.protocol.version",
              match(var.server_protocol or "", "^HTTP/(%d[%d.]*)$"))
     add_text(attributes, "genai_gateway.client", ctx.genai_client_name)
-    add_text(attributes, "genai_gateway.lane", variables.lane(ctx))
-    add_text(attributes, "genai_gateway.limiter", state and state.refused_by)
     add_text(attributes, "genai_gateway.request_id", var.apisix_request_id)
     if state then
+        add_text(attributes, "genai_gateway.lane", variables.lane(ctx))
+        add_text(attributes, "genai_gateway.limiter", state.refused_by)
         add_operation(attributes, state.target, state.shown_request_model)
         add_stream(attributes, state)
         add_text(attributes, "genai_gateway.operation", state.target.operation)
