@@ -307,6 +307,7 @@ interface Prepared {
   readonly settings: Readonly<Record<string, string>>;
   /** Of the gateway that it is compared with, beside none. */
   readonly without?: Readonly<Record<string, string>>;
+  readonly adaptWithout?: (documents: Documents) => Documents;
   /** Default: chat. */
   readonly path?: string;
   /** Headers of requests to the gateway that has it. */
@@ -320,6 +321,12 @@ const QUOTA = { ENABLE_QUOTA: 'true', QUOTA_COUNT: '1000000000', QUOTA_TIME_WIND
 const setTo = (name: string, settings: Readonly<Record<string, string>>): Policy => ({
   name,
   prepare: () => ({ settings }),
+});
+
+const traced = (rate: string): Policy => ({
+  name: `traces at a rate of ${rate}`,
+  // Who answers anything takes spans too.
+  prepare: (address) => ({ settings: { OTEL_COLLECTOR_ENDPOINT: address, OTEL_SAMPLE_RATE: rate } }),
 });
 
 /** What is measured beside a gateway that has none of it. */
@@ -378,13 +385,30 @@ const POLICIES: readonly Policy[] = [
       return { settings, stop: () => identity.stop() };
     },
   },
+  traced('0.1'),
+  traced('1'),
+  {
+    name: 'the access log',
+    prepare: () => ({
+      settings: {},
+      adaptWithout: (documents) => ({
+        ...documents,
+        'config.yaml': documents['config.yaml'].replace(
+          /^( *)access_log_format: .*$/m,
+          '$1enable_access_log: false',
+        ),
+      }),
+    }),
+  },
+  setTo('the access log in a file too', { APISIX_LOGS_PATH: '/tmp/access.json' }),
 ];
 
 /** What each policy adds to the CPU of a request, as a ratio to the gateway without it. */
 async function policies(address: string): Promise<void> {
   // The same backend under two names, so that there is something to choose from and to remember.
-  const start = (settings: Readonly<Record<string, string>> = {}) =>
+  const start = (settings: Readonly<Record<string, string>> = {}, adapt = (each: Documents) => each) =>
     startGateway({
+      adapt,
       backends: [{}],
       namesOfThisHost: [SECOND_NAME],
       settings: {
@@ -396,8 +420,8 @@ async function policies(address: string): Promise<void> {
       },
     });
   for (const { name, prepare } of POLICIES) {
-    const { settings, without = {}, path = PATHS.ours, headers = {}, stop } = await prepare(address);
-    const plain = await start(without);
+    const { settings, without, adaptWithout, path = PATHS.ours, headers = {}, stop } = await prepare(address);
+    const plain = await start(without, adaptWithout);
     const gateway = await start(settings);
     try {
       const [base, added] = await inTurn([
