@@ -39,7 +39,8 @@ export const telemetrySettings = {
   }),
   OTEL_SAMPLE_RATE: setting(number({ min: 0, max: 1 }), {
     section,
-    description: 'Share of traces that are recorded; a caller may keep its own from being recorded, not have more recorded.',
+    description:
+      'Share of traces that are recorded; a caller may keep its own from being recorded, not have more recorded.',
     defaultText: '0.1 in prod, 0.5 in test, 1 in dev',
     example: '0.1',
     output: 'apisix.yaml: services[].plugins.azure-openai-traces.sample_rate',
