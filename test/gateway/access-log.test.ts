@@ -62,7 +62,7 @@ const EXPECTED: Readonly<Record<string, Line>> = {
   'stream without usage': { ...STREAM, ...estimated },
   'failover: throttled': saved('429:throttled'),
   'failover: server error': saved('503:server_error'),
-  'failover: stale connection': saved(':stale', { ...ANSWER, failover: '' }),
+  'failover: stale connection': saved(':stale_connection', { ...ANSWER, failover: '' }),
   'failover: timeout': saved(':timeout'),
   'failover: reset': saved(':connect_error'),
   'failover: no connection': saved(':connect_error'),

@@ -110,7 +110,7 @@ const EXPECTED: Readonly<Record<string, Expected>> = {
   'failover: server error': saved('server_error', 503),
   // What was kept alive had ended; that says nothing of the backend.
   'failover: stale connection': {
-    ...saved('stale', undefined),
+    ...saved('stale_connection', undefined),
     request: { 'genai_gateway.backend': 'backend-1', ...ANSWER },
   },
   'failover: timeout': saved('timeout', undefined),

@@ -44,7 +44,11 @@ function _M.ended(state, failure)
     end
     local last = tries[#tries]
     last.ended = ngx_now()
-    last.outcome = failure and labels.outcome(failure) or "ok"
+    if not failure then
+        last.outcome = "ok"
+    else
+        last.outcome = failure.reason == "stale" and "stale_connection" or labels.outcome(failure)
+    end
 end
 
 
