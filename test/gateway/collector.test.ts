@@ -61,6 +61,8 @@ describe.skipIf(cannotRun)('a collector beside the gateway', () => {
     connectionString = `InstrumentationKey=11111111-2222-3333-4444-555555555555;IngestionEndpoint=http://${HOST}:${azure.port}/`;
     gateway = await startGateway({
       settings: {
+        // One, so that the backends take turns, and it is known how many series there are.
+        GATEWAY_WORKERS: '1',
         AZURE_OPENAI_DEPLOYMENTS_0: 'gpt-4o=gpt-4o-east,o3,free,embedded',
         AZURE_OPENAI_DEPLOYMENTS_1: 'gpt-4o=gpt-4o-east,o3,free,embedded',
         MODEL_PRICES: 'gpt-4o=2.50/10,o3=2/8,embedded=0.02/0',
