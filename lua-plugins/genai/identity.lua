@@ -75,14 +75,15 @@ end
 
 
 -- Where tokens come from: `name` for logs, `address`, and `problem` where it cannot work.
-local function source_of(env, client_id)
-    local endpoint = given(env.MSI_ENDPOINT) or given(env.IDENTITY_ENDPOINT)
+local function source_of(conf, env, client_id)
+    local endpoint = given(conf.endpoint) or given(env.MSI_ENDPOINT)
+                     or given(env.IDENTITY_ENDPOINT)
     if endpoint then
         return {
             kind = "endpoint",
             name = "the platform's identity endpoint",
             address = endpoint,
-            secret = given(env.IDENTITY_HEADER) or given(env.MSI_SECRET),
+            secret = given(conf.secret) or given(env.IDENTITY_HEADER) or given(env.MSI_SECRET),
         }
     end
 
@@ -114,7 +115,8 @@ end
 
 
 --- An identity: for what, as whom, and from where.
--- @tparam table conf `resource`, and `client_id` where it is not the platform's own choice
+-- @tparam table conf `resource`; `client_id` where it is not the platform's own choice; `endpoint`
+--   and its `secret` where they are not what the environment names
 -- @tparam table env the process's environment, as far as `VARIABLES` name it
 -- @treturn table `resource`, `client_id`, `source`, `key` (the same for the same token), and
 --   `label` for logs
@@ -122,7 +124,7 @@ function _M.of(conf, env)
     -- What is a scope is taken for the resource that it is of.
     local resource = gsub(conf.resource, "/%.default$", "")
     local client_id = given(conf.client_id) or given(env.AZURE_CLIENT_ID)
-    local source = source_of(env, client_id)
+    local source = source_of(conf, env, client_id)
     return {
         resource = resource,
         client_id = client_id,

@@ -415,6 +415,7 @@ end
 -- Keeps what the client is told if no other backend answers.
 local function note_failure(state, backend, failure)
     metrics.failed(state, backend, failure)
+    failure.backend = backend.name
     local reason = failure.reason
     if not state.last or verdict.rank(failure) >= verdict.rank(state.last) then
         state.last = failure

@@ -27,12 +27,12 @@ local function decode(text)
 end
 
 
-local function read_file(name)
+local function read_file(name, what)
     local file, err = io_open(name, "rb")
     if not file then
         return nil, err
     end
-    local data = file:read("*a")
+    local data = file:read(what or "*a")
     file:close()
     return data
 end
@@ -66,6 +66,14 @@ end
 --- The text of a body.
 function _M.text(body)
     return body.data or body.file and read_file(body.file) or ""
+end
+
+
+--- The beginning of a body.
+-- @tparam number length bytes
+function _M.head(body, length)
+    return body.data and sub(body.data, 1, length)
+           or body.file and read_file(body.file, length) or ""
 end
 
 

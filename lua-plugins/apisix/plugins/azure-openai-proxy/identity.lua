@@ -1,5 +1,5 @@
---- Tokens of Entra ID for backends that know no key: asked for in the background, by one worker at
--- a time, and kept by all of them.
+--- Tokens of Entra ID for backends that know no key, and for Azure Monitor: asked for in the
+-- background, by one worker at a time, and kept by all of them.
 
 local core = require("apisix.core")
 local upstream = require("apisix.plugins.azure-openai-proxy.upstream")
@@ -258,8 +258,8 @@ local function watch(premature)
 end
 
 
---- The identity of a backend; the same one for the same token.
--- @tparam table conf `resource`, and perhaps `client_id`
+--- The identity of whoever needs a token; the same one for the same token.
+-- @tparam table conf `resource`, and perhaps `client_id`, `endpoint`, `secret`
 function _M.of(conf)
     environment = environment or read_environment()
     local identity = identity_mod.of(conf, environment)
@@ -335,15 +335,28 @@ function _M.problem(conf)
 end
 
 
---- A backend refused a token: another one is asked for, where that was not so lately.
+--- A token was refused: another one is asked for, where that was not so lately.
 -- @tparam table identity
 -- @tparam string line that `authorization` gave
 function _M.refused(identity, line)
     if line == identity.line and identity_mod.may_replace(dict, identity) then
-        core.log.warn("a backend refuses the token for ", identity.label,
-                      ": a new one is asked for")
+        core.log.warn("the token for ", identity.label, " is refused: a new one is asked for")
         begin(identity, identity.token)
     end
+end
+
+
+--- Waits for another token in place of one that was refused; not for a request to do.
+-- @tparam table identity
+-- @tparam string line that `authorization` gave
+-- @treturn boolean whether there is another one
+function _M.replace(identity, line)
+    _M.refused(identity, line)
+    local deadline = ngx_now() + PATIENCE_S
+    while line == identity.line and ngx_now() < deadline do
+        ngx_sleep(WAIT_S)
+    end
+    return line ~= identity.line
 end
 
 
