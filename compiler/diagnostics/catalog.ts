@@ -351,6 +351,24 @@ export const catalog = {
       'exactly one of the two lists',
       a.both ? 'unset one of the two' : 'set IP_WHITELIST or IP_BLACKLIST',
     ),
+  INGESTION_PATH: (_: object, name) =>
+    error(
+      'the URI is not that of a data collection rule',
+      'https://<endpoint>/dataCollectionRules/<immutable id of the rule>/streams/<stream>?api-version=2023-01-01',
+      `copy the logs ingestion URI into ${name}: the endpoint with /dataCollectionRules/dcr-… behind it`,
+    ),
+  INGESTION_INSECURE: (_: object, name) =>
+    warning(
+      "the gateway's token and every record travel unencrypted",
+      'an https URL',
+      `write ${name} with https://`,
+    ),
+  INGESTION_STREAM: (a: { named: string }, name) =>
+    error(
+      `APIM_GATEWAY_LOGS_INGEST_URI names the stream ${a.named}, and ${name} another one`,
+      'one stream',
+      `remove ${name}, or the stream from APIM_GATEWAY_LOGS_INGEST_URI`,
+    ),
   REMOTE_WRITE_PATH: (_: object, name) =>
     error(
       'the path /api/v1/write and its query are added when rendering',

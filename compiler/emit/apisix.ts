@@ -320,6 +320,7 @@ export function configView(model: GatewayModel): object {
     ['response-rewrite', model.hardenResponses],
     ['azure-openai-traces', telemetry.traces],
     ['file-logger', telemetry.accessLogPath],
+    ['apim-gateway-logger', telemetry.apimRecords],
   ];
   return {
     ...model,

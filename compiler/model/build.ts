@@ -5,6 +5,8 @@ import {
   backendName,
   highLaneLimit,
   identityClientId,
+  ingestion,
+  recordsClientId,
   retryStatuses,
   usesTokenFile,
 } from '../settings/effective.ts';
@@ -306,9 +308,9 @@ function remoteWrite(settings: Settings): RemoteWrite {
 
 function apimRecords(settings: Settings): ApimRecords {
   const { values } = settings;
+  const { uri, resource } = required(ingestion(settings));
   return compact({
-    ingestUri: required(values.APIM_GATEWAY_LOGS_INGEST_URI),
-    stream: values.APIM_GATEWAY_LOGS_STREAM,
+    ingestUri: uri,
     includeRequestBody: values.APIM_GATEWAY_LOGS_INCLUDE_REQ_BODY,
     batch: {
       maxSize: values.APIM_GATEWAY_LOGS_BATCH_MAX_SIZE,
@@ -319,7 +321,8 @@ function apimRecords(settings: Settings): ApimRecords {
     gatewayId: values.APIM_GATEWAY_ID,
     productId: values.GATEWAY_PRODUCT_ID,
     identity: compact({
-      clientId: values.APIM_GATEWAY_LOGS_MSI_CLIENT_ID ?? identityClientId(settings),
+      resource,
+      clientId: recordsClientId(settings),
       endpoint: values.APIM_GATEWAY_LOGS_MSI_ENDPOINT,
       secret: values.APIM_GATEWAY_LOGS_MSI_SECRET as Secret | undefined,
     }),

@@ -181,14 +181,20 @@ export interface RemoteWrite {
 }
 
 export interface ApimRecords {
+  /** With the stream and the version of the API. */
   readonly ingestUri: string;
-  readonly stream: string;
   readonly includeRequestBody: boolean;
   readonly batch: { readonly maxSize: number; readonly flushInterval: number; readonly maxRetry: number };
   readonly timeout: number;
   readonly gatewayId: string;
   readonly productId?: string;
-  readonly identity: { readonly clientId?: string; readonly endpoint?: string; readonly secret?: Secret };
+  readonly identity: {
+    /** What its tokens are for. */
+    readonly resource: string;
+    readonly clientId?: string;
+    readonly endpoint?: string;
+    readonly secret?: Secret;
+  };
 }
 
 export interface Server {

@@ -18,9 +18,13 @@ export const backendAuthMode = (
 export const usesEntra = (settings: Settings): boolean =>
   settings.backends.some((each) => backendAuthMode(each, settings) === 'entra');
 
+/** Whether the gateway asks for tokens of its own identity where its environment says. */
+export const usesIdentity = (settings: Settings): boolean =>
+  usesEntra(settings) || settings.values.APIM_GATEWAY_LOGS_INGEST_URI !== undefined;
+
 /** The settings that were given and that the running gateway reads from its own process's environment. */
 export const runTimeVariables = (settings: Settings): string[] =>
-  usesEntra(settings)
+  usesIdentity(settings)
     ? listSettings()
         .filter(({ name, declaration }) => declaration.readAtRunTime && settings.sources.has(name))
         .map(({ name }) => name)
@@ -35,6 +39,42 @@ export const usesTokenFile = ({ values }: Settings): boolean =>
   values.AZURE_FEDERATED_TOKEN_FILE !== undefined &&
   values.IDENTITY_ENDPOINT === undefined &&
   values.MSI_ENDPOINT === undefined;
+
+/** Whose token is given to Azure Monitor. */
+export const recordsClientId = (settings: Settings): string | undefined =>
+  settings.values.APIM_GATEWAY_LOGS_MSI_CLIENT_ID ?? identityClientId(settings);
+
+/** Where records are sent. */
+export interface Ingestion {
+  readonly uri: string;
+  /** What the setting itself names; undefined where it ends before the stream. */
+  readonly namedStream: string | undefined;
+  /** What tokens are for. */
+  readonly resource: string;
+}
+
+const STREAM_PATH = /^(.*\/dataCollectionRules\/[^/]+)(?:\/streams(?:\/([^/]+))?)?\/?$/i;
+const INGESTION_VERSION = '2023-01-01';
+/** Azure's sovereign clouds; all other names, private ones too, are taken to be of the public one. */
+const SOVEREIGN_CLOUD = /\.monitor\.azure\.(us|cn)$/i;
+
+/** Undefined where the URI is not that of a data collection rule. */
+export function ingestion({ values }: Settings): Ingestion | undefined {
+  const { APIM_GATEWAY_LOGS_INGEST_URI: uri, APIM_GATEWAY_LOGS_STREAM: stream } = values;
+  if (uri === undefined) return undefined;
+  const [address = '', query = ''] = uri.split('?');
+  const [, rule, namedStream] = STREAM_PATH.exec(address) ?? [];
+  if (rule === undefined) return undefined;
+  const parameters = query.split('&').filter((each) => each !== '');
+  if (!parameters.some((each) => /^api-version=./i.test(each)))
+    parameters.push(`api-version=${INGESTION_VERSION}`);
+  const [, cloud = 'com'] = SOVEREIGN_CLOUD.exec(new URL(uri).hostname) ?? [];
+  return {
+    uri: `${rule}/streams/${namedStream ?? stream}?${parameters.join('&')}`,
+    namedStream,
+    resource: `https://monitor.azure.${cloud.toLowerCase()}`,
+  };
+}
 
 /** Whose token a backend is given that signs in with one. */
 export const backendClientId = (backend: BackendValues, settings: Settings): string | undefined =>

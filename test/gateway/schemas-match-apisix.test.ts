@@ -53,7 +53,13 @@ const ours = JSON.parse(
 ) as OurSchema;
 
 /** Those of this repository: what they accept is known to the last word. */
-const OUR_PLUGINS = ['azure-openai-errors', 'azure-openai-auth', 'azure-openai-proxy', 'azure-openai-limits'];
+const OUR_PLUGINS = [
+  'azure-openai-errors',
+  'azure-openai-auth',
+  'azure-openai-proxy',
+  'azure-openai-limits',
+  'apim-gateway-logger',
+];
 const pluginSchemas = ours.definitions.plugins?.properties ?? {};
 const stockPlugins = Object.keys(pluginSchemas).filter((name) => !OUR_PLUGINS.includes(name));
 

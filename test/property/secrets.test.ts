@@ -41,6 +41,7 @@ const base = {
   ENABLE_QUOTA: 'true',
   QUOTA_COUNT: '10',
   QUOTA_TIME_WINDOW: '60',
+  APIM_GATEWAY_LOGS_INGEST_URI: 'https://dce.example.com/dataCollectionRules/dcr-0/streams/x?api-version=1',
 };
 
 /** What is not built yet: refused, and its secrets are no less secret. */
@@ -50,7 +51,6 @@ const unbuilt = {
   OIDC_DISCOVERY_URL: 'https://login.example.com/.well-known/openid-configuration',
   OIDC_REDIRECT_URI: 'https://gateway.example.com/callback',
   RESPONSES_AFFINITY_REDIS_HOST: 'redis.internal',
-  APIM_GATEWAY_LOGS_INGEST_URI: 'https://dce.example.com/streams/x?api-version=1',
 };
 
 let folder = '';

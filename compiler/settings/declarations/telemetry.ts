@@ -258,7 +258,7 @@ export const telemetrySettings = {
   APIM_GATEWAY_LOGS_INGEST_URI: setting(url({ query: true }), {
     section,
     description:
-      'Ingestion URI of the data collection rule; turns APIM-style records on. Not built yet: giving it is an error.',
+      'Ingestion URI of the data collection rule, with its stream or without; turns APIM-style records on.',
     defaultText: 'none',
     example:
       'https://dce.westeurope-1.ingest.monitor.azure.com/dataCollectionRules/dcr-0/streams/Custom-APISIXGatewayLogs?api-version=2023-01-01',
@@ -266,17 +266,19 @@ export const telemetrySettings = {
   }),
   APIM_GATEWAY_LOGS_STREAM: setting(text('1 to 100 letters, digits, _ or -', /^[A-Za-z0-9_-]{1,100}$/), {
     section,
-    description: 'Stream of the data collection rule.',
+    description: 'Stream of the data collection rule, where the URI names none.',
     default: 'Custom-APISIXGatewayLogs',
     example: 'Custom-APISIXGatewayLogs',
-    output: `${LOGGER}.stream`,
+    output: `${LOGGER}.dcr_ingest_uri`,
+    changed: 'is used where the URI ends before the stream',
   }),
   APIM_GATEWAY_LOGS_INCLUDE_REQ_BODY: setting(boolean(), {
     section,
-    description: 'Records carry the request body, which holds prompts.',
+    description: 'Records carry the beginning of JSON request bodies (32 KiB), which hold prompts.',
     default: false,
     example: 'false',
     output: `${LOGGER}.include_req_body`,
+    changed: 'works: it ended all logging of a request',
   }),
   APIM_GATEWAY_LOGS_BATCH_MAX_SIZE: setting(integer(1, 1_000), {
     section,
@@ -294,7 +296,8 @@ export const telemetrySettings = {
   }),
   APIM_GATEWAY_LOGS_BATCH_MAX_RETRY: setting(integer(0, 100), {
     section,
-    description: 'Retries of a batch.',
+    description:
+      'Retries of a batch, after 1, 2, 4, … up to 60 seconds, or after as long as the API asks for.',
     default: 5,
     example: '5',
     output: `${LOGGER}.batch_max_retry`,

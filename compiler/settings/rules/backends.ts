@@ -1,5 +1,5 @@
 import { backendFields } from '../declarations/index.ts';
-import { backendAuthMode, backendClientId, backendName, usesTokenFile } from '../effective.ts';
+import { backendAuthMode, backendClientId, backendName, recordsClientId, usesTokenFile } from '../effective.ts';
 import { backendVariable, firstWith, type Rule } from './rule.ts';
 
 const atLeastOneBackend: Rule = ({ backends, hasVariable, report }) => {
@@ -65,11 +65,17 @@ const backendsHaveCredentials: Rule = (context) => {
 const workloadIdentityIsComplete: Rule = (context) => {
   const { backends, given, report } = context;
   const entra = backends.filter((each) => backendAuthMode(each, context) === 'entra');
-  if (entra.length === 0 || !usesTokenFile(context)) return;
+  const { APIM_GATEWAY_LOGS_INGEST_URI: uri, APIM_GATEWAY_LOGS_MSI_ENDPOINT: endpoint } = context.values;
+  const records = uri !== undefined && endpoint === undefined;
+  if ((entra.length === 0 && !records) || !usesTokenFile(context)) return;
   const without = (needs: string) =>
     report('SETTING_WITHOUT_EFFECT', 'AZURE_FEDERATED_TOKEN_FILE', { needs });
   if (!given('AZURE_TENANT_ID')) without('AZURE_TENANT_ID');
-  if (entra.some((each) => backendClientId(each, context) === undefined)) without('AZURE_CLIENT_ID');
+  if (
+    entra.some((each) => backendClientId(each, context) === undefined) ||
+    (records && recordsClientId(context) === undefined)
+  )
+    without('AZURE_CLIENT_ID');
 };
 
 const backendNamesAreUnique: Rule = ({ backends, report }) => {

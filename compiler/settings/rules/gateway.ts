@@ -1,5 +1,5 @@
 import type { PlainName } from '../declarations/index.ts';
-import { usesEntra } from '../effective.ts';
+import { ingestion, usesEntra } from '../effective.ts';
 import type { Settings } from '../parse.ts';
 import type { Rule, RuleContext } from './rule.ts';
 
@@ -24,21 +24,32 @@ const on =
   (name: PlainName) =>
   ({ values }: RuleContext) =>
     values[name] === true ? [name] : [];
-const givenAny =
-  (...list: PlainName[]) =>
-  ({ usable }: RuleContext) =>
-    list.filter(usable);
 
 /** A line goes when its feature is built; the declarations and docs/migration.md say "not built yet" of the same. */
 const UNBUILT: readonly Unbuilt[] = [
   { feature: 'the toolkit scenarios', askedBy: on('GATEWAY_E2E_TEST_MODE') },
-  { feature: 'APIM-style records', askedBy: givenAny('APIM_GATEWAY_LOGS_INGEST_URI') },
   { feature: 'the cache of exact answers', askedBy: on('ENABLE_CACHE') },
 ];
 
 const notBuiltYet: Rule = (context) => {
   for (const { feature, askedBy, instead } of UNBUILT)
     for (const name of askedBy(context)) context.report('NOT_BUILT_YET', name, { feature, instead });
+};
+
+/** Where records go, and that the setting for the stream agrees with it. */
+const recordsHaveAPlace: Rule = (context) => {
+  const { values, given, report } = context;
+  const uri = values.APIM_GATEWAY_LOGS_INGEST_URI;
+  if (uri === undefined) return;
+  const place = ingestion(context);
+  if (place === undefined) {
+    report('INGESTION_PATH', 'APIM_GATEWAY_LOGS_INGEST_URI', {}, uri);
+    return;
+  }
+  if (/^http:/i.test(uri)) report('INGESTION_INSECURE', 'APIM_GATEWAY_LOGS_INGEST_URI', {}, uri);
+  const { APIM_GATEWAY_LOGS_STREAM: stream } = values;
+  if (place.namedStream !== undefined && given('APIM_GATEWAY_LOGS_STREAM') && place.namedStream !== stream)
+    report('INGESTION_STREAM', 'APIM_GATEWAY_LOGS_STREAM', { named: place.namedStream }, stream);
 };
 
 const telemetryIsConsistent: Rule = ({ values, given, report }) => {
@@ -201,6 +212,7 @@ export const gatewayRules: readonly Rule[] = [
   inlineSecretsAreSaid,
   ofTheProcessOnly,
   notBuiltYet,
+  recordsHaveAPlace,
   telemetryIsConsistent,
   settingsHaveAnEffect,
 ];

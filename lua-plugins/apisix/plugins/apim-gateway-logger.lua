@@ -22,7 +22,7 @@ local tonumber = tonumber
 
 local plugin_name = "apim-gateway-logger"
 
--- A body in a record is as its client wrote it: empty lists stay lists, long numbers are not rounded.
+-- A body in a record is as its client wrote it: empty lists stay lists, long numbers long.
 local json = cjson.new()
 json.decode_array_with_array_mt(true)
 json.encode_number_precision(16)

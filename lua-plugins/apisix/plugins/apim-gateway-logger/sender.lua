@@ -1,5 +1,5 @@
---- Sends records to Azure Monitor, where no request waits for it: in batches, with retries, and with
--- a bound on what may wait.
+--- Sends records to Azure Monitor, where no request waits for it: in batches, with retries, and
+-- with a bound on what may wait.
 
 local core = require("apisix.core")
 local exporter = require("apisix.plugins.prometheus.exporter")
