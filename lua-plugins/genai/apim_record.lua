@@ -150,8 +150,12 @@ local function backend_of(seen)
 end
 
 
+-- An answer that was not handed on to its end by anybody's fault that could be told was ended with
+-- its request: nginx saw the client go.
 local function reason_of(seen)
-    if seen.broken_by == "client" or seen.status == 499 then
+    if seen.broken_by == "client" or seen.status == 499
+       or seen.is_answered and seen.broken_by == nil
+    then
         return "ClientConnectionFailure"
     elseif seen.broken_by == "backend" then
         return "BackendConnectionFailure"
@@ -164,9 +168,9 @@ end
 -- @tparam table seen what was seen of the request: `started_at` in seconds since the epoch,
 --   `total_ms`, `status`, `method`, `path`, `query`, `client_ip`, `correlation_id`, `request_id`,
 --   `client`, `target` (as `genai.target` reads it), `request_headers`, `response_headers`,
---   `request_body`, `lane`; `reached_pool`, and then `attempts`, `is_answered`, `broken_by`,
---   `last_backend`, `gateway_status`, `failure`, `backend_ms`, `deployment`, `model`, `stream`,
---   `first_output_ms`, `usage`, `estimated_tokens`
+--   `request_body`, `lane`; `reached_pool`, and then `attempts`, `is_answered`, `broken_by`
+--   ("backend", "client", false: nobody), `last_backend`, `gateway_status`, `failure`,
+--   `backend_ms`, `deployment`, `model`, `stream`, `first_output_ms`, `usage`, `estimated_tokens`
 -- @tparam table conf `gateway_id`, `product_id`
 -- @treturn table by the names of columns
 function _M.of(seen, conf)
@@ -176,7 +180,7 @@ function _M.of(seen, conf)
     return {
         TimeGenerated = timestamp(seen.started_at),
         OperationName = operation,
-        ApiId = api_id(operation),
+        ApiId = api_id(seen.target and seen.target.operation or operation),
         ProductId = conf.product_id,
         SubscriptionId = bounded(seen.client, MAX_NAME),
         BackendId = backend,

@@ -46,6 +46,17 @@ describe("identity: where tokens come from", function()
         equal(secret(nil, nil), nil)
     end)
 
+    it("is what a configuration names before all of that", function()
+        local found = of({ MSI_ENDPOINT = "http://old", IDENTITY_HEADER = "header",
+                           AZURE_FEDERATED_TOKEN_FILE = "/token" },
+                         { resource = COGNITIVE, endpoint = "http://own", secret = "own" })
+        equal(found.source.address, "http://own")
+        equal(found.source.secret, "own")
+        found = of({ IDENTITY_HEADER = "header" },
+                   { resource = COGNITIVE, endpoint = "http://own" })
+        equal(found.source.secret, "header")
+    end)
+
     it("is Entra ID itself where there is a token file", function()
         local found = of({ AZURE_FEDERATED_TOKEN_FILE = "/var/run/token",
                            AZURE_TENANT_ID = "tenant-0", AZURE_CLIENT_ID = CLIENT })

@@ -1,5 +1,11 @@
 import { backendFields } from '../declarations/index.ts';
-import { backendAuthMode, backendClientId, backendName, recordsClientId, usesTokenFile } from '../effective.ts';
+import {
+  backendAuthMode,
+  backendClientId,
+  backendName,
+  recordsClientId,
+  usesTokenFile,
+} from '../effective.ts';
 import { backendVariable, firstWith, type Rule } from './rule.ts';
 
 const atLeastOneBackend: Rule = ({ backends, hasVariable, report }) => {
