@@ -6,6 +6,7 @@ import { gatewayTestsAvailable, parseAsApisix } from '../../test/support/apisix.
 import { CLIENT_KEY, type Gateway, hostAddress, startGateway } from '../../test/support/gateway.ts';
 import { throttled } from '../../test/support/mock-azure-openai/answers.ts';
 import { startMockIdentity } from '../../test/support/mock-identity.ts';
+import { RESOURCE, startMockIngestion } from '../../test/support/mock-ingestion.ts';
 import { AUDIENCE, startMockIssuer } from '../../test/support/mock-issuer.ts';
 import { startRedis } from '../../test/support/redis.ts';
 import { secretFolder } from '../../test/support/secret-folder.ts';
@@ -401,6 +402,27 @@ const POLICIES: readonly Policy[] = [
     }),
   },
   setTo('the access log in a file too', { APISIX_LOGS_PATH: '/tmp/access.json' }),
+  {
+    name: 'APIM-style records',
+    prepare: async (address) => {
+      const host = new URL(`http://${address}`).hostname;
+      const identity = await startMockIdentity({ host, hostName: host });
+      const accepts = (token: string) => identity.accepts(token, RESOURCE);
+      const ingestion = await startMockIngestion({ host, hostName: host, accepts });
+      const settings = {
+        APIM_GATEWAY_LOGS_INGEST_URI: ingestion.uri,
+        ...identity.environment('endpoint'),
+      };
+      const stop = async () => {
+        await ingestion.stop();
+        await identity.stop();
+        // Otherwise the ratio is that of a gateway that gave its records up.
+        if (ingestion.records.length < 2000 * ROUNDS)
+          throw new Error(`only ${ingestion.records.length} records have arrived`);
+      };
+      return { settings, stop };
+    },
+  },
 ];
 
 /** What each policy adds to the CPU of a request, as a ratio to the gateway without it. */

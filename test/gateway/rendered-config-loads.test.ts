@@ -335,6 +335,7 @@ function expectedPlugins({
     'response-rewrite': hardenResponses,
     'azure-openai-traces': telemetry.traces !== undefined,
     'file-logger': telemetry.accessLogPath !== undefined,
+    'apim-gateway-logger': telemetry.apimRecords !== undefined,
   };
   return Object.keys(plugins)
     .filter((plugin) => plugins[plugin])

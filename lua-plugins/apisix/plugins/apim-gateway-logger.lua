@@ -94,7 +94,9 @@ local function add_of_pool(seen, state, conf, ctx)
     seen.reached_pool = true
     seen.attempts = state.attempts
     seen.is_answered = state.is_answered
-    seen.broken_by = state.broken_by
+    if state.is_sent then
+        seen.broken_by = state.broken_by or false
+    end
     seen.last_backend = ctx.balancer_ip
     seen.gateway_status = state.status
     seen.failure = state.last
