@@ -26,7 +26,6 @@ const SETTINGS = {
   GATEWAY_CLIENT_NAME_0: 'app',
   GATEWAY_CLIENT_KEY_0: 'key-of-client-zero-0123',
   GATEWAY_CLIENT_KEY_SECONDARY_0: 'second-key-of-client-zero-0123',
-  OTEL_COLLECTOR_ENDPOINT: '127.0.0.1:4318',
 };
 
 async function render(settings: Record<string, string> = {}, templates?: string): Promise<string> {
@@ -41,11 +40,19 @@ async function render(settings: Record<string, string> = {}, templates?: string)
 
 describe('the manifest', () => {
   test('names every item, second keys of clients and metadata of plugins too', async () => {
-    expect(manifestOf(await render()).items).toEqual({
+    // So many that metrics leave them out, which is metadata of their plugin.
+    const names = Array.from({ length: 200 }, (_, index) => `client-${index + 1}`);
+    const many = Object.fromEntries(
+      names.flatMap((name, index) => [
+        [`GATEWAY_CLIENT_NAME_${index + 1}`, name],
+        [`GATEWAY_CLIENT_KEY_${index + 1}`, `key-of-${name}-0123456789`],
+      ]),
+    );
+    expect(manifestOf(await render(many)).items).toEqual({
       services: ['azure-openai'],
       routes: ['openai-v1', 'openai-deployments', 'openai', 'not-found'],
-      consumers: ['app', 'app/credentials/secondary'],
-      plugin_metadata: ['opentelemetry'],
+      consumers: ['app', 'app/credentials/secondary', ...names],
+      plugin_metadata: ['prometheus'],
     });
   });
 
