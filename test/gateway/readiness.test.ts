@@ -3,7 +3,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Documents } from '../../compiler/emit/emit.ts';
 import { withManifest } from '../../compiler/emit/manifest.ts';
-import { readRendered } from '../../compiler/output/read-rendered.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests, PORTS, parseAsApisix } from '../support/apisix.ts';
 import { type Gateway, startGateway } from '../support/gateway.ts';
 import { throttled } from '../support/mock-azure-openai/answers.ts';
@@ -111,7 +110,7 @@ const withMetadata = (documents: Documents): Documents => {
       /\n#END/,
       '\nplugin_metadata:\n  - id: "prometheus"\n    disabled_labels: {"http_latency": ["consumer"]}\n#END',
     );
-  return { ...documents, 'apisix.yaml': withManifest(text, readRendered(text)) };
+  return { ...documents, 'apisix.yaml': withManifest(text, parseAsApisix(text)) };
 };
 
 describe.skipIf(skipped)('readiness', () => {
