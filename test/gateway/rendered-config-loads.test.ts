@@ -63,6 +63,9 @@ test('there are golden scenarios to load', () => {
   expect(scenarios.length).toBeGreaterThan(0);
 });
 
+/** Its process lacks what says where its token file is good, which no other backend makes up for. */
+const CANNOT_SIGN_IN = 'workload-identity-incomplete';
+
 const skipped = cannotRunGatewayTests('rendered files in the stock APISIX image');
 
 describe.skipIf(skipped)('in the stock APISIX image', () => {
@@ -122,7 +125,7 @@ describe.skipIf(skipped)('in the stock APISIX image', () => {
       const answer = await apisix.request(PORTS.status, '/status/ready');
       expect(answer.status).toBe(200);
       const truth = await apisix.request(PORTS.probes, '/readyz');
-      const isUsable = model.backends.some(({ weight }) => weight > 0);
+      const isUsable = name !== CANNOT_SIGN_IN && model.backends.some(({ weight }) => weight > 0);
       expect({ status: truth.status, reasons: ((await truth.json()) as Readiness).reasons }).toEqual(
         isUsable
           ? { status: 200, reasons: undefined }
