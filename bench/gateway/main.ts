@@ -330,6 +330,40 @@ const traced = (rate: string): Policy => ({
   prepare: (address) => ({ settings: { OTEL_COLLECTOR_ENDPOINT: address, OTEL_SAMPLE_RATE: rate } }),
 });
 
+const withoutAccessLog = (documents: Documents): Documents => ({
+  ...documents,
+  'config.yaml': documents['config.yaml'].replace(
+    /^( *)access_log_format: .*$/m,
+    '$1enable_access_log: false',
+  ),
+});
+
+/** APISIX's own metrics, which are most of them. */
+const withoutMetrics = (documents: Documents): Documents => ({
+  ...documents,
+  'apisix.yaml': documents['apisix.yaml'].replaceAll(/^ *prometheus: .*\n/gm, ''),
+});
+
+/** Settings for records, with who takes them. */
+async function recording(address: string) {
+  const host = new URL(`http://${address}`).hostname;
+  const identity = await startMockIdentity({ host, hostName: host });
+  const accepts = (token: string) => identity.accepts(token, RESOURCE);
+  const ingestion = await startMockIngestion({ host, hostName: host, accepts });
+  const settings = {
+    APIM_GATEWAY_LOGS_INGEST_URI: ingestion.uri,
+    ...identity.environment('endpoint'),
+  };
+  const stop = async () => {
+    await ingestion.stop();
+    await identity.stop();
+    // Otherwise the ratio is that of a gateway that gave its records up.
+    if (ingestion.records.length < 2000 * ROUNDS)
+      throw new Error(`only ${ingestion.records.length} records have arrived`);
+  };
+  return { settings, stop };
+}
+
 /** What is measured beside a gateway that has none of it. */
 const POLICIES: readonly Policy[] = [
   setTo('lanes', LANES),
@@ -388,39 +422,19 @@ const POLICIES: readonly Policy[] = [
   },
   traced('0.1'),
   traced('1'),
-  {
-    name: 'the access log',
-    prepare: () => ({
-      settings: {},
-      adaptWithout: (documents) => ({
-        ...documents,
-        'config.yaml': documents['config.yaml'].replace(
-          /^( *)access_log_format: .*$/m,
-          '$1enable_access_log: false',
-        ),
-      }),
-    }),
-  },
+  { name: 'the access log', prepare: () => ({ settings: {}, adaptWithout: withoutAccessLog }) },
   setTo('the access log in a file too', { APISIX_LOGS_PATH: '/tmp/access.json' }),
+  { name: 'APIM-style records', prepare: recording },
   {
-    name: 'APIM-style records',
+    name: 'all telemetry: metrics, access log, traces at a rate of 0.1, records',
     prepare: async (address) => {
-      const host = new URL(`http://${address}`).hostname;
-      const identity = await startMockIdentity({ host, hostName: host });
-      const accepts = (token: string) => identity.accepts(token, RESOURCE);
-      const ingestion = await startMockIngestion({ host, hostName: host, accepts });
-      const settings = {
-        APIM_GATEWAY_LOGS_INGEST_URI: ingestion.uri,
-        ...identity.environment('endpoint'),
+      const { settings, stop } = await recording(address);
+      return {
+        settings: { ...settings, OTEL_COLLECTOR_ENDPOINT: address, OTEL_SAMPLE_RATE: '0.1' },
+        without: {},
+        adaptWithout: (documents) => withoutMetrics(withoutAccessLog(documents)),
+        stop,
       };
-      const stop = async () => {
-        await ingestion.stop();
-        await identity.stop();
-        // Otherwise the ratio is that of a gateway that gave its records up.
-        if (ingestion.records.length < 2000 * ROUNDS)
-          throw new Error(`only ${ingestion.records.length} records have arrived`);
-      };
-      return { settings, stop };
     },
   },
 ];
