@@ -11,6 +11,7 @@ import type { Behaviour } from '../support/mock-azure-openai/server.ts';
 import { type MockIdentity, startMockIdentity } from '../support/mock-identity.ts';
 import {
   cannotRunPrometheusTests,
+  PROMETHEUS_PORT,
   type Prometheus,
   type Series,
   startPrometheus,
@@ -42,7 +43,19 @@ const WAYS = [SCRAPED, COLLECTED];
 
 const PATIENCE_MS = 30_000;
 const COUNTED_KEY = 'key-of-the-counted-client-0123456789';
-const MODELS = ['plain', 'streamed', 'silent', 'throttled', 'failing', 'refused', 'cut', 'left', 'none'];
+const FAILING = ['failing', 'broken', 'worse', 'worst', 'hopeless'];
+const MODELS = [
+  ...FAILING,
+  'plain',
+  'streamed',
+  'silent',
+  'throttled',
+  'refused',
+  'cut',
+  'left',
+  'none',
+  'down',
+];
 
 /** What has no value where Prometheus scrapes the gateway itself: only the collector knows prices. */
 const ofCollector = (expr: string) => expr.includes('llm_cost_usd');
@@ -51,6 +64,9 @@ const ofCollector = (expr: string) => expr.includes('llm_cost_usd');
 const QUIET: Readonly<Record<string, string>> = {
   GatewayFirstTokenSlow: 'no stream waits for ten seconds',
   GatewayBackendUnhealthy: 'all backends can be reached',
+  GatewayBackendCredentialsRefused:
+    'backends that refuse are left alone for two minutes, and once is no increase',
+  GatewayEntraTokensFail: 'as before',
   GatewayBackendCoolsForLong: 'no backend cools for fifteen minutes',
   GatewayMetricsAbsent: 'there is a gateway',
   GatewayReplicaDown: 'it answers',
@@ -75,6 +91,7 @@ describe.skipIf(skipped)(NAME, () => {
     gateway = await startGateway({
       backends: [{}, {}, { keys: [], tokens: (token) => identity.accepts(token) }],
       adapt: quickMetrics,
+      sidecarPorts: [PROMETHEUS_PORT],
       settings: {
         AZURE_OPENAI_PRIORITY_0: '30',
         AZURE_OPENAI_PRIORITY_1: '20',
@@ -107,6 +124,7 @@ describe.skipIf(skipped)(NAME, () => {
       },
     });
     prometheus = await startPrometheus({
+      beside: gateway.apisix,
       config: JSON.stringify({
         global: { scrape_interval: '1s', scrape_timeout: '900ms', evaluation_interval: '1s' },
         rule_files: ['alerts.yml'],
@@ -114,11 +132,15 @@ describe.skipIf(skipped)(NAME, () => {
           {
             job_name: SCRAPED,
             metrics_path: '/apisix/prometheus/metrics',
-            static_configs: [{ targets: [`${HOST}:${gateway.apisix.mappedPort(PORTS.metrics)}`] }],
+            static_configs: [{ targets: [`127.0.0.1:${PORTS.metrics}`] }],
           },
         ],
       }),
-      files: { 'alerts.yml': read(ALERTS_FILE), 'example.yml': read('examples/compose/prometheus.yml') },
+      files: {
+        'alerts.yml': read(ALERTS_FILE),
+        'alerts_test.yml': read('test/support/alerts_test.yml'),
+        'example.yml': read('examples/compose/prometheus.yml'),
+      },
     });
     writeUrl = prometheus.writeUrl;
     collector = await startCollector({
@@ -135,7 +157,7 @@ describe.skipIf(skipped)(NAME, () => {
     await redis.stop();
     for (const _ of [1, 2]) {
       await ask('plain', 200);
-      expect((await gateway.fetch('/openai/v1/responses/resp_unknown')).status).toBe(404);
+      await (await gateway.fetch('/openai/v1/responses/resp_unknown')).text();
       await stored();
       // After a failure it is left alone for five seconds.
       await sleep(5_000);
@@ -179,11 +201,13 @@ describe.skipIf(skipped)(NAME, () => {
     await ask('throttled', 200);
     await ask('throttled', 200);
     for (const index of [0, 1]) chat(index, answers.throttled({ retryAfter: 1 }));
-    await ask('none', 429);
-    chat(0, answers.serverError());
-    await ask('failing', 200);
+    for (const _ of [1, 2, 3]) await ask('none', 429);
+    for (const model of FAILING) {
+      chat(0, answers.serverError());
+      await ask(model, 200);
+    }
     for (const index of [0, 1]) chat(index, answers.unavailable());
-    await ask('none', 503).catch(() => undefined);
+    await ask('down', 503);
     chat(0, answers.noPermission());
     await ask('refused', 200);
     identity.script({ status: 500 });
@@ -202,7 +226,7 @@ describe.skipIf(skipped)(NAME, () => {
     await ask('plain', 401, {}, { 'api-key': 'nobody' });
     const { id } = await gateway.openai().responses.create({ model: 'response', input: 'Hello' });
     expect((await gateway.fetch(`/openai/v1/responses/${id}`)).status).toBe(200);
-    expect((await gateway.fetch('/openai/v1/responses/resp_unknown')).status).toBe(404);
+    await (await gateway.fetch('/openai/v1/responses/resp_unknown')).text();
   }
 
   /** Until Prometheus has all that the gateway counts, both ways, and has had it at two times. */
@@ -265,6 +289,12 @@ describe.skipIf(skipped)(NAME, () => {
     expect(rules).toMatchObject({ exitCode: 0 });
     expect(rules.output).toContain(`SUCCESS: ${alertRules().length} rules found`);
     expect(await prometheus.promtool('check', 'config', 'example.yml')).toMatchObject({ exitCode: 0 });
+  });
+
+  test('each alert is raised by what it is for, and by nothing else', async () => {
+    expect(await prometheus.promtool('test', 'rules', 'alerts_test.yml')).toMatchObject({ exitCode: 0 });
+    const tested = read('test/support/alerts_test.yml');
+    for (const { alert } of alertRules()) expect(tested).toContain(`alertname="${alert}"`);
   });
 
   test('Prometheus evaluates all alerts; those are raised whose cause has happened', async () => {

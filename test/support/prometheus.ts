@@ -1,10 +1,10 @@
 /** A real Prometheus, which stores what is written to it and answers queries. */
-import { type GenericContainer, Wait } from 'testcontainers';
-import { IsolatedContainer, imageAvailable } from './apisix.ts';
-import { HOST } from './gateway.ts';
+import { GenericContainer, Wait } from 'testcontainers';
+import { type Apisix, IsolatedContainer, imageAvailable } from './apisix.ts';
 
 export const PROMETHEUS_IMAGE = 'prom/prometheus:v3.15.1';
-const PORT = 9090;
+/** Not 9090, which APISIX itself has in the network of a gateway. */
+export const PROMETHEUS_PORT = 9095;
 
 /** For `describe.skipIf`; says on stderr why tests are skipped. */
 export function cannotRunPrometheusTests(tests: string): boolean {
@@ -19,6 +19,8 @@ export interface Series {
 }
 
 export interface PrometheusOptions {
+  /** The gateway whose network it joins; that one publishes `PROMETHEUS_PORT`. */
+  readonly beside?: Apisix;
   /** prometheus.yml; by default it scrapes nothing. */
   readonly config?: string;
   /** Further files in the folder of prometheus.yml, by their names. */
@@ -47,25 +49,29 @@ export interface Prometheus {
 const FOLDER = '/etc/prometheus';
 
 export async function startPrometheus({
+  beside,
   config = '{}\n',
   files = {},
 }: PrometheusOptions = {}): Promise<Prometheus> {
   const contents = Object.entries({ 'prometheus.yml': config, ...files });
-  const container: GenericContainer = new IsolatedContainer(PROMETHEUS_IMAGE)
+  const Container = beside === undefined ? IsolatedContainer : GenericContainer;
+  const container = new Container(PROMETHEUS_IMAGE)
     .withCommand([
       `--config.file=${FOLDER}/prometheus.yml`,
       '--storage.tsdb.path=/prometheus',
       '--web.enable-remote-write-receiver',
+      `--web.listen-address=:${PROMETHEUS_PORT}`,
     ])
-    .withExtraHosts([{ host: HOST, ipAddress: 'host-gateway' }])
     .withCopyContentToContainer(
       contents.map(([name, content]) => ({ content, target: `${FOLDER}/${name}`, mode: 0o644 })),
     )
-    .withExposedPorts(PORT)
     .withStartupTimeout(30_000)
-    .withWaitStrategy(Wait.forHttp('/-/ready', PORT).forStatusCode(200));
+    .withWaitStrategy(Wait.forLogMessage('Server is ready to receive web requests'));
+  if (beside === undefined) container.withExposedPorts(PROMETHEUS_PORT);
+  else container.withNetworkMode(`container:${beside.containerId}`);
   const started = await container.start();
-  const url = `http://127.0.0.1:${started.getMappedPort(PORT)}`;
+  const port = beside?.mappedPort(PROMETHEUS_PORT) ?? started.getMappedPort(PROMETHEUS_PORT);
+  const url = `http://127.0.0.1:${port}`;
   const ask = async <Data>(path: string): Promise<Data> => {
     const answer = await fetch(`${url}/api/v1/${path}`);
     const { data, error } = (await answer.json()) as { error?: string; data?: Data };
