@@ -1,4 +1,5 @@
 /** Every query of the dashboard, the alerts and docs/observability.md, asked of a Prometheus that has a running gateway's metrics. */
+import { spawnSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests, PORTS } from '../support/apisix.ts';
@@ -22,6 +23,7 @@ import {
   dashboard,
   filledIn,
   otherQueries,
+  PAGE,
   panelQueries,
   read,
   selectorsOf,
@@ -35,6 +37,9 @@ const skipped =
   cannotRunRedisTests(NAME) ||
   cannotRunPrometheusTests(NAME) ||
   cannotRunCollectorTests(NAME);
+
+const cannotRunJq = spawnSync('jq', ['--version']).status !== 0;
+if (cannotRunJq) process.stderr.write('\nSKIPPED queries to the access log: there is no jq\n');
 
 /** The gateway's metrics by the two ways that there are. */
 const SCRAPED = 'gateway-scraped';
@@ -121,6 +126,11 @@ describe.skipIf(skipped)(NAME, () => {
         PROMETHEUS_SCRAPE_INTERVAL: '1s',
         PROMETHEUS_SCRAPE_TIMEOUT: '900ms',
         OTEL_BATCH_TIMEOUT: '200ms',
+        // Nobody takes spans, nor records.
+        OTEL_COLLECTOR_ENDPOINT: '127.0.0.1:9',
+        OTEL_SAMPLE_RATE: '1',
+        APIM_GATEWAY_LOGS_INGEST_URI: `http://${HOST}:${azure.port}/dataCollectionRules/dcr-0123/streams/Custom-APISIXGatewayLogs?api-version=2023-01-01`,
+        APIM_GATEWAY_LOGS_BATCH_FLUSH_INTERVAL: '1',
       },
     });
     prometheus = await startPrometheus({
@@ -283,6 +293,24 @@ describe.skipIf(skipped)(NAME, () => {
       ).not.toEqual([]);
     },
   );
+
+  test.skipIf(cannotRunJq)('what the page asks the access log for is in it', async () => {
+    const lines = await gateway.accessLog();
+    const answer = await gateway.chat('plain');
+    await answer.text();
+    const id = lines[0]?.request_id ?? '';
+    const commands = [...read(PAGE).matchAll(/^```sh\n(jq .*?) access\.json(.*)\n```$/gm)];
+    expect(commands.length).toBeGreaterThan(3);
+    for (const [, command = '', rest = ''] of commands) {
+      const { status, stdout, stderr } = spawnSync(
+        'bash',
+        ['-c', `set -o pipefail; ${command.replace(/(--arg id) \w+/, `$1 ${id}`)} ${rest}`],
+        { input: lines.map((line) => JSON.stringify(line)).join('\n'), encoding: 'utf8' },
+      );
+      expect({ command, status, stderr }).toEqual({ command, status: 0, stderr: '' });
+      expect(stdout, command).toMatch(/\w/);
+    }
+  });
 
   test('promtool has nothing against the rules, nor against how the compose example loads them', async () => {
     const rules = await prometheus.promtool('check', 'rules', '--lint=all', '--lint-fatal', 'alerts.yml');

@@ -25,6 +25,11 @@ for (const { name, type, labels } of documentedMetrics()) {
   if (name === 'apisix_llm_prompt_tokens') known.set('llm_cost_usd', [...labels, 'cost_component']);
 }
 
+for (const [, name = '', text = ''] of read('docs/apim-records.md').matchAll(
+  /^\| `(apisix_\w+)` \| (.*) \|$/gm,
+))
+  known.set(name, text.includes('by `reason`') ? ['reason'] : []);
+
 /** What of a query no gateway has. */
 const unknownIn = (promql: string): string[] =>
   selectorsOf(promql).flatMap(({ name, labels }) => {
@@ -153,6 +158,18 @@ describe('the alerts', () => {
     expect(burning).toHaveLength(2);
     for (const { expr } of burning) expect(expr.match(/[\d.]+ \* ([\d.]+)/)?.[1]).toBe(budget);
   });
+});
+
+test('what the page asks Log Analytics for are columns of the records', () => {
+  const columns = [...read('docs/apim-records.md').matchAll(/^\| ((?:`\w+`(?:, )?)+) \| /gm)]
+    .flatMap(([, names = '']) => names.split(', '))
+    .map((name) => name.replaceAll('`', ''));
+  const queries = [...read(PAGE).matchAll(/^```kusto\n(.*?)^```$/gms)].map(([, text = '']) => text);
+  expect(queries).not.toEqual([]);
+  for (const query of queries) {
+    const [, ...named] = query.match(/\b[A-Z]\w+/g) ?? [];
+    expect(columns).toEqual(expect.arrayContaining(named.filter((name) => name !== 'Requests')));
+  }
 });
 
 test('the page answers each of its questions with a query', () => {
