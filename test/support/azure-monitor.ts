@@ -37,7 +37,7 @@ export interface MockAzureMonitor {
 export interface MockAzureMonitorOptions {
   readonly host: string;
   /** A Prometheus that takes what is written to the workspace: its remote write endpoint, when there is one. */
-  readonly store?: string;
+  readonly store?: string | (() => string);
 }
 
 export async function startMockAzureMonitor({
@@ -61,7 +61,10 @@ export async function startMockAzureMonitor({
       response.end(JSON.stringify({ itemsReceived: items.length, itemsAccepted: items.length, errors: [] }));
     } else if (target.includes('/api/v1/write')) {
       writes.push({ target, headers: request.headers });
-      response.statusCode = store === undefined ? 204 : await forward(store, request.headers, body);
+      response.statusCode =
+        store === undefined
+          ? 204
+          : await forward(typeof store === 'string' ? store : store(), request.headers, body);
       response.end();
     } else {
       strays.push(target);

@@ -139,11 +139,16 @@ describe('the compose example', () => {
 
   test('Prometheus and the collector scrape the gateway where its metrics are', () => {
     const { metrics } = gateway.model?.telemetry ?? {};
-    const [job, ...others] = parse(read('prometheus.yml')).scrape_configs;
+    const { scrape_configs: jobs, rule_files: rules } = parse(read('prometheus.yml'));
+    const [job, ...others] = jobs;
     expect(others).toEqual([]);
     expect(job.metrics_path).toBe(metrics?.path);
     expect(job.static_configs[0].targets).toEqual([metrics?.target]);
     expect(metrics?.target).toBe('gateway:9091');
+    const { volumes = [] } = serviceOf('prometheus');
+    const mounted = volumes.map((volume) => volume.split(':')[1]);
+    expect(rules).not.toEqual([]);
+    for (const file of rules) expect(mounted).toContain(`/etc/prometheus/${file}`);
   });
 
   test('Grafana finds its data source and its dashboards', () => {
@@ -156,8 +161,11 @@ describe('the compose example', () => {
     const files = readdirSync(join(FOLDER, dashboards));
     expect(files).not.toEqual([]);
     for (const file of files) {
-      const { panels } = JSON.parse(readFileSync(join(FOLDER, dashboards, file), 'utf8'));
-      for (const panel of panels) expect(panel.datasource.uid, panel.title).toBe(source.uid);
+      const { templating } = JSON.parse(readFileSync(join(FOLDER, dashboards, file), 'utf8'));
+      // Chosen by its kind, of which there is one.
+      const chosen = templating.list.find(({ type }: { type: string }) => type === 'datasource');
+      expect(chosen.query).toBe(source.type);
+      expect(source.isDefault).toBe(true);
     }
     const home = environment.GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH ?? '';
     expect(files.map((file) => `${provider.options.path}/${file}`)).toContain(home);
