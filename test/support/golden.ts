@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -22,7 +22,9 @@ export function goldenEnvFile(name: string): string {
   const folder = goldenFolder(name);
   const file = join(folder, 'input.env');
   if (!existsSync(join(folder, 'secrets'))) return file;
-  const copy = join(mkdtempSync(join(tmpdir(), 'genai-gateway-golden-')), 'input.env');
+  const copies = mkdtempSync(join(tmpdir(), 'genai-gateway-golden-'));
+  process.once('exit', () => rmSync(copies, { recursive: true, force: true }));
+  const copy = join(copies, 'input.env');
   writeFileSync(copy, readFileSync(file, 'utf8').replaceAll(`=${FOLDER}`, `=${folder}/`));
   return copy;
 }
