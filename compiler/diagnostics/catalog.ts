@@ -435,7 +435,7 @@ export const catalog = {
     error(
       `${name} cannot be written: ${a.reason}`,
       'a folder that can be written',
-      'check the folder given with --out; nothing was changed',
+      'let this user write there (in a container: mount a volume there), or give another --out; nothing was changed',
     ),
 
   // ── up ───────────────────────────────────────────────────────────────────────────────────────────────────────

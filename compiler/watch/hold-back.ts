@@ -28,7 +28,7 @@ export interface HeldBack {
 }
 
 export interface Settled {
-  /** What can take effect: those of now, with the values of the start for what is held back; undefined where nothing can. */
+  /** What can take effect: those of now, with the values from before for what is held back; undefined where nothing can. */
   readonly variables: Variables | undefined;
   readonly heldBack: readonly HeldBack[];
 }
@@ -49,20 +49,20 @@ export function changedSettings(before: Variables, now: Variables): string[] {
 }
 
 /**
- * Holds back as little of what has changed since the start as it takes: from nothing at all, by halves down to the
+ * Holds back as little of what has changed since `before` as it takes: from nothing at all, by halves down to the
  * settings of one index, and those one by one. `look` says what is in the way of variables; it costs a render.
  */
 export async function holdBack(
-  start: Variables,
+  before: Variables,
   now: Variables,
   look: (variables: Variables) => Promise<Obstacles>,
 ): Promise<Settled> {
-  const changed = changedSettings(start, now);
+  const changed = changedSettings(before, now);
   const whole = await look(now);
   if (fits(whole)) return { variables: now, heldBack: [] };
 
   const held = new Set(changed);
-  const variables = (): Variables => withValuesOf(start, now, held);
+  const variables = (): Variables => withValuesOf(before, now, held);
   const release = async (names: readonly string[]): Promise<boolean> => {
     for (const name of names) held.delete(name);
     if (fits(await look(variables()))) return true;
@@ -87,18 +87,18 @@ export async function holdBack(
     const others = names.filter((each) => each !== name);
     const alone = whole.process.includes(name)
       ? undefined
-      : await look(withValuesOf(start, now, new Set(others)));
+      : await look(withValuesOf(before, now, new Set(others)));
     heldBack.push({ name, reason: reasonOf(name, whole, alone, others) });
   }
   return { variables: variables(), heldBack };
 }
 
-function withValuesOf(start: Variables, now: Variables, names: ReadonlySet<string>): Variables {
+function withValuesOf(before: Variables, now: Variables, names: ReadonlySet<string>): Variables {
   const mixed = new Map(now);
   for (const name of names) {
-    const before = start.get(name);
-    if (before === undefined) mixed.delete(name);
-    else mixed.set(name, before);
+    const value = before.get(name);
+    if (value === undefined) mixed.delete(name);
+    else mixed.set(name, value);
   }
   return mixed;
 }

@@ -54,6 +54,8 @@ export class Watcher {
   readonly #used = new Set<string>();
   /** The variables that APISIX was started with. */
   #start: Variables = new Map();
+  /** What the gateway runs with since; what is held back keeps these values, not those of the start. */
+  #applied: Variables = this.#start;
   #config = '';
   /** The variables of the last good settings. */
   #last: RawSettings | undefined;
@@ -86,6 +88,7 @@ export class Watcher {
     const raw = this.#read();
     const result = await this.#compile(raw);
     this.#start = raw.variables;
+    this.#applied = raw.variables;
     this.#config = result.documents?.[CONFIG] ?? '';
     this.#last = raw;
     this.#settings = result.settings;
@@ -112,6 +115,7 @@ export class Watcher {
         value === undefined ? [] : [[name, { value, source: { kind: 'environment' } }]],
       ),
     );
+    this.#applied = this.#start;
     this.#read();
     this.#changedAt = now;
     return undefined;
@@ -158,14 +162,16 @@ export class Watcher {
       return { is: 'refused', diagnostics: whole.diagnostics };
     }
     let result: CompileResult = whole;
-    const { variables, heldBack } = await holdBack(this.#start, raw.variables, async (candidate) => {
+    const { variables, heldBack } = await holdBack(this.#applied, raw.variables, async (candidate) => {
       result = candidate === raw.variables ? whole : await this.#compile(this.#settingsOf(raw, candidate));
       return this.#obstacles(candidate, result);
     });
     const held = this.#heldDiagnostics(raw, heldBack, variables !== undefined);
     if (variables) result = await this.#compile(this.#settingsOf(raw, variables));
     const names = new Set(heldBack.map(({ name }) => name));
-    return this.#write(raw, variables && result, whole.diagnostics, { names, diagnostics: held }, now);
+    const event = this.#write(raw, variables && result, whole.diagnostics, { names, diagnostics: held }, now);
+    if (variables && this.#unwritten === undefined) this.#applied = variables;
+    return event;
   }
 
   #write(

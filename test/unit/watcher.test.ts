@@ -350,6 +350,28 @@ describe('what APISIX has only from its start', () => {
     expect(apisix()).toContain('https://five.openai.azure.com');
   });
 
+  test('what is held back keeps what was applied since, not what there was at the start', async () => {
+    const { settle } = await begun({ envFiles: [env(GOOD)] });
+    const backend = { AZURE_OPENAI_ENDPOINT_1: TWO.AZURE_OPENAI_ENDPOINT_1 };
+    const file = inFolder('key', 'key-from-a-file-0123');
+    const drained = { ...GOOD, ...backend, AZURE_OPENAI_KEY_1_FILE: file, AZURE_OPENAI_WEIGHT_0: '0' };
+    env(drained);
+    expect(await settle()).toEqual([
+      applied('AZURE_OPENAI_ENDPOINT_1', 'AZURE_OPENAI_KEY_1_FILE', 'AZURE_OPENAI_WEIGHT_0'),
+    ]);
+    const served = apisix();
+    env({ ...TWO, AZURE_OPENAI_WEIGHT_0: '0' });
+    const [event] = await settle();
+    const held = event?.diagnostics.filter(({ code }) => code.startsWith('CHANGE_NEEDS_'));
+    expect(held?.map(({ code, setting }) => [code, setting])).toEqual([
+      ['CHANGE_NEEDS_PROCESS', 'AZURE_OPENAI_KEY_1'],
+      ['CHANGE_NEEDS_OTHERS', 'AZURE_OPENAI_KEY_1_FILE'],
+    ]);
+    expect(apisix()).toBe(served);
+    env({ ...drained, AZURE_OPENAI_WEIGHT_1: '3' });
+    expect(await settle()).toEqual([expect.objectContaining({ written: ['apisix.yaml'], diagnostics: [] })]);
+  });
+
   test('variables of the platform that the gateway itself reads', async () => {
     const { AZURE_OPENAI_KEY_1: _, ...others } = TWO;
     const entra = {
