@@ -7,6 +7,8 @@
 set -u -m
 
 home=/opt/genai-gateway
+program=$home/dist/genai-gateway.cjs
+node=/usr/local/bin/node
 prefix=/usr/local/apisix
 conf=$prefix/conf
 temporary=/tmp/genai-gateway
@@ -32,7 +34,7 @@ fail() {
 
 # Behind `--` Node leaves --env-file to the program.
 genai_gateway() {
-  exec node -- "$home/dist/genai-gateway.cjs" "$@"
+  exec "$node" -- "$program" "$@"
 }
 
 # nginx drains on SIGQUIT, and takes SIGTERM for "at once". Bash, which starts it, ignores SIGQUIT.
@@ -84,33 +86,33 @@ take_rendered() {
   done
 }
 
-export_all() {
-  local each
-  for each in "${exported[@]}"; do
-    export "${each?}"
-  done
+# Becomes a program that has what env files gave. A name there may be one of ours, or one that bash heeds: all words are
+# taken before any is set, and nothing but the program comes after.
+become() {
+  ((${#exported[@]} == 0)) || export "${exported[@]}"
+  exec "$@"
 }
 
 start_apisix() {
-  export_all
-  export APISIX_STAND_ALONE=true
-  exec /docker-entrypoint.sh docker-start
+  exported+=(APISIX_STAND_ALONE=true)
+  become /docker-entrypoint.sh docker-start
 }
 
 # The files are followed beside APISIX, which goes on with what it has when the follower dies.
 keep_following() {
-  local delay=1 began each arguments=()
+  local delay=1 began each arguments=() names=''
   for each in "${env_files[@]}"; do
     arguments+=(--env-file "$each")
   done
-  export_all
-  # Half the memory after many changes; short pauses are nothing to it.
-  export NODE_OPTIONS="${NODE_OPTIONS-} --max-semi-space-size=1"
-  IFS=,
-  export GENAI_GATEWAY_EXPORTED="${exported[*]%%=*}"
+  for each in "${exported[@]}"; do
+    names+=${names:+,}${each%%=*}
+  done
+  # Half the memory after many changes; short pauses are nothing to it. What env files give Node is for nobody here: the
+  # compiler that read them ran without it.
+  exported+=("NODE_OPTIONS=${NODE_OPTIONS-} --max-semi-space-size=1" "GENAI_GATEWAY_EXPORTED=$names")
   while :; do
     began=$SECONDS
-    genai_gateway watch --out "$conf" "${arguments[@]}" >&2 &
+    become "$node" -- "$program" watch --out "$conf" "${arguments[@]}" >&2 &
     wait "$!" 2>/dev/null
     say warning "the files are not followed for ${delay}s: genai-gateway watch ended with code $?"
     ((SECONDS - began < 60)) || delay=1

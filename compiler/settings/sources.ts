@@ -1,5 +1,5 @@
 /** Reads the environment, env files and secret files. The one part of settings/ that touches the world. */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { parse as parseDotenv } from 'dotenv';
 import { type Diagnostic, diagnostic, type Source } from '../diagnostics/diagnostic.ts';
 import { errnoText } from '../errno.ts';
@@ -106,21 +106,32 @@ function isSecret(name: string): boolean {
   return verdict.is === 'setting' && verdict.known.declaration.sensitive === true;
 }
 
-/** Reads a file or pipe (`--env-file <(…)`), never more than a bound, never from a device. */
+/** A command that writes into a pipe may have to ask a vault first. */
+const PIPE_MS = 60_000;
+/** One that was started beside us has opened its end by then. */
+const PIPE_OPENED_MS = 2_000;
+const PIPE_LOOK_MS = 10;
+
+/**
+ * Reads a file or pipe (`--env-file <(…)`), never more than a bound, never from a device. A pipe that nobody writes into
+ * must not hold up those who follow files: nothing here waits without end.
+ */
 export function readText(path: string, maxBytes: number): FileContent {
   const tooLarge = { reason: `it has more than ${maxBytes} bytes` };
   let file: number | undefined;
   try {
-    file = openSync(path, 'r');
+    file = openSync(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
     const stats = fstatSync(file);
     if (stats.isDirectory()) return { reason: 'it is a folder' };
     if (!stats.isFile() && !stats.isFIFO()) return { reason: 'it is not a file' };
     if (stats.size > maxBytes) return tooLarge;
     const chunks: Buffer[] = [];
+    const started = Date.now();
     for (let total = 0; total <= maxBytes; ) {
       // A file tells its size, a pipe does not; one byte more finds the end in the same read.
       const chunk = Buffer.allocUnsafe(total === 0 && stats.size > 0 ? stats.size + 1 : 64 * 1024);
-      const length = readSync(file, chunk);
+      const length = stats.isFIFO() ? readPipe(file, chunk, total === 0, started) : readSync(file, chunk);
+      if (length === undefined) return { reason: 'nobody writes into the pipe' };
       if (length === 0) return { text: Buffer.concat(chunks).toString('utf8') };
       chunks.push(chunk.subarray(0, length));
       total += length;
@@ -130,6 +141,22 @@ export function readText(path: string, maxBytes: number): FileContent {
     return { reason: errnoText(error) };
   } finally {
     if (file !== undefined) closeSync(file);
+  }
+}
+
+/** As readSync; undefined where nothing comes. Before its first byte a pipe without a writer may still get one. */
+function readPipe(file: number, chunk: Buffer, isFirst: boolean, started: number): number | undefined {
+  for (;;) {
+    let hasWriter = false;
+    try {
+      const length = readSync(file, chunk);
+      if (length > 0 || !isFirst) return length;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+      hasWriter = true;
+    }
+    if (Date.now() - started > (hasWriter ? PIPE_MS : PIPE_OPENED_MS)) return undefined;
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PIPE_LOOK_MS);
   }
 }
 

@@ -203,6 +203,31 @@ describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
     expect(given.filter((each) => /^(?:UID|with\.dot)=/.test(each))).toEqual([]);
   });
 
+  test('names of the entrypoint, of bash and of Node in env files change nothing of what it does', async () => {
+    const given = [
+      ...['HOME', 'CONF', 'DELAY', 'NODE', 'PROGRAM', 'PREFIX'].map(
+        (each) => `${each.toLowerCase()}=/nowhere`,
+      ),
+      "delay='exported[$(touch /tmp/injected)]'",
+      ...['FUNCNEST=1', 'IFS=/', 'NODE_OPTIONS=--nope', 'POSIXLY_CORRECT=1'],
+    ];
+    const path = file('names.env', `${given.join('\n')}\n`);
+    const gateway = start({
+      environment: { ...settings(), GATEWAY_ENV_FILES: '/gateway.env', GATEWAY_WATCH: 'true' },
+      options: [...reachable(PORTS.proxy), `--volume=${path}:/gateway.env:ro`],
+    });
+    await chat(gateway);
+    const followers = () =>
+      gateway.exec('bash', '-c', 'cat /proc/[0-9]*/cmdline | tr "\\0" " "').output.split('cjs watch').length -
+      1;
+    await until(() => followers() === 1, 10_000);
+    gateway.exec('bash', '-c', KILL_FOLLOWER);
+    await until(() => /watch ended with code 137/.test(gateway.output().stderr), 10_000);
+    await until(() => followers() === 1, 10_000);
+    expect(gateway.output().stderr).not.toMatch(/watch ended with code (?!137)|entrypoint: line/);
+    expect(gateway.exec('ls', '/tmp').output.trim()).toBe('genai-gateway');
+  });
+
   test.each<[string, Record<string, string>, RegExp]>([
     ['no backend', { GATEWAY_CLIENT_KEY: CLIENT_KEY }, /^error AZURE_OPENAI_ENDPOINT_0: .*NO_BACKEND/ms],
     ['a value that is none', { ...GOOD, LB_ALG: 'fastest' }, /^error LB_ALG: /m],

@@ -148,6 +148,24 @@ test('an env file may be a pipe', () => {
   expect(stdout).toContain('becomes    latency');
 });
 
+test('a pipe may be slow', () => {
+  const { status, stdout } = spawnSync(
+    'bash',
+    ['-c', '"$0" explain LB_ALG --env-file <(sleep 0.5; echo LB_ALG=latency)', PROGRAM],
+    { encoding: 'utf8' },
+  );
+  expect(status).toBe(0);
+  expect(stdout).toContain('becomes    latency');
+});
+
+test('a pipe that nobody writes into holds nobody up', () => {
+  const pipe = inFolder('pipe', '');
+  const script = 'rm "$1" && mkfifo "$1" && exec timeout 20 "$0" explain LB_ALG --env-file "$1"';
+  const { status, stderr } = spawnSync('bash', ['-c', script, PROGRAM, pipe], { encoding: 'utf8' });
+  expect(status).toBe(1);
+  expect(stderr).toContain('nobody writes into the pipe');
+});
+
 test('a path that is no path is not shown: it may be the secret itself', async () => {
   const key = 'Zk7TqQv9mWb3Xc5RpLs8JdHg2NfYt4Ae';
   const { diagnostics } = await compile({
