@@ -1,5 +1,5 @@
 /** What `up` leaves in the world: a container and a folder. `down` finds both after a crash. */
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import type { Docker } from './docker.ts';
@@ -66,8 +66,7 @@ export const renderedIn = (folder: string): string => join(folder, 'rendered');
 
 /** Removes it, where it is such a folder and is there. */
 export function removeFolder(folder: string): boolean {
-  if (!FOLDER.test(basename(folder)) || !statSync(folder, { throwIfNoEntry: false })?.isDirectory())
-    return false;
+  if (!FOLDER.test(basename(folder)) || !isOwnFolder(folder)) return false;
   rmSync(folder, { recursive: true, force: true });
   return true;
 }
@@ -80,10 +79,13 @@ export function abandonedFolders(): string[] {
       return pid !== undefined && !isAlive(Number(pid));
     })
     .map((name) => join(tmpdir(), name))
-    .filter((folder) => {
-      const owner = statSync(folder, { throwIfNoEntry: false })?.uid;
-      return owner !== undefined && (process.getuid === undefined || owner === process.getuid());
-    });
+    .filter(isOwnFolder);
+}
+
+/** What a label of a container names may be anybody's. */
+function isOwnFolder(folder: string): boolean {
+  const found = lstatSync(folder, { throwIfNoEntry: false });
+  return found?.isDirectory() === true && (process.getuid === undefined || found.uid === process.getuid());
 }
 
 function isAlive(pid: number): boolean {
