@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { defineConfig, type Plugin } from 'vitest/config';
 import { bundleVirtualModule } from './compiler/build.mjs';
 
@@ -18,6 +19,8 @@ export default defineConfig({
   define: { PACKAGE_VERSION: JSON.stringify(JSON.parse(readFileSync('package.json', 'utf8')).version) },
   test: {
     include: ['test/**/*.test.ts'],
+    // Tests of the gateway wait most of their time: one file at a time would leave two cores idle.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
     globalSetup: ['test/support/build-once.ts'],
     testTimeout: 30_000,
     hookTimeout: 120_000,
