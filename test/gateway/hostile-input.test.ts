@@ -1,7 +1,7 @@
 /** Whatever is sent gets a clean answer, harms no other request and stops nobody. */
 import { createHash, randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { backendKey, CLIENT_KEY, type Gateway, startGateway } from '../support/gateway.ts';
 import {
@@ -23,6 +23,7 @@ const HOST = 'Host: gateway.test\r\n';
 const HEAD = `${HOST}api-key: ${CLIENT_KEY}\r\n`;
 const SMUGGLED = `GET /openai/v1/smuggled HTTP/1.1\r\n${HEAD}\r\n`;
 const MODEL = 'gpt-4o';
+const WORKERS = 2;
 const chatBody = (more = '') =>
   `{"model":"${MODEL}","messages":[{"role":"user","content":"Hello"}],"max_tokens":4${more}}`;
 
@@ -34,8 +35,10 @@ describe.skipIf(skipped)('hostile input', () => {
   beforeAll(async () => {
     gateway = await startGateway({
       backends: [{}],
-      settings: { AZURE_OPENAI_DEPLOYMENTS_0: `${MODEL},embed` },
+      settings: { AZURE_OPENAI_DEPLOYMENTS_0: `${MODEL},embed`, GATEWAY_WORKERS: String(WORKERS) },
     });
+    // nginx gives a worker its name after APISIX has counted it.
+    await vi.waitUntil(async () => (await pids()).length === WORKERS, { timeout: 10_000 });
     workers = await pids();
   }, CONTAINER_TIMEOUT_MS);
   afterAll(() => gateway?.stop());
