@@ -1,4 +1,4 @@
-/** Azure refuses streams with a 200 whose first events say so: as long as nothing was sent to the client, that is an error as any. */
+/** Azure refuses streams with a 200 whose first events say so: as long as nothing was sent to the client, it is an error like others. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
