@@ -39,9 +39,6 @@ local SILENT_S = 15
 -- file of the start.
 local GRACE_S = 10
 
--- Where the paths are answered with reasons, which name clients and backends.
-local PROBE_PORT = "7086"
-
 local READY = "readiness|ready"
 
 local path = profile:yaml_path("apisix")
@@ -303,10 +300,10 @@ local function healthz()
 end
 
 
-local function readyz()
+local function readyz(tells_reasons)
     local is_ready, reasons, file = look()
     local status = is_ready and "ready" or "not ready"
-    if ngx.var.server_port ~= PROBE_PORT then
+    if not tells_reasons then
         return answer(is_ready and 200 or 503, { status = status })
     end
     answer(is_ready and 200 or 503, {
@@ -323,7 +320,8 @@ local ANSWERS = { ["/healthz"] = healthz, ["/readyz"] = readyz }
 
 
 --- Content handler of both paths, and of everything else on the port for probes.
-function _M.handle()
+-- @tparam boolean|nil tells_reasons for that port only: they name clients and backends
+function _M.handle(tells_reasons)
     local handler = ANSWERS[ngx.var.uri]
     if not handler then
         return answer(404, errors.body(404, "There is nothing at this path but /healthz and"
@@ -334,7 +332,7 @@ function _M.handle()
         ngx.header["Allow"] = "GET, HEAD"
         return answer(405, errors.body(405, "This path answers GET and HEAD only."))
     end
-    return handler()
+    return handler(tells_reasons)
 end
 
 
