@@ -12,7 +12,8 @@ local _M = {}
 
 local TYPES = {
     [400] = "invalid_request_error",
-    [401] = "invalid_request_error",
+    -- As the SDKs that look at it know it. `invalid_request_error` is taken for a refused prompt.
+    [401] = "authentication_error",
     [403] = "permission_error",
     [404] = "not_found_error",
     [405] = "invalid_request_error",

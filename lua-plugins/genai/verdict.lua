@@ -2,9 +2,10 @@
 
 local find = string.find
 local ipairs = ipairs
+local lower = string.lower
 local pairs = pairs
+local sub = string.sub
 local tonumber = tonumber
-local tostring = tostring
 local type = type
 
 local _M = {}
@@ -18,7 +19,7 @@ local PRELUDE = {
     ["response.content_part.added"] = true,
 }
 
-local THROTTLED = { too_many_requests = true, rate_limit_exceeded = true }
+local THROTTLED = { too_many_requests = true, rate_limit_exceeded = true, no_capacity = true }
 local FAILED = { server_error = true, internal_error = true, internal_server_error = true,
                  service_unavailable = true, timeout = true }
 
@@ -44,14 +45,14 @@ end
 
 
 --- What a status means.
--- @treturn string "answer": the client's; "throttled", "failing", "credentials": the next backend's
---   turn, with the reason for a cool-down
+-- @treturn string "answer": the client's; "throttled", "failing": the next backend's turn, with the
+--   reason for a cooldown; "refusal": `of_refusal` tells why
 function _M.of_status(status, retry_set)
     if status < 400 then
         return "answer"
     end
     if status == 401 or status == 403 then
-        return "credentials"
+        return "refusal"
     end
     if not retry_set[status] then
         return "answer"
@@ -60,9 +61,86 @@ function _M.of_status(status, retry_set)
 end
 
 
+-- Of a longer text only the beginning is looked at.
+local MAX_TEXT = 8192
+
+-- What a refusal says, in lower case, and what that means; the first one that is found counts.
+-- Sources: facts of Azure's documentation and public issues on each of them.
+local REFUSALS = {
+    -- Firewalls, virtual networks and private endpoints: nothing gets through to the resource.
+    { "unreachable", { "virtual network", "firewall", "private endpoint", "private link",
+                       "public access is disabled", "public network access",
+                       "trafficdenied", "is not in the allowed", "ip address is not allowed",
+                       "client ip", "networkaclrule", "network acl" } },
+    -- Amounts that are used up, of whatever period.
+    { "throttled", { "call volume quota", "quota exceeded", "quotaexceeded", "insufficient_quota",
+                     "exceeded your current quota", "quota has been exceeded", "exceeded the quota",
+                     "quota will be replenished", "out of quota", "quota limit", "rate limit",
+                     "exceeded your quota", "over quota" } },
+    -- The gateway's own identity lacks a role.
+    { "permission", { "permissiondenied", "principal does not have access",
+                      "does not have access to api/operation", "lacks the required data action",
+                      "authorizationfailed", "does not have authorization to perform",
+                      "insufficient permission", "insufficient privileges",
+                      "does not have permission", "missing permission" } },
+    -- What the request asks for.
+    { "request", { "ephemeral authentication", "ephemeral token", "ephemeral key" } },
+    -- The credential itself.
+    { "credentials", { "invalid subscription key", "missing subscription key",
+                       "wrong api endpoint", "access token", "invalid_api_key",
+                       "incorrect api key", "invalid api key", "invalidauthenticationtoken",
+                       "audience is incorrect", "authentication token", "token has expired",
+                       "token is expired", "key authentication is disabled",
+                       "authenticationtypedisabled", "invalid token", "invalid key" } },
+}
+
+
+--- Why a backend refused a request with 401 or 403.
+-- @tparam number status
+-- @tparam table headers of the answer, found by name in any case
+-- @tparam string text the answer's body
+-- @treturn string "unreachable": a firewall or a private network; "throttled": a quota;
+--   "permission": the gateway's identity may not do this; "request": it is about what the request
+--   asks for; "credentials": the gateway's credential may be wrong
+function _M.of_refusal(status, headers, text)
+    local policy = headers["policy-id"]
+    local shown = lower(sub(text, 1, MAX_TEXT))
+    if type(policy) == "string" then
+        shown = shown .. " " .. lower(policy)
+    end
+    for _, each in ipairs(REFUSALS) do
+        for _, words in ipairs(each[2]) do
+            if find(shown, words, 1, true) then
+                return each[1]
+            end
+        end
+    end
+    -- A 403 knows who asks, and a feature may be gated; a 401 does not.
+    return status == 403 and "request" or "credentials"
+end
+
+
+--- Whether an error says that a backend does not have the deployment.
+-- @tparam any err the member `error` of an answer or of an event of a stream
+function _M.is_missing_deployment(err)
+    if type(err) ~= "table" then
+        return false
+    end
+    if err.code == "DeploymentNotFound" or err.type == "DeploymentNotFound" then
+        return true
+    end
+    local message = type(err.message) == "string" and lower(sub(err.message, 1, MAX_TEXT)) or ""
+    return find(message, "could not find an existing deployment", 1, true) ~= nil
+           or find(message, "the api deployment for this resource does not exist", 1, true) ~= nil
+end
+
+
 -- The status that an error in a stream would have had as an answer of its own; nil: it is the
 -- client's, as a filtered prompt is.
 local function status_of_error(err)
+    if _M.is_missing_deployment(err) then
+        return 404
+    end
     for _, field in ipairs({ "code", "type", "status" }) do
         local value = err[field]
         local number = tonumber(value)
@@ -75,6 +153,8 @@ local function status_of_error(err)
                 return 429
             elseif FAILED[value] then
                 return 500
+            elseif value == "forbidden" then
+                return 403
             end
         end
     end
@@ -113,7 +193,7 @@ end
 -- @tparam any event its data, decoded; nil where that could not be
 -- @treturn string "prelude", "output" or "error"
 -- @treturn number|nil of an error: the status that it stands for
--- @treturn string|nil of an error: its message
+-- @treturn table|nil of an error: what it says, where it says something
 function _M.of_event(name, event)
     if type(event) ~= "table" then
         return "output"
@@ -128,7 +208,7 @@ function _M.of_event(name, event)
         err = type(response) == "table" and response.error
         if type(err) ~= "table" then
             -- The error itself comes as an event of its own, or not at all.
-            return "error", 500, nil
+            return "error", 500
         end
     elseif type(event.error) == "table" then
         err = event.error
@@ -139,7 +219,7 @@ function _M.of_event(name, event)
         if not status then
             return "output"
         end
-        return "error", status, type(err.message) == "string" and tostring(err.message) or nil
+        return "error", status, err
     end
 
     if kind and PRELUDE[kind] then
@@ -154,19 +234,42 @@ function _M.of_event(name, event)
 end
 
 
+--- The failure that a JSON answer with a status of success names in its body, as a response with
+-- status "failed" does.
+-- @tparam any body decoded
+-- @treturn number|nil the status that it stands for; nil: it is the client's answer
+-- @treturn table|nil its error
+function _M.of_body(body)
+    if type(body) ~= "table" or type(body.error) ~= "table" then
+        return nil
+    end
+    local has_output = type(body.choices) == "table" or type(body.data) == "table"
+                       or type(body.output) == "table" and body.output[1] ~= nil
+    if has_output or body.status ~= nil and body.status ~= "failed" then
+        return nil
+    end
+    local status = status_of_error(body.error)
+    return status, status and body.error
+end
+
+
+-- What tells a client the most, last. A refusal or a missing deployment is told only where no
+-- backend had anything else in its way: the others might have answered.
+local RANKS = { deployment_not_found = 1, refused = 2, credentials = 3, unreachable = 4,
+                failing = 6, throttled = 9 }
+
+
 --- How much a failure tells the client, to choose among several: a throttled backend before a
--- failing one before one that could not be reached.
+-- failing one before one that could not be reached, and an answer before none.
 -- @tparam table failure `reason`, and `err` where there was no answer
 function _M.rank(failure)
-    if failure.reason == "throttled" then
-        return 4
-    elseif failure.reason == "credentials" then
-        return 0
+    local rank = RANKS[failure.reason]
+    if failure.reason == "unreachable" then
+        return failure.err and rank or rank + 0.5
+    elseif failure.reason == "failing" then
+        return not failure.err and rank + 2 or failure.status == 504 and rank + 1 or rank
     end
-    if failure.err then
-        return failure.status == 504 and 2 or 1
-    end
-    return 3
+    return rank
 end
 
 

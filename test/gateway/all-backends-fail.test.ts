@@ -19,30 +19,33 @@ const always = (...behaviours: readonly Behaviour[]) => {
 
 interface Failure {
   readonly status: number;
-  readonly error: { readonly message: string; readonly code: string; readonly type: string };
-  /** Both say the same; undefined for none. */
+  /** The body as it came. */
+  readonly text: string;
+  readonly error: { readonly message: string; readonly code: string; readonly type?: string };
+  /** Both headers say the same; undefined for none. */
   readonly retryMs: number | undefined;
   readonly headers: Headers;
 }
 
-/** What a client gets, which has the shape of all errors. */
+/** What a client gets when its request failed. */
 async function failure(model: string): Promise<Failure> {
   const answer = await gateway.chat(model);
   const { status, headers } = answer;
   expect(headers.get('content-type')).toBe('application/json');
-  const body = (await answer.json()) as { error: Failure['error'] };
-  expect(body).toEqual({
-    error: { message: expect.any(String), type: expect.any(String), param: null, code: expect.any(String) },
-  });
+  const text = await answer.text();
   const ms = headers.get('retry-after-ms');
   if (ms === null) {
     expect(headers.get('retry-after')).toBeNull();
   } else {
-    expect(ms).toMatch(/^[1-9]\d*$/);
+    expect(Number(ms)).toBeGreaterThanOrEqual(100);
     expect(headers.get('retry-after')).toBe(String(Math.ceil(Number(ms) / 1000)));
   }
-  return { status, headers, error: body.error, retryMs: ms === null ? undefined : Number(ms) };
+  const { error } = JSON.parse(text) as { error: Failure['error'] };
+  return { status, headers, text, error, retryMs: ms === null ? undefined : Number(ms) };
 }
+
+/** The shape of the gateway's own errors. */
+const OWN = { message: expect.any(String), type: expect.any(String), param: null, code: expect.any(String) };
 
 /** So long, a little less for what has passed meanwhile. */
 function expectAbout(actual: number | undefined, milliseconds: number): void {
@@ -66,40 +69,76 @@ describe.skipIf(cannotRunGatewayTests('all backends fail'))('without memory', ()
     for (const mock of gateway.mocks) await mock.restart();
   });
 
-  const ORDERS: readonly (readonly [what: string, behaviours: readonly Behaviour[], status: number])[] = [
-    ['429, 503, reset', [{ status: 429 }, { status: 503 }, RESET], 429],
-    ['503, reset, 429', [{ status: 503 }, RESET, { status: 429 }], 429],
-    ['reset, 429, 500', [RESET, { status: 429 }, { status: 500 }], 429],
-    ['503, time-out, reset', [{ status: 503 }, { hang: true }, RESET], 503],
-    ['reset, 503, time-out', [RESET, { status: 503 }, { hang: true }], 503],
-    ['401, 503, 403', [answers.badKey(), { status: 503 }, { status: 403 }], 503],
-    ['503, 500, the last one', [{ status: 503 }, { status: 503 }, { status: 500 }], 500],
-    ['401, reset, 401', [answers.badKey(), RESET, answers.badKey()], 502],
-  ];
-  test.each(ORDERS)('%s: 429 before 5xx before network', async (_, behaviours, status) => {
+  /** An answer that only this backend gives, with members that only Azure knows. */
+  const said = (status: number, by = 'it'): Behaviour => ({
+    status,
+    body: { error: { code: String(status), message: `said by ${by}`, innererror: { by } }, requestid: by },
+  });
+  const RESET_OR_401 = [answers.badKey(), RESET, answers.badKey()];
+
+  test.each<[string, readonly Behaviour[], number]>([
+    ['429, 503, reset', [said(429), said(503), RESET], 429],
+    ['503, reset, 429', [said(503), RESET, said(429)], 429],
+    ['reset, 429, 500', [RESET, said(429), said(500)], 429],
+    ['503, time-out, reset', [said(503), { hang: true }, RESET], 503],
+    ['reset, 503, time-out', [RESET, said(503), { hang: true }], 503],
+    ['401, 503, 403', [answers.badKey(), said(503), said(403)], 503],
+    ['503, 500, the last one', [said(503), said(503), said(500)], 500],
+    ['404, 500, 403', [answers.deploymentNotFound(), said(500), said(403)], 500],
+    ['404, 403, 404', [answers.deploymentNotFound(), said(403), answers.deploymentNotFound()], 403],
+  ])('%s: returns the words of a throttled before a failing backend', async (_, behaviours, status) => {
     always(...behaviours);
-    expect(await failure('gpt-4o')).toMatchObject({ status });
-    expect(calls(gateway)).toEqual([1, 1, 1]);
+    const answer = await failure('gpt-4o');
+    expect(answer.status).toBe(status);
+    expect(answer.text).toBe(JSON.stringify(said(status).body));
+    expect(calls(gateway).map((count) => Math.min(count, 1))).toEqual([1, 1, 1]);
   });
 
-  test.each([
-    [408, answers.timeout408(), 'The operation was timeout.'],
-    [429, answers.throttled(), 'have exceeded token rate limit'],
-    [429, answers.throttled({ era: 'd' }), 'have exceeded the token rate limit'],
-    [500, answers.serverError('model'), 'The server had an error'],
-    [500, answers.serverError('service'), 'The gateway failed'],
+  test('returns a network error before it says that there are no credentials', async () => {
+    always(...RESET_OR_401);
+    const answer = await failure('gpt-4o');
+    expect(answer).toMatchObject({ status: 502, error: { code: 'upstream_unreachable' } });
+    expect(answer.error).toEqual(OWN);
+  });
+
+  const { body: html } = answers.badGateway('html');
+  test.each<[number, Behaviour, number | undefined]>([
+    [408, answers.timeout408(), undefined],
+    [429, answers.throttled(), 33_000],
+    [429, answers.throttled({ era: 'd' }), 33_000],
+    [429, said(429), undefined],
+    [500, answers.serverError('model'), undefined],
+    [500, answers.serverError('service'), undefined],
+    [503, answers.unavailable('json'), undefined],
+    [503, { ...said(503), headers: { 'Content-Type': 'application/problem+json' } }, undefined],
+  ])('%i everywhere: returns the body of one backend unchanged', async (status, behaviour, retryMs) => {
+    always(behaviour, behaviour, behaviour);
+    const answer = await gateway.chat('gpt-4o');
+    expect(answer.status).toBe(status);
+    expect(await answer.text()).toBe(JSON.stringify(behaviour.body));
+    const told = answer.headers.get('retry-after-ms');
+    expect(told).toBe(retryMs === undefined ? null : String(retryMs));
+    expect(answer.headers.get('content-type')).toBe(
+      (behaviour.headers as Record<string, string> | undefined)?.['Content-Type'] ?? 'application/json',
+    );
+    // Azure's support asks for it.
+    expect(answer.headers.get('apim-request-id')).toMatch(/^[0-9a-f-]{36}$/);
+    expect(answer.headers.get('x-apisix-upstream-status')).toBeNull();
+  });
+
+  test.each<[number, Behaviour, string]>([
     [502, answers.badGateway('html'), 'No backend could be reached'],
-    [503, answers.unavailable('json'), 'Service Unavailable'],
     [503, answers.unavailable('html'), 'The gateway cannot take'],
     [503, answers.unavailable('empty'), 'The gateway cannot take'],
     [504, answers.gatewayTimeout('empty'), 'No backend answered in time'],
-  ])('%i everywhere', async (status, behaviour, message) => {
+    [429, { status: 429, body: html as string }, 'Too many requests'],
+  ])('%i without JSON everywhere: returns an error of the gateway', async (status, behaviour, message) => {
     always(behaviour, behaviour, behaviour);
-    const { error, headers, ...rest } = await failure('gpt-4o');
-    expect(rest).toMatchObject({ status, retryMs: expect.any(Number) });
-    expect(error.message).toContain(message);
-    // What Azure's support asks for.
-    expect(headers.get('apim-request-id')).toMatch(/^[0-9a-f-]{36}$/);
+    const answer = await failure('gpt-4o');
+    expect(answer).toMatchObject({ status, retryMs: undefined });
+    expect(answer.error).toEqual(OWN);
+    expect(answer.error.message).toContain(message);
+    expect(answer.headers.get('apim-request-id')).toMatch(/^[0-9a-f-]{36}$/);
   });
 
   test('no backend is there', async () => {
@@ -124,7 +163,7 @@ describe.skipIf(cannotRunGatewayTests('all backends fail'))('without memory', ()
     always({ status: 429 }, { status: 429 }, { status: 429 });
     const throttled = (await ask()) as APIError;
     expect(throttled).toBeInstanceOf(RateLimitError);
-    expect(throttled).toMatchObject({ code: 'rate_limit_exceeded', type: 'rate_limit_error' });
+    expect(throttled).toMatchObject({ code: '429', message: expect.stringContaining('have exceeded') });
     always({ status: 503 }, { status: 503 }, { status: 503 });
     expect(await ask()).toBeInstanceOf(InternalServerError);
     always({ status: 408 }, { status: 408 }, { status: 408 });
@@ -144,8 +183,8 @@ describe.skipIf(cannotRunGatewayTests('all backends fail, and are remembered'))(
     ['33 s and 7 s', seconds(33), seconds(7), 7_000],
     ['7 s and 33 s', seconds(7), seconds(33), 7_000],
     ['33 s and 700 ms', seconds(33), answers.throttledPtu({ retryAfterMs: 700 }), 700],
-    ['33 s and unknown', seconds(33), answers.throttled({ era: 'd' }), 10_000],
-    ['33 s and a failure', seconds(33), { status: 503 }, 10_000],
+    ['33 s and unknown', seconds(33), { status: 429, body: '' }, 33_000],
+    ['33 s and a failure', seconds(33), { status: 503 }, 33_000],
     ['a failure and 5 s', { status: 503 }, seconds(5), 5_000],
     ['a failure for 3 s and 5 s', { status: 503, headers: { 'Retry-After': '3' } }, seconds(5), 3_000],
     ['more than a cool-down may last', seconds(86_400), seconds(500), 120_000],
@@ -169,18 +208,20 @@ describe.skipIf(cannotRunGatewayTests('all backends fail, and are remembered'))(
     expect(calls(gateway)).toEqual([0, 0]);
   });
 
-  test('one is throttled, one has failed: 429 as well', async () => {
+  test('one is throttled, one has failed: the one that failed is tried again', async () => {
     always({ status: 503 }, seconds(7));
-    await failure('mixed');
-    resetMocks(gateway);
     expect(await failure('mixed')).toMatchObject({ status: 429 });
-    expect(calls(gateway)).toEqual([0, 0]);
+    const { status, retryMs } = await failure('mixed');
+    expect(status).toBe(503);
+    expectAbout(retryMs, 7_000);
+    resetMocks(gateway);
+    expect((await gateway.chat('mixed')).status).toBe(200);
+    expect(calls(gateway)).toEqual([1, 0]);
   });
 
-  test('5xx at every backend is the request’s fault: others are served', async () => {
+  test('5xx at every backend is the request’s fault: nothing is remembered, no delay is told', async () => {
     always({ status: 500 }, { status: 503 });
-    const answer = await failure('poison');
-    expect(answer).toMatchObject({ status: 503, retryMs: 1 });
+    expect(await failure('poison')).toMatchObject({ status: 503, retryMs: undefined });
     resetMocks(gateway);
     expect((await gateway.chat('poison')).status).toBe(200);
     expect(calls(gateway)).toEqual([1, 0]);
@@ -191,17 +232,16 @@ describe.skipIf(cannotRunGatewayTests('all backends are unreachable'))('nothing 
   beforeAll(start({ settings: inOrder(2) }), CONTAINER_TIMEOUT_MS);
   afterAll(stop);
 
-  test('502, then 503 without a call, whatever is asked for', async () => {
+  test('502 without a delay; they are tried again at once when they are back', async () => {
     for (const mock of gateway.mocks) await mock.stop();
-    expect(await failure('gpt-4o')).toMatchObject({ status: 502, error: { code: 'upstream_unreachable' } });
-    for (const mock of gateway.mocks) await mock.restart();
-    const answer = await failure('another');
-    expect(answer).toMatchObject({
-      status: 503,
-      error: { code: 'upstream_unavailable', type: 'server_error' },
+    expect(await failure('gpt-4o')).toMatchObject({
+      status: 502,
+      error: { code: 'upstream_unreachable' },
+      retryMs: undefined,
     });
-    expectAbout(answer.retryMs, 10_000);
-    expect(calls(gateway)).toEqual([0, 0]);
+    for (const mock of gateway.mocks) await mock.restart();
+    expect((await gateway.chat('another')).status).toBe(200);
+    expect(calls(gateway).reduce((sum, count) => sum + count)).toBe(1);
   });
 });
 
@@ -224,7 +264,7 @@ describe.skipIf(cannotRunGatewayTests('the only backend fails'))('a single backe
 
   test('failing: its status, and the next request is tried', async () => {
     backend(0).script({ status: 500 });
-    expect(await failure('failing')).toMatchObject({ status: 500, retryMs: 1 });
+    expect(await failure('failing')).toMatchObject({ status: 500, retryMs: undefined });
     expect((await gateway.chat('failing')).status).toBe(200);
     expect(calls(gateway)).toEqual([2]);
   });

@@ -5,7 +5,7 @@ import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.t
 import { backendKey, type Gateway, type GatewayOptions, startGateway } from '../support/gateway.ts';
 import * as answers from '../support/mock-azure-openai/answers.ts';
 import type { Behaviour } from '../support/mock-azure-openai/server.ts';
-import { backendOf, calls, inOrder, logged, NO_COOLDOWN, resetMocks } from '../support/traffic.ts';
+import { backendOf, calls, inOrder, logged, NO_COOLDOWN, resetMocks, until } from '../support/traffic.ts';
 
 const running: Gateway[] = [];
 async function start(options: GatewayOptions): Promise<Gateway> {
@@ -17,104 +17,261 @@ const stopAll = async () => {
   await Promise.all(running.splice(0).map((each) => each.stop()));
 };
 
-const REFUSALS: readonly (readonly [what: string, behaviour: Behaviour])[] = [
+/** How often a mock got requests of clients, without the gateway's own. */
+const clientCalls = (gateway: Gateway) =>
+  gateway.mocks.map(
+    ({ requests }) => requests.filter((request) => request.header('user-agent') !== OWN_AGENT).length,
+  );
+const ownCalls = (gateway: Gateway) =>
+  gateway.mocks.map(
+    ({ requests }) => requests.filter((request) => request.header('user-agent') === OWN_AGENT).length,
+  );
+const OWN_AGENT = 'genai-gateway-access-check';
+
+const BAD_CREDENTIALS: readonly (readonly [what: string, behaviour: Behaviour])[] = [
   ['401 for a key', answers.badKey()],
   ['401 for a token', answers.badToken()],
-  ['401 for a role', answers.noPermission()],
   ['401 with a challenge', { ...answers.badKey(), headers: { 'WWW-Authenticate': 'Bearer realm="azure"' } }],
+  ['401 without a word', { status: 401, body: '' }],
   [
-    '403',
-    { status: 403, body: { error: { code: '403', message: 'Access denied due to Virtual Network rules.' } } },
+    '403 for keys that are disabled',
+    {
+      status: 403,
+      body: {
+        error: {
+          code: 'AuthenticationTypeDisabled',
+          message: 'Key based authentication is disabled for this resource.',
+        },
+      },
+    },
   ],
-  ['403 with a page', { status: 403, body: '<html>Forbidden</html>' }],
 ];
+
+const OF_THE_REQUEST: readonly (readonly [what: string, behaviour: Behaviour])[] = [
+  ['401 for a role', answers.noPermission()],
+  [
+    '401 for ephemeral authentication',
+    {
+      status: 401,
+      body: { error: { code: 'Unauthorized', message: 'This operation requires ephemeral authentication.' } },
+    },
+  ],
+  [
+    '403 for a gated feature',
+    { status: 403, body: { error: { code: '403', message: 'Streaming requests are not yet allowed.' } } },
+  ],
+];
+
+const FIREWALL: Behaviour = {
+  status: 403,
+  body: { error: { code: '403', message: 'Access denied due to Virtual Network/Firewall rules.' } },
+  headers: { 'policy-id': 'ThrowExceptionDueToTrafficDenied' },
+};
 
 describe.skipIf(cannotRunGatewayTests('backend credentials'))(
   'a backend refuses the gateway’s credential',
   () => {
     afterEach(stopAll);
 
-    test('the next backend; the first is left alone longer than after other failures, whatever is asked for', {
+    test('the gateway asks it once itself, and only that 401 closes it, for all that it is asked for', {
       timeout: CONTAINER_TIMEOUT_MS,
     }, async () => {
       const gateway = await start({ settings: { ...inOrder(2), AI_PROXY_COOLDOWN: '300ms' } });
-      backendOf(gateway, 0).script(answers.badKey());
+      backendOf(gateway, 0).always(answers.badKey());
       expect((await gateway.chat('gpt-4o')).status).toBe(200);
-      expect(calls(gateway)).toEqual([1, 1]);
+      await until(() => ownCalls(gateway)[0] === 1);
       await sleep(500);
       expect((await gateway.chat('gpt-4o')).status).toBe(200);
       expect((await gateway.fetch('/openai/v1/models')).status).toBe(200);
-      expect(calls(gateway)).toEqual([1, 3]);
+      expect(clientCalls(gateway)).toEqual([1, 3]);
+      expect(ownCalls(gateway)).toEqual([1, 0]);
     });
 
-    test('a role that lacks an operation keeps the others', { timeout: CONTAINER_TIMEOUT_MS }, async () => {
-      const gateway = await start({ settings: inOrder(2) });
-      for (const index of [0, 1]) backendOf(gateway, index).script(answers.noPermission());
-      expect((await gateway.fetch('/openai/v1/models')).status).toBe(502);
-      expect((await gateway.chat('gpt-4o')).status).toBe(200);
-      expect(calls(gateway)).toEqual([2, 1]);
-      // That operation is left alone all the same.
-      expect((await gateway.fetch('/openai/v1/models')).status).toBe(502);
-      expect(calls(gateway)).toEqual([2, 1]);
-    });
-
-    test('it is an error in the log, which names the backend and no key', {
+    test('a 401 that only a client’s request gets leaves nothing behind', {
       timeout: CONTAINER_TIMEOUT_MS,
     }, async () => {
       const gateway = await start({ settings: inOrder(2) });
-      backendOf(gateway, 0).script({ status: 403, body: '' });
+      for (let count = 0; count < 3; count++) {
+        backendOf(gateway, 0).script(answers.badKey());
+        expect((await gateway.chat('gpt-4o')).status).toBe(200);
+        await sleep(200);
+        expect((await gateway.chat('gpt-4o')).status).toBe(200);
+      }
+      expect(clientCalls(gateway)).toEqual([6, 3]);
+      // However many are refused.
+      expect(ownCalls(gateway)).toEqual([1, 0]);
+    });
+
+    test('a role that lacks one operation keeps the others, and that one where nobody else has it', {
+      timeout: CONTAINER_TIMEOUT_MS,
+    }, async () => {
+      const gateway = await start({ settings: inOrder(2) });
+      for (const index of [0, 1]) backendOf(gateway, index).script(answers.noPermission());
+      const answer = await gateway.fetch('/openai/v1/models');
+      expect(answer.status).toBe(401);
+      expect(await answer.json()).toEqual(answers.noPermission().body);
+      expect((await gateway.fetch('/openai/v1/models')).status).toBe(200);
+      expect((await gateway.chat('gpt-4o')).status).toBe(200);
+      expect(calls(gateway)).toEqual([3, 1]);
+      // Where another backend has that operation, it is asked from then on.
+      backendOf(gateway, 0).script(answers.noPermission());
+      expect((await gateway.fetch('/openai/v1/models')).status).toBe(200);
+      expect((await gateway.fetch('/openai/v1/models')).status).toBe(200);
+      expect((await gateway.chat('gpt-4o')).status).toBe(200);
+      expect(calls(gateway)).toEqual([5, 3]);
+    });
+
+    test('it is an error in the log, which names the backend, what to do, and no key', {
+      timeout: CONTAINER_TIMEOUT_MS,
+    }, async () => {
+      const gateway = await start({ settings: inOrder(2) });
+      backendOf(gateway, 0).always(answers.badKey());
       await gateway.chat('gpt-4o');
-      const lines = await logged(gateway, 'error', 'backend-0');
-      expect(lines).toEqual([expect.stringMatching(/credentials.*403/)]);
+      await until(() => ownCalls(gateway)[0] === 1);
+      const lines = await logged(gateway, 'error', 'refuses the gateway');
+      expect(lines).toEqual([expect.stringMatching(/backend-0 refuses .* status 401.*Set a valid key/)]);
       const log = await gateway.apisix.log();
       for (const index of [0, 1]) expect(log).not.toContain(backendKey(index));
+    });
+
+    test('a firewall is network trouble, and closes the backend once the gateway has met it itself', {
+      timeout: CONTAINER_TIMEOUT_MS,
+    }, async () => {
+      const gateway = await start({ settings: inOrder(2) });
+      // Only a request of a client meets it.
+      backendOf(gateway, 0).script(FIREWALL);
+      expect((await gateway.chat('gpt-4o')).status).toBe(200);
+      await until(() => ownCalls(gateway)[0] === 1);
+      expect((await gateway.chat('gpt-4o')).status).toBe(200);
+      expect(clientCalls(gateway)).toEqual([2, 1]);
+      await stopAll();
+
+      const closed = await start({ settings: inOrder(2) });
+      backendOf(closed, 0).always(FIREWALL);
+      expect((await closed.chat('gpt-4o')).status).toBe(200);
+      const [line] = await logged(closed, 'error', 'firewall');
+      expect(line).toContain('backend-0');
+      expect((await closed.chat('another')).status).toBe(200);
+      expect(clientCalls(closed)).toEqual([1, 2]);
     });
   },
 );
 
-describe.skipIf(cannotRunGatewayTests('backend credentials, all refused'))('every backend refuses it', () => {
+describe.skipIf(cannotRunGatewayTests('backend credentials, all refused'))('every backend refuses', () => {
+  let gateway: Gateway;
+  afterAll(stopAll);
+  afterEach(async () => {
+    resetMocks(gateway);
+    // So long the gateway trusts what a backend said when it asked.
+    await sleep(10_100);
+  });
+
+  test.each(BAD_CREDENTIALS)(
+    '%s: 502 upstream_credentials',
+    {
+      timeout: CONTAINER_TIMEOUT_MS,
+    },
+    async (_, behaviour) => {
+      gateway ??= await start({ settings: { ...inOrder(2), ...NO_COOLDOWN } });
+      for (const mock of gateway.mocks) mock.always(behaviour);
+      const answer = await gateway.chat('gpt-4o');
+      expect(answer.status).toBe(502);
+      expect(await answer.json()).toEqual({
+        error: {
+          message: expect.not.stringMatching(/subscription key|Principal|token|Virtual Network/),
+          type: 'server_error',
+          param: null,
+          code: 'upstream_credentials',
+        },
+      });
+      expect(answer.headers.get('content-type')).toBe('application/json');
+      expect(answer.headers.get('www-authenticate')).toBeNull();
+      expect(clientCalls(gateway)).toEqual([1, 1]);
+    },
+  );
+
+  test('only this request: its 401 is the client’s, unchanged', {
+    timeout: CONTAINER_TIMEOUT_MS,
+  }, async () => {
+    gateway ??= await start({ settings: { ...inOrder(2), ...NO_COOLDOWN } });
+    for (const mock of gateway.mocks) mock.script(answers.badKey());
+    const answer = await gateway.chat('gpt-4o');
+    expect(answer.status).toBe(401);
+    expect(await answer.json()).toEqual(answers.badKey().body);
+    expect((await gateway.chat('gpt-4o')).status).toBe(200);
+  });
+});
+
+describe.skipIf(cannotRunGatewayTests('refusals of a request'))('every backend refuses the request', () => {
   let gateway: Gateway;
   afterAll(stopAll);
   afterEach(() => resetMocks(gateway));
 
-  test.each(REFUSALS)('%s', { timeout: CONTAINER_TIMEOUT_MS }, async (_, behaviour) => {
-    gateway ??= await start({ settings: { ...inOrder(2), ...NO_COOLDOWN } });
-    for (const mock of gateway.mocks) mock.always(behaviour);
-    const answer = await gateway.chat('gpt-4o');
-    expect(answer.status).toBe(502);
-    expect(await answer.json()).toEqual({
-      error: {
-        message: expect.not.stringMatching(/subscription key|Principal|token|Virtual Network/),
-        type: 'server_error',
-        param: null,
-        code: 'upstream_credentials',
-      },
-    });
-    expect(answer.headers.get('content-type')).toBe('application/json');
-    expect(answer.headers.get('www-authenticate')).toBeNull();
-    expect(answer.headers.get('retry-after')).toMatch(/^[1-9]\d*$/);
-    expect(calls(gateway)).toEqual([1, 1]);
-  });
+  test.each([...OF_THE_REQUEST, ['403 of a firewall', FIREWALL] as const])(
+    '%s: the client gets it unchanged, and another client is served',
+    { timeout: CONTAINER_TIMEOUT_MS },
+    async (_, behaviour) => {
+      gateway ??= await start({
+        settings: {
+          ...inOrder(2),
+          GATEWAY_CLIENT_NAME_1: 'other',
+          GATEWAY_CLIENT_KEY_1: 'key-of-the-other-app-0123456789',
+        },
+      });
+      for (const mock of gateway.mocks) mock.script(behaviour);
+      const answer = await gateway.chat('gpt-4o');
+      expect(answer.status).toBe(behaviour.status);
+      expect(await answer.text()).toBe(JSON.stringify(behaviour.body));
+      expect(answer.headers.get('retry-after')).toBeNull();
+      expect(clientCalls(gateway)).toEqual([1, 1]);
+      await sleep(300);
+      const key = { 'api-key': 'key-of-the-other-app-0123456789' };
+      expect((await gateway.chat('gpt-4o', {}, key)).status).toBe(200);
+      expect((await gateway.chat('another', {}, key)).status).toBe(200);
+      expect(clientCalls(gateway)).toEqual([3, 1]);
+    },
+  );
 
   test('what another backend said is told before it', { timeout: CONTAINER_TIMEOUT_MS }, async () => {
-    gateway ??= await start({ settings: { ...inOrder(2), ...NO_COOLDOWN } });
-    backendOf(gateway, 0).always({ status: 503 });
-    backendOf(gateway, 1).always(answers.badKey());
-    expect((await gateway.chat('gpt-4o')).status).toBe(503);
-    backendOf(gateway, 0).always(answers.badKey());
-    backendOf(gateway, 1).always({ status: 429 });
-    expect((await gateway.chat('gpt-4o')).status).toBe(429);
+    gateway ??= await start({ settings: inOrder(2) });
+    backendOf(gateway, 0).script({ status: 503 });
+    backendOf(gateway, 1).script(answers.noPermission());
+    expect((await gateway.chat('told')).status).toBe(503);
+    backendOf(gateway, 0).script(answers.noPermission());
+    backendOf(gateway, 1).script({ status: 429 });
+    expect((await gateway.chat('told')).status).toBe(429);
   });
 
-  test('while they are left alone too, without a call', { timeout: CONTAINER_TIMEOUT_MS }, async () => {
-    const remembering = await start({});
-    for (const mock of remembering.mocks) mock.always(answers.badKey());
-    await remembering.chat('gpt-4o');
-    const answer = await remembering.chat('gpt-4o');
+  test('a quota of a resource throttles it', { timeout: CONTAINER_TIMEOUT_MS }, async () => {
+    gateway ??= await start({ settings: inOrder(2) });
+    backendOf(gateway, 0).script({
+      status: 403,
+      body: {
+        statusCode: 403,
+        message: 'Out of call volume quota. Quota will be replenished in 00:01:20.',
+      },
+    });
+    expect((await gateway.chat('quota')).status).toBe(200);
+    expect((await gateway.chat('quota')).status).toBe(200);
+    expect((await gateway.chat('no-quota')).status).toBe(200);
+    expect(clientCalls(gateway)).toEqual([2, 2]);
+  });
+});
+
+describe.skipIf(cannotRunGatewayTests('backend credentials, remembered'))('every backend is closed', () => {
+  afterEach(stopAll);
+
+  test('502 without a call, and the time', { timeout: CONTAINER_TIMEOUT_MS }, async () => {
+    const gateway = await start({});
+    for (const mock of gateway.mocks) mock.always(answers.badKey());
+    expect((await gateway.chat('gpt-4o')).status).toBe(502);
+    await until(() => ownCalls(gateway).every((count) => count === 1));
+    await sleep(200);
+    const answer = await gateway.chat('gpt-4o');
     expect(answer.status).toBe(502);
     expect(await answer.json()).toMatchObject({ error: { code: 'upstream_credentials' } });
     expect(Number(answer.headers.get('retry-after'))).toBeGreaterThan(100);
-    expect(calls(remembering)).toEqual([1, 1]);
+    expect(clientCalls(gateway)).toEqual([1, 1]);
   });
 });
 

@@ -4,75 +4,6 @@ local harness = require("harness")
 local describe, it, equal = harness.describe, harness.it, harness.equal
 
 local NOW = 1700000000
-local DATES = {
-    ["Wed, 21 Oct 2026 07:28:00 GMT"] = NOW + 90,
-    ["Wed, 21 Oct 2015 07:28:00 GMT"] = 1,
-}
-
-
-local function named(headers)
-    return cooldown.named_ms(headers, NOW, function(text)
-        return DATES[text]
-    end)
-end
-
-
-describe("cooldown: the time that a backend names", function()
-    it("is in retry-after-ms first", function()
-        equal(named({ ["retry-after-ms"] = "43" }), 43)
-        equal(named({ ["retry-after-ms"] = "43.5", ["retry-after"] = "1" }), 43.5)
-        equal(named({ ["retry-after-ms"] = "0", ["retry-after"] = "2" }), 2000)
-        equal(named({ ["retry-after-ms"] = "-1", ["retry-after"] = "2" }), 2000)
-    end)
-
-    it("is in retry-after, as seconds or as a date", function()
-        equal(named({ ["retry-after"] = "33" }), 33000)
-        equal(named({ ["retry-after"] = "0.5" }), 500)
-        equal(named({ ["retry-after"] = " 7 " }), 7000)
-        equal(named({ ["retry-after"] = "86400" }), 86400000)
-        equal(named({ ["retry-after"] = "Wed, 21 Oct 2026 07:28:00 GMT" }), 90000)
-    end)
-
-    it("is in the resets of every era where there is nothing better", function()
-        equal(named({ ["x-ratelimit-reset-requests"] = "4" }), 4000)
-        equal(named({ ["x-ratelimit-reset-tokens"] = "5" }), 5000)
-        equal(named({ ["x-rate-limit-reset-tokens"] = "55" }), 55000)
-        equal(named({ ["x-rate-limit-reset-requests"] = "6" }), 6000)
-        equal(named({ ["x-ratelimit-reset-requests"] = "4", ["x-ratelimit-reset-tokens"] = "9" }),
-              9000)
-        equal(named({ ["retry-after"] = "1", ["x-ratelimit-reset-tokens"] = "9" }), 1000)
-        equal(named({ ["retry-after"] = "Wed, 21 Oct 2015 07:28:00 GMT",
-                      ["x-ratelimit-reset-tokens"] = "9" }), 9000)
-        equal(named({ ["retry-after"] = "soon", ["x-ratelimit-reset-tokens"] = "9" }), 9000)
-    end)
-
-    it("may be in units", function()
-        for text, milliseconds in pairs({
-            ["20ms"] = 20, ["1s"] = 1000, ["1.5s"] = 1500, ["6m0s"] = 360000, ["1h2m3s"] = 3723000,
-            ["1m"] = 60000, ["2d"] = 172800000, ["1m20ms"] = 60020, ["0s20ms"] = 20,
-        }) do
-            equal(named({ ["x-ratelimit-reset-tokens"] = text }), milliseconds, text)
-        end
-    end)
-
-    it("is not known where a number is missing, zero, negative or none", function()
-        equal(named({}), nil)
-        for _, text in ipairs({ "0", "-1", "", " ", "soon", "0s", "0ms", "-5s", "1y", "5 s", "1e3",
-                                "0x10", "nan", "inf", "1.2.3s", "s", "5s-1", "1,5" }) do
-            equal(named({ ["retry-after-ms"] = text, ["retry-after"] = text,
-                          ["x-ratelimit-reset-requests"] = text,
-                          ["x-rate-limit-reset-tokens"] = text }), nil, text)
-        end
-        -- November 2025: a limit of -1, a rest of -1, a reset of 0
-        equal(named({ ["x-ratelimit-limit-tokens"] = "-1", ["x-ratelimit-remaining-tokens"] = "-1",
-                      ["x-ratelimit-reset-tokens"] = "0" }), nil)
-    end)
-
-    it("is the first of several", function()
-        equal(named({ ["retry-after"] = { "3", "9" } }), 3000)
-    end)
-end)
-
 
 describe("cooldown: how long", function()
     local conf = { default_ms = 10000, max_ms = 60000 }
@@ -107,7 +38,8 @@ end)
 
 
 describe("cooldown: the memory of it", function()
-    local key = cooldown.key("east|https://east", "gpt-4o")
+    local ID, SCOPE = "east|https://east", "gpt-4o"
+    local key = cooldown.key(ID, SCOPE)
 
     local function state(dict)
         local name, left, reason = cooldown.state(dict, key, dict.now)
@@ -117,7 +49,7 @@ describe("cooldown: the memory of it", function()
     it("begins, ends, and is forgotten a minute later", function()
         local dict = shared_dict.new(NOW * 1000 + 0.5)
         equal(state(dict), { "usable" })
-        cooldown.start(dict, key, dict.now, 5000, "throttled")
+        cooldown.start(dict, ID, SCOPE, dict.now, 5000, "throttled")
         equal(state(dict), { "cooling", 5000, "throttled" })
         dict.now = dict.now + 4999
         equal(state(dict), { "cooling", 1, "throttled" })
@@ -131,16 +63,16 @@ describe("cooldown: the memory of it", function()
 
     it("is stopped by a success", function()
         local dict = shared_dict.new(NOW * 1000)
-        cooldown.start(dict, key, dict.now, 5000, "failing")
+        cooldown.start(dict, ID, SCOPE, dict.now, 5000, "failing")
         equal(cooldown.take_probe(dict, key), true)
-        cooldown.stop(dict, key)
+        cooldown.stop(dict, ID, SCOPE)
         equal(state(dict), { "usable" })
         equal(cooldown.take_probe(dict, key), true)
     end)
 
     it("lets one request try at a time", function()
         local dict = shared_dict.new(NOW * 1000)
-        cooldown.start(dict, key, dict.now, 5000, "failing")
+        cooldown.start(dict, ID, SCOPE, dict.now, 5000, "failing")
         dict.now = dict.now + 5000
         equal(cooldown.take_probe(dict, key), true)
         equal(cooldown.take_probe(dict, key), false)
@@ -154,34 +86,163 @@ describe("cooldown: the memory of it", function()
 
     it("begins anew when the one that tried failed", function()
         local dict = shared_dict.new(NOW * 1000)
-        cooldown.start(dict, key, dict.now, 10, "failing")
+        cooldown.start(dict, ID, SCOPE, dict.now, 10, "failing")
         dict.now = dict.now + 10
         equal(cooldown.take_probe(dict, key), true)
-        cooldown.start(dict, key, dict.now, 20, "throttled")
+        cooldown.start(dict, ID, SCOPE, dict.now, 20, "throttled")
         equal(state(dict), { "cooling", 20, "throttled" })
         dict.now = dict.now + 20
         equal(state(dict), { "ended", 0, "throttled" })
         equal(cooldown.take_probe(dict, key), true)
     end)
 
-    it("can be ended for its reason only", function()
+    it("of a whole backend can be ended for its reason only", function()
         local dict = shared_dict.new(NOW * 1000)
-        cooldown.start(dict, key, dict.now, 5000, "throttled")
-        cooldown.stop_for(dict, key, "credentials")
-        equal(state(dict), { "cooling", 5000, "throttled" })
-        cooldown.start(dict, key, dict.now, 5000, "credentials")
-        cooldown.stop_for(dict, key, "credentials")
-        equal(state(dict), { "usable" })
-        cooldown.stop_for(dict, key, "credentials")
-        equal(state(dict), { "usable" })
+        local function whole()
+            return (cooldown.state(dict, cooldown.key(ID), dict.now))
+        end
+        cooldown.start(dict, ID, nil, dict.now, 5000, "unreachable")
+        cooldown.stop_for(dict, ID, "credentials")
+        equal(whole(), "cooling")
+        cooldown.start(dict, ID, nil, dict.now, 5000, "credentials")
+        cooldown.stop_for(dict, ID, "credentials")
+        equal(whole(), "usable")
+        cooldown.stop_for(dict, ID, "credentials")
+        equal(whole(), "usable")
     end)
 
     it("keeps cool-downs of others apart", function()
         local dict = shared_dict.new(NOW * 1000)
         local other = cooldown.key("east|https://east")
-        cooldown.start(dict, key, dict.now, 5000, "throttled")
+        cooldown.start(dict, ID, SCOPE, dict.now, 5000, "throttled")
         equal(cooldown.state(dict, other, dict.now), "usable")
         equal(cooldown.take_probe(dict, key), true)
         equal(cooldown.take_probe(dict, other), true)
+    end)
+end)
+
+
+describe("cooldown: of a backend that cannot be reached", function()
+    local conf = { default_ms = 10000, max_ms = 120000 }
+
+    it("is short at first, and doubles while the backend stays out of reach", function()
+        local before
+        for _, expected in ipairs({ 1000, 2000, 4000, 8000, 10000, 10000 }) do
+            local duration = cooldown.unreachable_ms(false, before, conf)
+            equal(duration, expected)
+            before = { reason = "unreachable", duration = duration }
+        end
+        local other = { reason = "credentials", duration = 9000 }
+        equal(cooldown.unreachable_ms(false, other, conf), 1000)
+    end)
+
+    it("has its whole length where an attempt takes long", function()
+        equal(cooldown.unreachable_ms(true, nil, conf), 10000)
+    end)
+
+    it("keeps to what the settings allow", function()
+        equal(cooldown.unreachable_ms(false, nil, { default_ms = 300, max_ms = 120000 }), 300)
+        equal(cooldown.unreachable_ms(false, nil, { default_ms = 0, max_ms = 120000 }), 0)
+    end)
+end)
+
+
+describe("cooldown: the delay that a client is told", function()
+    it("is what is left, but no less than an honest retry needs", function()
+        equal(cooldown.told_ms(7000, 33000), 7000)
+        equal(cooldown.told_ms(14, 33000), 1000)
+        equal(cooldown.told_ms(14, 600), 600)
+        equal(cooldown.told_ms(1, 43), 100)
+        equal(cooldown.told_ms(1234.5, 2000), 1235)
+    end)
+end)
+
+
+describe("cooldown: what one worker knows of all", function()
+    local ID, SCOPE = "east|https://east", "gpt-4o"
+
+    local function known(view, dict, scope)
+        view:refresh()
+        local entry = view:cooldown(ID, scope, dict.now)
+        return entry and { entry.reason, entry.till - dict.now, entry.is_firm, entry.scope }
+    end
+
+    it("follows what other workers do", function()
+        local dict = shared_dict.new(NOW * 1000)
+        local view = cooldown.view(dict)
+        equal(known(view, dict, SCOPE), nil)
+        cooldown.start(dict, ID, SCOPE, dict.now, 5000, "throttled", true)
+        cooldown.start(dict, ID, nil, dict.now, 1000, "unreachable")
+        equal(known(view, dict, SCOPE), { "throttled", 5000, true, SCOPE })
+        equal(known(view, dict), { "unreachable", 1000, false })
+        equal(known(view, dict, "another"), nil)
+        cooldown.stop(dict, ID)
+        equal(known(view, dict), nil)
+        equal(known(view, dict, SCOPE), { "throttled", 5000, true, SCOPE })
+        cooldown.stop(dict, ID, SCOPE)
+        equal(known(view, dict, SCOPE), nil)
+        equal(next(view.backends), nil)
+    end)
+
+    it("is the same for a worker that comes later", function()
+        local dict = shared_dict.new(NOW * 1000)
+        for i = 1, 50 do
+            cooldown.start(dict, ID, "gone-" .. i, dict.now, 10, "throttled", true)
+        end
+        dict.now = dict.now + 61000
+        cooldown.start(dict, ID, SCOPE, dict.now, 5000, "throttled", true)
+        equal(known(cooldown.view(dict), dict, SCOPE), { "throttled", 5000, true, SCOPE })
+        equal(known(cooldown.view(dict), dict, "gone-1"), nil)
+    end)
+
+    it("ends a minute after the cooldown, so that its end is probed", function()
+        local dict = shared_dict.new(NOW * 1000)
+        local view = cooldown.view(dict)
+        cooldown.start(dict, ID, SCOPE, dict.now, 5000, "throttled", true)
+        dict.now = dict.now + 64999
+        equal(known(view, dict, SCOPE) ~= nil, true)
+        dict.now = dict.now + 1
+        equal(known(view, dict, SCOPE), nil)
+        equal(next(view.backends), nil)
+    end)
+
+    it("has names that hold line breaks", function()
+        local dict = shared_dict.new(NOW * 1000)
+        local view = cooldown.view(dict)
+        cooldown.start(dict, ID, "a\nb", dict.now, 5000, "throttled", true)
+        equal(known(view, dict, "a\nb"), { "throttled", 5000, true, "a\nb" })
+        local long = ("x"):rep(1000)
+        cooldown.start(dict, ID, long, dict.now, 5000, "throttled", true)
+        equal(known(view, dict, long) ~= nil, true)
+    end)
+
+    it("has the marks of unhealthy backends, as long as they last", function()
+        local dict = shared_dict.new(NOW * 1000)
+        local view = cooldown.view(dict)
+        local function is_unhealthy()
+            view:refresh()
+            return view:is_unhealthy(ID, dict.now)
+        end
+        equal(is_unhealthy(), false)
+        cooldown.mark_health(dict, ID, "unhealthy|" .. ID, dict.now, 30)
+        equal(is_unhealthy(), true)
+        cooldown.mark_health(dict, ID, "unhealthy|" .. ID, dict.now)
+        equal(is_unhealthy(), false)
+        cooldown.mark_health(dict, ID, "unhealthy|" .. ID, dict.now, 30)
+        dict.now = dict.now + 30000
+        equal(is_unhealthy(), false)
+    end)
+end)
+
+
+describe("cooldown: who is at fault", function()
+    it("is the backend where a different request failed before", function()
+        local dict = shared_dict.new(NOW * 1000)
+        equal(cooldown.suspect(dict, "k", "first", 10000), false)
+        equal(cooldown.suspect(dict, "k", "first", 10000), false)
+        equal(cooldown.suspect(dict, "other", "second", 10000), false)
+        equal(cooldown.suspect(dict, "k", "second", 10000), true)
+        dict.now = dict.now + 10000
+        equal(cooldown.suspect(dict, "k", "third", 10000), false)
     end)
 end)

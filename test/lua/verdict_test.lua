@@ -5,7 +5,9 @@ local describe, it, equal = harness.describe, harness.it, harness.equal
 
 
 local function of_event(data, name)
-    return { verdict.of_event(name, json.decode(data)) }
+    local kind, status, err = verdict.of_event(name, json.decode(data))
+    local message = err and err.message
+    return { kind, status, type(message) == "string" and message or nil }
 end
 
 
@@ -30,7 +32,7 @@ describe("verdict: statuses", function()
         for status, meaning in pairs({
             [200] = "answer", [204] = "answer", [302] = "answer", [400] = "answer",
             [404] = "answer", [409] = "answer", [413] = "answer", [422] = "answer",
-            [501] = "answer", [401] = "credentials", [403] = "credentials",
+            [501] = "answer", [401] = "refusal", [403] = "refusal",
             [408] = "failing", [429] = "throttled", [500] = "failing", [502] = "failing",
             [503] = "failing", [504] = "failing",
         }) do
@@ -38,7 +40,7 @@ describe("verdict: statuses", function()
         end
         equal(verdict.of_status(429, {}), "answer")
         equal(verdict.of_status(503, {}), "answer")
-        equal(verdict.of_status(401, {}), "credentials")
+        equal(verdict.of_status(401, {}), "refusal")
     end)
 end)
 
@@ -176,19 +178,123 @@ describe("verdict: the beginning of a stream", function()
 end)
 
 
+describe("verdict: a refusal", function()
+    local function why(status, text, headers)
+        return verdict.of_refusal(status, headers or {}, text)
+    end
+
+    it("of a firewall or a private network is about the way to the backend", function()
+        for _, text in ipairs({
+            '{"error":{"code":"403","message":"Access denied due to Virtual Network/Firewall'
+                .. ' rules."}}',
+            '{"code":"403","message":"A Virtual Network is configured for this resource. Please use'
+                .. ' the correct endpoint for making requests."}',
+            '{"error":{"code":"403","message":"Public access is disabled. Please configure private'
+                .. ' endpoint."}}',
+            '{"error":{"message":"Your IP address is not allowed"}}',
+        }) do
+            equal(why(403, text), "unreachable", text)
+        end
+        equal(why(403, "", { ["policy-id"] = "ThrowExceptionDueToTrafficDenied" }), "unreachable")
+    end)
+
+    it("of a quota throttles", function()
+        for _, text in ipairs({
+            '{"statusCode":403,"message":"Out of call volume quota. Quota will be replenished in'
+                .. ' 07:01:20."}',
+            '{"error":{"code":"insufficient_quota","message":"You exceeded your current quota"}}',
+        }) do
+            equal(why(403, text), "throttled", text)
+        end
+    end)
+
+    it("of a role is about what the gateway's identity may do", function()
+        equal(why(401, '{"error":{"code":"PermissionDenied","message":"Principal does not have'
+                       .. ' access to API/Operation."}}'), "permission")
+        equal(why(401, '{"error":{"code":"PermissionDenied","message":"The principal lacks the'
+                       .. ' required data action"}}'), "permission")
+        equal(why(403, '{"error":{"code":"AuthorizationFailed"}}'), "permission")
+    end)
+
+    it("of a gated feature or a kind of authentication is about the request", function()
+        equal(why(403, '{"error":{"message":"Streaming requests are not yet allowed"}}'), "request")
+        equal(why(403, ""), "request")
+        equal(why(403, "<html>Forbidden</html>"), "request")
+        equal(why(401, '{"error":{"code":"Unauthorized","message":"This operation requires'
+                       .. ' ephemeral authentication."}}'), "request")
+    end)
+
+    it("of a credential is about the credential, as an unknown 401 may be", function()
+        equal(why(401, '{"error":{"code":"401","message":"Access denied due to invalid'
+                       .. ' subscription key or wrong API endpoint."}}'), "credentials")
+        equal(why(401, '{"statusCode":401,"message":"Unauthorized. Access token is missing,'
+                       .. ' invalid, audience is incorrect (https://x), or have expired."}'),
+              "credentials")
+        equal(why(401, ""), "credentials")
+        equal(why(403, '{"error":{"code":"AuthenticationTypeDisabled","message":"Key based'
+                       .. ' authentication is disabled for this resource."}}'), "credentials")
+    end)
+end)
+
+
+describe("verdict: a missing deployment", function()
+    it("is known by its code or its words", function()
+        equal(verdict.is_missing_deployment({ code = "DeploymentNotFound" }), true)
+        equal(verdict.is_missing_deployment({ code = "model_not_found", message = "Could not find an"
+            .. " existing deployment to match the model in the request." }), true)
+        equal(verdict.is_missing_deployment({ code = "404", message = "Not found" }), false)
+        equal(verdict.is_missing_deployment({ message = {} }), false)
+        equal(verdict.is_missing_deployment("DeploymentNotFound"), false)
+    end)
+
+    it("is a 404 inside a stream", function()
+        equal(of_event('{"type":"error","error":{"type":"user_error","message":"Could not find an'
+                       .. ' existing deployment to match the model"}}')[2], 404)
+        equal(of_event('{"type":"error","error":{"type":"forbidden","message":"m"}}'),
+              { "error", 403, "m" })
+    end)
+end)
+
+
+describe("verdict: an answer that names its failure in its body", function()
+    local function of_body(text)
+        return (verdict.of_body(json.decode(text)))
+    end
+
+    it("stands for the status that it names", function()
+        equal(of_body('{"status":"failed","error":{"code":"server_error"},"output":[]}'), 500)
+        equal(of_body('{"status":"failed","error":{"code":"rate_limit_exceeded"}}'), 429)
+        equal(of_body('{"error":{"code":"429","message":"m"}}'), 429)
+    end)
+
+    it("is the client's where it has output, or an error that is the client's", function()
+        equal(of_body('{"status":"completed","error":null,"output":[{}]}'), nil)
+        equal(of_body('{"status":"completed","error":{"code":"server_error"}}'), nil)
+        equal(of_body('{"status":"failed","error":{"code":"server_error"},"output":[{}]}'), nil)
+        equal(of_body('{"status":"failed","error":{"code":"invalid_prompt"}}'), nil)
+        equal(of_body('{"error":{"code":"429"},"choices":[]}'), nil)
+        equal(of_body('{"error":{"code":"429"},"data":[]}'), nil)
+        equal(of_body('[]'), nil)
+        equal(of_body('{}'), nil)
+    end)
+end)
+
+
 describe("verdict: which failure is told", function()
-    it("is a throttled backend before a failing one before one out of reach", function()
+    it("is a throttled backend, then a failing one, then one out of reach", function()
         local order = {
             { reason = "throttled", status = 429 },
             { reason = "failing", status = 503 },
             { reason = "failing", status = 504, err = "timeout" },
             { reason = "failing", status = 502, err = "closed" },
+            { reason = "unreachable", status = 403 },
+            { reason = "unreachable", status = 502, err = "refused" },
             { reason = "credentials", status = 401 },
+            { reason = "refused", status = 403 },
+            { reason = "deployment_not_found", status = 404 },
         }
         for i = 2, #order do
             equal(verdict.rank(order[i - 1]) > verdict.rank(order[i]), true, order[i].reason)
         end
-        equal(verdict.rank({ reason = "unreachable", status = 502, err = "refused" }),
-              verdict.rank({ reason = "failing", status = 502, err = "closed" }))
     end)
 end)

@@ -10,6 +10,7 @@ local attempts = require("apisix.plugins.azure-openai-proxy.attempts")
 local availability = require("apisix.plugins.azure-openai-proxy.availability")
 local backend_keys = require("apisix.plugins.azure-openai-proxy.backend_keys")
 local body_mod = require("apisix.plugins.azure-openai-proxy.body")
+local failures = require("apisix.plugins.azure-openai-proxy.failures")
 local forwarding = require("apisix.plugins.azure-openai-proxy.forwarding")
 local health = require("apisix.plugins.azure-openai-proxy.health")
 local identities = require("apisix.plugins.azure-openai-proxy.identity")
@@ -19,10 +20,10 @@ local pools = require("apisix.plugins.azure-openai-proxy.pool")
 local readiness = require("apisix.plugins.azure-openai-proxy.readiness")
 local upstream = require("apisix.plugins.azure-openai-proxy.upstream")
 local variables = require("apisix.plugins.azure-openai-proxy.variables")
-local cooldown = require("genai.cooldown")
 local errors = require("genai.errors")
 local headers_mod = require("genai.headers")
 local http_head = require("genai.http_head")
+local memo = require("genai.memo")
 local models = require("genai.models")
 local picking = require("genai.picking")
 local targets = require("genai.target")
@@ -33,11 +34,8 @@ local get_headers = ngx.req.get_headers
 local get_method = ngx.req.get_method
 local ngx_exit = ngx.exit
 local ngx_now = ngx.now
-local parse_http_time = ngx.parse_http_time
 local start_time = ngx.req.start_time
 local lower = string.lower
-local max = math.max
-local min = math.min
 local pairs = pairs
 local pcall = pcall
 local tonumber = tonumber
@@ -49,6 +47,9 @@ local pool_plugin_name = "ai-proxy-multi"
 
 -- An error's body is read up to here, for its message and for the connection to be kept.
 local MAX_ERROR_BODY = 65536
+
+-- And no longer than this: nobody waits for an error that trickles.
+local ERROR_MS = 2000
 
 local MAX_NAME = 256
 
@@ -305,6 +306,11 @@ local function is_too_large(headers)
 end
 
 
+local scope_of_operation = memo.of(function(operation)
+    return "(" .. operation .. ")"
+end)
+
+
 local function prepare(ctx, state)
     local headers = all_headers(ctx)
     if is_too_large(headers) then
@@ -345,8 +351,9 @@ local function prepare(ctx, state)
     local request = state.request
     request.deployment = target.deployment or model and model.value or nil
     -- Where no model is named, a throttled operation does not stop the others.
-    request.cooldown_scope = request.deployment and lower(request.deployment)
-                             or "(" .. target.operation .. ")"
+    local operation_scope = scope_of_operation(target.operation)
+    request.cooldown_scope = request.deployment and lower(request.deployment) or operation_scope
+    request.operation_scope = request.deployment and operation_scope or nil
     request.asks_for_stream = state.wants_stream
     request.hash_key = hash_key(state.pool, ctx)
 
@@ -412,49 +419,83 @@ local function written_for(state, backend, authorization)
 end
 
 
--- Keeps what the client is told if no other backend answers.
-local function note_failure(state, backend, failure)
-    metrics.failed(state, backend, failure)
-    failure.backend = backend.name
-    local reason = failure.reason
-    if not state.last or verdict.rank(failure) >= verdict.rank(state.last) then
-        state.last = failure
+-- What an answer that is no answer for the client says, where that is JSON.
+local function words_of(text)
+    local decoded = core.json.decode(text)
+    if type(decoded) ~= "table" then
+        return nil
     end
-
-    local conf = state.pool.conf.cooldown
-    local duration
-    if reason == "credentials" then
-        duration = min(failure.lasts_ms or conf.max_ms, conf.max_ms)
-    else
-        local named = failure.headers and cooldown.named_ms(failure.headers, ngx_now(),
-                                                            parse_http_time)
-        duration = cooldown.duration_ms(named, conf)
-        -- Where nothing is remembered, and no other backend will do, its own word is all there is.
-        failure.retry_ms = duration == 0 and state.request.pinned and named or nil
-    end
-    local key = availability.failed(backend, state.request, reason, duration,
-                                    failure.is_of_operation)
-    if reason ~= "failing" then
-        state.is_backends_fault = true
-    elseif key then
-        state.suspected = state.suspected or {}
-        state.suspected[#state.suspected + 1] = key
-    end
-    -- Others pass by themselves; a refused credential is for somebody to mend.
-    local log = reason == "credentials" and core.log.error or core.log.warn
-    log("backend ", backend.name, " ", reason, ": ", failure.err or failure.status,
-        duration > 0 and ", left alone for " .. duration .. " ms" or "")
+    local err = decoded.error
+    local message = type(err) == "table" and err.message or decoded.message
+    return text, type(message) == "string" and message or nil, err
 end
 
 
--- Reads the message of an error that the client may be told.
-local function message_of(text)
-    local decoded = core.json.decode(text)
-    local err = type(decoded) == "table" and decoded.error
-    if type(err) == "table" and type(err.message) == "string" then
-        return err.message
+-- The failure that a status stands for, wherever it was said; nil: it is the client's answer.
+local function failure_of(state, exchange, status, text, message)
+    local meaning = verdict.of_status(status, state.pool.retry)
+    if meaning == "answer" then
+        return nil
     end
-    return nil
+    local failure = { reason = meaning, status = status, headers = exchange.headers, body = text,
+                      message = message }
+    if meaning == "refusal" then
+        local why = verdict.of_refusal(status, exchange.headers, text or "")
+        failure.is_permission = why == "permission"
+        failure.reason = (why == "permission" or why == "request") and "refused" or why
+    end
+    return failure
+end
+
+
+-- A deployment that is not there may be at another backend.
+local function missing_deployment(state, exchange)
+    local status = exchange.status
+    if status ~= 404 and status ~= 400 or not state.request.deployment then
+        return nil
+    end
+    local text = exchange:read_short(MAX_ERROR_BODY, ERROR_MS)
+    local body, message, err = words_of(text)
+    if not body or not verdict.is_missing_deployment(err) then
+        exchange:put_back(text)
+        return nil
+    end
+    return { reason = "deployment_not_found", status = status, headers = exchange.headers,
+             body = body, message = message }
+end
+
+
+-- The failure that an answer names in its body, or in a stream before its first output, in spite of
+-- a status of success.
+local function failure_inside(state, exchange, status, err, text)
+    local message = type(err.message) == "string" and err.message or nil
+    if status == 404 and state.request.deployment then
+        return { reason = "deployment_not_found", status = status, headers = exchange.headers,
+                 body = text, message = message }
+    end
+    return failure_of(state, exchange, status, text, message)
+end
+
+
+-- Of a JSON answer: most end with their first read, and those that failed are short.
+local function failure_of_body(state, exchange)
+    local content_type = exchange.headers["content-type"]
+    if exchange.done or exchange.status ~= 200 or not state.target.generates
+       or not content_type or not find(lower(content_type), "json", 1, true)
+       or (exchange.left or 0) > MAX_ERROR_BODY
+    then
+        return nil
+    end
+    local text = exchange:read_short(MAX_ERROR_BODY)
+    local failure
+    if exchange.done and (find(text, '"failed"', 1, true) or find(text, '^%s*{%s*"error"%s*:')) then
+        local status, err = verdict.of_body(core.json.decode(text))
+        failure = status and failure_inside(state, exchange, status, err, text)
+    end
+    if not failure then
+        exchange:put_back(text)
+    end
+    return failure
 end
 
 
@@ -489,26 +530,23 @@ local function attempt(state, backend, is_fresh)
 
     accounting.note_upstream(state, backend, exchange.status)
     attempts.answered(state, exchange.status)
-    local meaning = verdict.of_status(exchange.status, pool.retry)
     if authorization and exchange.status == 401 then
         identities.refused(backend.identity, authorization)
     end
-    if meaning ~= "answer" then
-        exchange:set_read_timeout(2000)
-        local text = exchange:read_short(MAX_ERROR_BODY)
-        local failure = {
-            reason = meaning,
-            status = exchange.status,
-            headers = exchange.headers,
-            message = meaning ~= "credentials" and message_of(text) or nil,
-            -- A role that lacks one operation has others: no client may close them for all.
-            is_of_operation = meaning == "credentials"
-                              and find(text, '"PermissionDenied"', 1, true) ~= nil,
-        }
-        exchange:finish(pool)
+    local failure
+    if verdict.of_status(exchange.status, pool.retry) ~= "answer" then
+        local text = exchange:read_short(MAX_ERROR_BODY, ERROR_MS)
+        local body, message = words_of(text)
+        failure = failure_of(state, exchange, exchange.status, text, message)
+        failure.body = body
         if exchange.status == 401 and backend_keys.is_replaced(backend, signed_in_by) then
-            failure.has_new_key, failure.lasts_ms = true, 0
+            failure.has_new_key = true
         end
+    else
+        failure = missing_deployment(state, exchange)
+    end
+    if failure then
+        exchange:finish(pool)
         return nil, failure
     end
 
@@ -519,21 +557,23 @@ local function attempt(state, backend, is_fresh)
        and pool.conf.stream_hold_ms > 0
     then
         leading = forwarding.read_leading(exchange, pool.conf.stream_hold_ms)
-        if pool.retry[leading.status or 0] then
-            -- The rest of a refused stream is an event or two.
-            exchange:set_read_timeout(100)
-            exchange:read_short(MAX_ERROR_BODY)
-            exchange:finish(pool)
-            return nil, {
-                reason = leading.status == 429 and "throttled" or "failing",
-                status = leading.status,
-                headers = exchange.headers,
-                message = leading.message,
-            }
-        elseif leading.err and not leading.has_output then
-            exchange:finish(pool)
-            return nil, { reason = "failing", status = 502, err = leading.err, is_of_stream = true }
+        if leading.status then
+            local said = leading.error
+            failure = failure_inside(state, exchange, leading.status, said or {},
+                                     said and core.json.encode({ error = said }))
         end
+        if failure then
+            -- The rest of a refused stream is an event or two.
+            exchange:read_short(MAX_ERROR_BODY, 100)
+        elseif leading.err and not leading.has_output then
+            failure = { reason = "failing", status = 502, err = leading.err, is_of_stream = true }
+        end
+    elseif not is_stream then
+        failure = failure_of_body(state, exchange)
+    end
+    if failure then
+        exchange:finish(pool)
+        return nil, failure
     end
     return exchange, nil, leading, is_stream
 end
@@ -549,11 +589,8 @@ end
 
 -- Hands an answer on to the client and ends the request.
 local function answer(ctx, state, backend, exchange, leading, is_stream)
-    if state.request.probing then
-        availability.forget(state.request.probing)
-        state.request.probing = nil
-    end
-
+    availability.worked(state.request)
+    failures.answered(state)
     if state.request.awaited then
         latency.answered(state.request, state.seen, exchange.status, is_stream,
                          leading and leading.has_output)
@@ -582,81 +619,10 @@ local function answer(ctx, state, backend, exchange, leading, is_stream)
 end
 
 
-local CREDENTIALS_REFUSED = "The gateway has no credentials that its backends accept."
-
-
--- Statuses of what no backend answered, by what holds them back.
-local function refusal(held)
-    local reasons = held.reasons or {}
-    if reasons.throttled then
-        return 429, nil, "All backends that serve this are throttled."
-    elseif not reasons.failing and not reasons.unreachable
-           and (reasons.credentials or held.is_broken)
-    then
-        return 502, "upstream_credentials", CREDENTIALS_REFUSED
-    end
-    return 503, "upstream_unavailable", "No backend that serves this is available now."
-end
-
-
--- Headers of the best failure that help to find it at Azure; not those about its body.
-local function pass_failure_headers(failure)
-    if not failure or not failure.headers then
-        return
-    end
-    headers_mod.to_client(failure.headers, function(name, value)
-        local key = name:lower()
-        if key ~= "content-length" and key ~= "content-type" and key ~= "content-encoding"
-           and key ~= "retry-after" and key ~= "retry-after-ms" and key ~= "set-cookie"
-           and key ~= "www-authenticate"
-        then
-            ngx.header[name] = value
-        end
-    end)
-end
-
-
--- No backend is left: the best last answer, and when to come again.
+-- No backend is left.
 local function give_up(ctx, state, held)
-    -- What only failed, at every backend, is more likely the request's fault than theirs.
-    if state.suspected and not state.is_backends_fault and not state.request.pinned then
-        availability.forget(state.suspected)
-    end
-
-    local last = state.last
-    local status, code, message
-    if last and last.reason ~= "credentials" then
-        status, message, code = last.status, last.message, last.code
-        if not code and (last.reason == "unreachable" or last.err) then
-            code = status == 504 and "upstream_timeout" or "upstream_unreachable"
-        end
-    else
-        status, code, message = refusal(held or {})
-        if last then
-            status, code, message = 502, "upstream_credentials", CREDENTIALS_REFUSED
-        end
-    end
-
-    metrics.unserved(ctx, state, status, code)
-    pass_failure_headers(last and last.reason ~= "credentials" and last or nil)
     add_backend_headers(state, nil)
-    state.status = status
-    if errors.is_retryable(status) or status == 500 then
-        local soonest = last and last.retry_ms or availability.soonest(state.pool, state.request)
-        ngx.header["Retry-After"], ngx.header["retry-after-ms"] =
-            errors.retry_after(max(soonest or 0, 1))
-    end
-
-    local body = errors.body(status, message, code)
-    if status == 408 then
-        -- nginx would not answer at all: to it, this says that the client was too slow.
-        ngx.status = status
-        ngx.header["Content-Type"] = "application/json"
-        ngx.print(core.json.encode(body))
-        state.error = body.error.code
-        return ngx_exit(ngx.HTTP_OK)
-    end
-    return status, body
+    return failures.give_up(ctx, state, held)
 end
 
 
@@ -714,7 +680,7 @@ local function forward(ctx, state)
     end
 
     local stale
-    while state.attempts < pool.max_attempts do
+    while state.attempts < pool.max_attempts and not failures.are_enough(state) do
         if state.attempts > 0 and is_past_deadline(state) then
             break
         end
@@ -763,7 +729,7 @@ local function forward(ctx, state)
             state.attempts = state.attempts - 1
             availability.release(request)
         else
-            note_failure(state, backend, failure)
+            failures.note(state, backend, failure)
         end
     end
 
@@ -787,6 +753,14 @@ function _M.before_proxy(conf, ctx)
         return ngx_exit(ngx.ERROR)
     end
     return 500, errors.body(500)
+end
+
+
+-- APISIX adds the statuses of all attempts where the last one failed.
+function _M.header_filter(conf)
+    if not conf.backend_header then
+        ngx.header["X-APISIX-Upstream-Status"] = nil
+    end
 end
 
 

@@ -6,7 +6,7 @@ local exporter = require("apisix.plugins.prometheus.exporter")
 local identities = require("apisix.plugins.azure-openai-proxy.identity")
 local upstream = require("apisix.plugins.azure-openai-proxy.upstream")
 local secret = require("apisix.secret")
-local cooldown = require("genai.cooldown")
+local delay = require("genai.delay")
 local endpoints = require("genai.endpoint")
 local headers_mod = require("genai.headers")
 local http_head = require("genai.http_head")
@@ -161,7 +161,7 @@ local function post(self, text, line)
         return verdict
     end
     return verdict, reason, described(exchange.status, answer),
-           cooldown.named_ms(exchange.headers, ngx_now(), parse_http_time)
+           delay.named_ms(exchange.headers, ngx_now(), parse_http_time, nil, true)
 end
 
 

@@ -4,7 +4,7 @@ local body_mod = require("apisix.plugins.azure-openai-proxy.body")
 local availability = require("apisix.plugins.azure-openai-proxy.availability")
 local backend_keys = require("apisix.plugins.azure-openai-proxy.backend_keys")
 local core = require("apisix.core")
-local cooldown = require("genai.cooldown")
+local delay = require("genai.delay")
 local http_head = require("genai.http_head")
 local identities = require("apisix.plugins.azure-openai-proxy.identity")
 local metrics = require("apisix.plugins.azure-openai-proxy.metrics")
@@ -133,8 +133,8 @@ local function search(state, named)
                         doubt = failure
                     end
                     if failure.reason == "unreachable" then
-                        availability.failed(backend, { cooldown_scope = "" }, failure.reason,
-                                            pool.conf.cooldown.default_ms)
+                        availability.close_unreachable(backend, nil, failure.err == "timeout",
+                                                       pool.conf.cooldown)
                     end
                 end
             end
@@ -148,7 +148,8 @@ end
 -- that there is no such thing.
 local function as_answer(doubt, pool)
     local is_throttled = doubt.reason == "throttled"
-    local named = doubt.headers and cooldown.named_ms(doubt.headers, ngx_now(), parse_http_time)
+    local named = doubt.headers and delay.named_ms(doubt.headers, ngx_now(), parse_http_time, nil,
+                                                    is_throttled)
     return {
         reason = doubt.reason,
         status = is_throttled and 429 or 503,

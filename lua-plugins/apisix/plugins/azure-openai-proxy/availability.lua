@@ -1,4 +1,5 @@
---- Which backend a request goes to next, given what is tried, cooling or being tried again.
+--- Which backend a request goes to next, given what it has tried, what cools down, and what another
+-- request is trying again.
 
 local backend_keys = require("apisix.plugins.azure-openai-proxy.backend_keys")
 local latency = require("apisix.plugins.azure-openai-proxy.latency")
@@ -9,30 +10,28 @@ local ngx = ngx
 local ngx_now = ngx.now
 local ipairs = ipairs
 local next = next
+local math_max = math.max
 local math_min = math.min
 
 local _M = {}
 
--- Between two looks at a backend that another request is trying.
+-- Poll interval while another request tries the only backend that is left.
 local WAIT_S = 0.05
 
+-- A request that has no other backend tries this many whose cooldowns are guesses.
+local MAX_LAST_RESORTS = 3
+
+-- How soon a request looks at such a backend: the sooner, the likelier it answers. Whatever is not
+-- here has a delay that holds.
+local LAST_RESORT = { failing = 1, refused = 1, throttled = 2, unreachable = 3,
+                      deployment_not_found = 4 }
+
 local dict = ngx.shared["genai-gateway-state"]
+local view = cooldown.view(dict)
 
 
 local function milliseconds()
     return ngx_now() * 1000
-end
-
-
--- Two cool-downs count: that of the backend as a whole and that of the deployment.
-local function keys_of(backend, scope)
-    return backend.key, backend.key_of(scope)
-end
-
-
--- Whether probes say of a backend that it does not work.
-local function is_unhealthy(backend)
-    return backend.health_key and dict:get(backend.health_key)
 end
 
 
@@ -42,44 +41,45 @@ local function is_broken(backend)
 end
 
 
--- Fills `seen` with what holds a backend back.
-local function look(backend, request, now, seen)
-    if is_broken(backend) then
-        seen.is_broken = true
-        return false
+local function is_unhealthy(backend, now)
+    return backend.health_key ~= nil and view:is_unhealthy(backend.id, now)
+end
+
+
+-- Whether a backend may be used: "usable"; "ended", its cooldown has and one request may try it;
+-- "guess", it cools down and that is a guess; or "firm". With the cooldown that counts.
+local function look(backend, request, now)
+    local id = backend.id
+    if not view.backends[id] then
+        return "usable"
     end
-    if is_unhealthy(backend) and not request.ignores_health then
-        seen.is_unhealthy = true
-        seen.reasons = seen.reasons or {}
-        seen.reasons.unreachable = true
-        if not seen.is_afterwards then
-            metrics.skipped(request, backend, "skipped_unhealthy")
+
+    local state, counts = "usable", nil
+    -- Of the whole backend, of the deployment, and of the operation where that is something else.
+    for i = 1, 3 do
+        local scope = i == 2 and request.cooldown_scope or i == 3 and request.operation_scope or nil
+        local entry = (i == 1 or scope) and view:cooldown(id, scope, now)
+        if entry then
+            local each = entry.till <= now and "ended" or entry.is_firm and "firm" or "guess"
+            local is_worse = state == "usable" or state == "ended" and each ~= "ended"
+                             or state == "guess" and each == "firm"
+                             or state == each and entry.till > counts.till
+            if is_worse then
+                state, counts = each, entry
+            end
         end
-        return false
     end
+    return state, counts
+end
 
-    local whole, part = keys_of(backend, request.cooldown_scope)
-    local state, left, reason = cooldown.state(dict, whole, now)
-    local part_state, part_left, part_reason = cooldown.state(dict, part, now)
-    if state == "usable" and part_state == "usable" then
-        return true
-    end
 
-    if state ~= "cooling" and part_state ~= "cooling" then
-        return true, { state == "ended" and whole or part,
-                       state == "ended" and part_state == "ended" and part or nil }
-    end
-
-    if part_state == "cooling" and (state ~= "cooling" or part_left > left) then
-        left, reason = part_left, part_reason
-    end
-    seen.soonest = math_min(left, seen.soonest or left)
+local function note_held(seen, entry, now)
     seen.reasons = seen.reasons or {}
-    seen.reasons[reason] = true
-    if not seen.is_afterwards then
-        metrics.skipped(request, backend, "skipped_cooling")
+    seen.reasons[entry.reason] = true
+    if entry.is_firm then
+        local told = cooldown.told_ms(entry.till - now, entry.duration)
+        seen.soonest = math_min(told, seen.soonest or told)
     end
-    return false
 end
 
 
@@ -116,30 +116,93 @@ end
 
 local function may_serve(backend, request)
     return (not request.pinned or backend.origin == request.pinned)
-           and picking.served_as(backend.deployments, request.deployment) ~= false
+           and (not backend.deployments
+                or picking.served_as(backend.deployments, request.deployment) ~= false)
+end
+
+
+-- Takes note of why a backend is not a candidate.
+local function hold(backend, request, state, entry, now, seen)
+    note_held(seen, entry, now)
+    metrics.skipped(request, backend, "skipped_cooling")
+    if state == "guess" then
+        seen.guesses = seen.guesses or {}
+        seen.guesses[#seen.guesses + 1] = { backend = backend, entry = entry }
+    end
+end
+
+
+-- Whether a backend can be used at once, or with its probe; and its cooldown that has ended.
+local function can_be_used(backend, request, now, seen)
+    if is_broken(backend) then
+        seen.is_broken = true
+        return false
+    end
+    if is_unhealthy(backend, now) and not request.ignores_health then
+        seen.is_unhealthy = true
+        seen.reasons = seen.reasons or {}
+        seen.reasons.unreachable = true
+        metrics.skipped(request, backend, "skipped_unhealthy")
+        return false
+    end
+    local state, entry = look(backend, request, now)
+    if state == "guess" or state == "firm" then
+        hold(backend, request, state, entry, now, seen)
+        return false
+    end
+    return true, entry
+end
+
+
+-- One look at a tier. Fills `seen` with what holds its backends back.
+-- Gives the candidates, perhaps the tier itself, and the cooldowns that have ended of some of them.
+local function candidates_of(tier, request, now, seen)
+    local tried = request.tried
+    local candidates, ended = tier, nil
+    for i = 1, #tier do
+        local backend = tier[i]
+        local is_one, entry
+        if not tried[backend] and may_serve(backend, request) then
+            is_one, entry = can_be_used(backend, request, now, seen)
+        end
+        if entry then
+            ended = ended or {}
+            ended[backend] = entry
+        end
+        if not is_one and candidates == tier then
+            candidates = {}
+            for k = 1, i - 1 do
+                candidates[k] = tier[k]
+            end
+        elseif is_one and candidates ~= tier then
+            candidates[#candidates + 1] = backend
+        end
+    end
+    return candidates, ended
+end
+
+
+-- Takes the right to try a backend whose cooldown has ended, or is a guess.
+local function take_probe(request, backend, entry)
+    local key = cooldown.key(backend.id, entry.scope)
+    if not cooldown.take_probe(dict, key) then
+        return false
+    end
+    request.probing = { backend = backend, key = key }
+    return true
 end
 
 
 -- One look at all backends.
 local function look_around(pool, request, seen)
+    view:refresh()
     local now = milliseconds()
     for _, tier in ipairs(tiers_for(pool, request)) do
-        local candidates, ended = {}, {}
-        for _, backend in ipairs(tier) do
-            if not request.tried[backend] and may_serve(backend, request) then
-                local is_usable, keys = look(backend, request, now, seen)
-                if is_usable then
-                    candidates[#candidates + 1] = backend
-                    ended[backend] = keys
-                end
-            end
-        end
-
+        local candidates, ended = candidates_of(tier, request, now, seen)
         while #candidates > 0 do
             local backend = pick(candidates, pool, request)
-            local keys = ended[backend]
-            if not keys or cooldown.take_probe(dict, keys[1]) then
-                request.probing = keys
+            local entry = ended and ended[backend]
+            if not entry or take_probe(request, backend, entry) then
                 return backend
             end
             seen.probed = seen.probed or backend
@@ -150,14 +213,52 @@ local function look_around(pool, request, seen)
 end
 
 
+-- A backend whose cooldown is a guess, for a request that has no other.
+local function last_resort(request, seen)
+    request.last_resorts = request.last_resorts or 0
+    if not seen.guesses or request.last_resorts >= MAX_LAST_RESORTS then
+        return nil
+    end
+
+    -- Where a delay is known, or an answer is here, the costly and the hopeless are not tried.
+    local has_word = seen.soonest or next(request.tried)
+    local best, best_rank
+    for _, each in ipairs(seen.guesses) do
+        local rank = LAST_RESORT[each.entry.reason]
+        if rank and not (has_word and rank > 2)
+           and (not best or rank < best_rank
+                or rank == best_rank and each.entry.till < best.entry.till)
+        then
+            best, best_rank = each, rank
+        end
+    end
+    if not best then
+        return nil
+    end
+    -- One request at a time finds out whether a backend can be reached again: others need not wait
+    -- for a connect time-out each.
+    if best.entry.reason == "unreachable" then
+        if not take_probe(request, best.backend, best.entry) then
+            seen.probed = best.backend
+            return nil
+        end
+    else
+        request.probing = { backend = best.backend }
+    end
+    request.last_resorts = request.last_resorts + 1
+    return best.backend
+end
+
+
 --- The backend for the next attempt.
 -- @tparam table pool
--- @tparam table request `tried` (a set), `deployment`, `cooldown_scope`, `hash_key`,
---   `asks_for_stream`; `pinned`, the one origin that can serve it, or `preferred`, the one to begin
---   with if it can be used; its `probing` is set where it is the first after a cool-down: to the
---   cool-downs to end when the backend works
+-- @tparam table request `tried` (a set), `deployment`, `cooldown_scope`, `operation_scope`,
+--   `hash_key`, `asks_for_stream`; `pinned`, the one origin that can serve it, or `preferred`, the
+--   one to begin with if it can be used; its `probing` is set where the backend cools down or has
+--   just ceased to, and what is remembered of it goes when it works
 -- @treturn table|nil the backend
--- @treturn nil|table what holds all of them back: `soonest` (ms), `reasons`, `is_broken`
+-- @treturn nil|table what holds all of them back: `soonest` (the shortest delay that is known, in
+--   milliseconds), `reasons`, `is_broken`
 function _M.next(pool, request)
     if request.preferred then
         request.pinned, request.preferred = request.preferred, nil
@@ -172,11 +273,16 @@ function _M.next(pool, request)
     while true do
         local seen = {}
         local backend = look_around(pool, request, seen)
+        if not backend and not seen.probed then
+            backend = last_resort(request, seen)
+        end
         if backend then
             return backend
         end
         if not seen.probed then
-            if not seen.is_unhealthy or seen.soonest or next(request.tried) then
+            if not seen.is_unhealthy or seen.soonest or next(request.tried)
+               or request.ignores_health
+            then
                 return nil, seen
             end
             -- Nothing but probes speaks against any of them: better to see than to refuse.
@@ -192,9 +298,9 @@ function _M.next(pool, request)
 end
 
 
-local function are_all_unhealthy(backends)
+local function are_all_unhealthy(backends, now)
     for _, each in ipairs(backends) do
-        if not is_unhealthy(each) then
+        if not is_unhealthy(each, now) then
             return false
         end
     end
@@ -202,78 +308,129 @@ local function are_all_unhealthy(backends)
 end
 
 
---- Whether a backend of a pool as a whole is left alone, whatever it is asked for.
+--- Whether a backend of a pool as a whole is cooling down or out of order, for all requests.
 -- @treturn boolean
 -- @treturn string|nil why
 function _M.is_left_alone(pool, backend)
+    view:refresh()
+    local now = milliseconds()
     if is_broken(backend) then
         return true, "credentials"
     end
-    if is_unhealthy(backend) and not are_all_unhealthy(pool.backends) then
+    if is_unhealthy(backend, now) and not are_all_unhealthy(pool.backends, now) then
         return true, "unreachable"
     end
-    local state, _, reason = cooldown.state(dict, backend.key, milliseconds())
-    return state == "cooling", reason
-end
-
-
---- Forgets cool-downs.
-function _M.forget(keys)
-    for _, key in ipairs(keys) do
-        cooldown.stop(dict, key)
-    end
+    local entry = view:cooldown(backend.id, nil, now)
+    return entry ~= nil and entry.till > now, entry and entry.reason
 end
 
 
 --- Gives the right to try a backend back, where the request ended without showing anything.
 function _M.release(request)
-    if request.probing then
-        cooldown.release_probe(dict, request.probing[1])
-        request.probing = nil
-    end
-end
-
-
---- Remembers that a backend failed.
--- @tparam table request as for `next`
--- @tparam string reason
--- @tparam number duration_ms 0: not at all
--- @tparam boolean|nil is_of_operation what was refused is the operation, whatever the reason
--- @treturn string|nil the name of the cool-down that began
-function _M.failed(backend, request, reason, duration_ms, is_of_operation)
-    if request.awaited then
-        latency.failed(request, duration_ms > 0)
-    end
-    local whole, part = keys_of(backend, request.cooldown_scope)
-    local is_whole = (reason == "unreachable" or reason == "credentials") and not is_of_operation
-    local key = is_whole and whole or part
     local probing = request.probing
-    if probing and (key == part or duration_ms == 0) then
-        -- What answers for a deployment is there as a whole.
-        _M.forget(probing)
+    if probing then
+        if probing.key then
+            cooldown.release_probe(dict, probing.key)
+        end
         request.probing = nil
     end
-    _M.release(request)
-    if duration_ms == 0 then
-        return nil
-    end
-    cooldown.start(dict, key, milliseconds(), duration_ms, reason)
-    metrics.cooling(backend, request, key, reason)
-    return key
 end
 
 
---- When the first of all backends that a request could go to is usable again, in milliseconds;
--- nil where none is cooling.
+-- Ends the cooldowns that a request has shown to be over.
+local function forget(request, backend, with_scopes)
+    local now = milliseconds()
+    local id = backend.id
+    if view:cooldown(id, nil, now) then
+        cooldown.stop(dict, id)
+    end
+    for i = 1, with_scopes and 2 or 0 do
+        local scope = i == 1 and request.cooldown_scope or request.operation_scope
+        if scope and view:cooldown(id, scope, now) then
+            cooldown.stop(dict, id, scope)
+        end
+    end
+end
+
+
+--- The backend of the last attempt works: what speaks against it is forgotten.
+function _M.worked(request)
+    local probing = request.probing
+    if probing then
+        forget(request, probing.backend, true)
+        _M.release(request)
+    end
+end
+
+
+--- The backend of the last attempt failed.
+-- @tparam boolean is_reached whether the backend answered: then it can be reached
+function _M.failed(request, is_reached)
+    local probing = request.probing
+    if probing then
+        if is_reached then
+            forget(request, probing.backend, false)
+        end
+        _M.release(request)
+    end
+end
+
+
+--- Begins a cooldown.
+-- @tparam table backend
+-- @tparam table|nil request what the backend was asked for, for metrics; nil: nothing in particular
+-- @tparam string|nil scope nil: the whole backend
+-- @tparam string reason
+-- @tparam number duration_ms 0: there is none
+-- @tparam boolean|nil is_firm whether the delay is known, not guessed
+function _M.cool(backend, request, scope, reason, duration_ms, is_firm)
+    if duration_ms <= 0 then
+        return
+    end
+    cooldown.start(dict, backend.id, scope, milliseconds(), duration_ms, reason, is_firm)
+    local about = request
+    if not request or scope and scope ~= request.cooldown_scope then
+        about = { cooldown_scope = scope }
+    end
+    metrics.cooling(backend, about, cooldown.key(backend.id, scope), reason)
+end
+
+
+--- Begins the cooldown of a backend that cannot be reached.
+-- @tparam boolean is_costly whether an attempt takes long to show that
+-- @tparam table conf `default_ms`, `max_ms`
+-- @treturn number its duration in milliseconds
+function _M.close_unreachable(backend, request, is_costly, conf)
+    view:refresh()
+    local before = view:cooldown(backend.id, nil, milliseconds())
+    local duration = cooldown.unreachable_ms(is_costly, before, conf)
+    _M.cool(backend, request, nil, "unreachable", duration)
+    return duration
+end
+
+
+--- Whether a different request failed at the same backend and deployment shortly before.
+-- @tparam string fingerprint of this request
+-- @tparam number lasts_ms for how long this one is remembered
+function _M.has_failed_others(backend, scope, fingerprint, lasts_ms)
+    return cooldown.suspect(dict, cooldown.key(backend.id, scope), fingerprint,
+                            math_max(lasts_ms, 1000))
+end
+
+
+--- The shortest delay after which one of the backends that a request could go to is known to be
+-- usable again, in milliseconds; nil where none is known.
 function _M.soonest(pool, request)
-    local seen = { is_afterwards = true }
+    view:refresh()
+    local seen = {}
     local now = milliseconds()
     for _, tier in ipairs(tiers_for(pool, request)) do
         for _, backend in ipairs(tier) do
-            if may_serve(backend, request)
-               and look(backend, request, now, seen)
-            then
-                return 0
+            if may_serve(backend, request) then
+                local state, entry = look(backend, request, now)
+                if state == "firm" then
+                    note_held(seen, entry, now)
+                end
             end
         end
     end

@@ -21,7 +21,7 @@ end
 local function change(backend, key)
     sign_in(backend, key)
     -- What was refused was the key before.
-    cooldown.stop_for(dict, backend.key, "credentials")
+    cooldown.stop_for(dict, backend.id, "credentials")
 end
 
 

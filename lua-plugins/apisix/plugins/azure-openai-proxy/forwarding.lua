@@ -38,7 +38,7 @@ end
 -- @tparam table exchange
 -- @tparam number hold_ms
 -- @treturn table `held` (what was read, to be sent), `events` (the reader to go on with); of a
---   refused stream `status` and `message`; of one that broke off `err`
+--   refused stream `status` and `error`; of one that broke off `err`
 function _M.read_leading(exchange, hold_ms)
     local events = sse.new()
     local result = { held = {}, events = events }
@@ -70,10 +70,10 @@ function _M.read_leading(exchange, hold_ms)
             end
             position = next_position
             if data then
-                local kind, status, message = verdict.of_event(name, decode(data))
+                local kind, status, said = verdict.of_event(name, decode(data))
                 if kind == "error" then
-                    result.status, result.message = status, message
-                    if message then
+                    result.status, result.error = status, said
+                    if said and said.message then
                         return result
                     end
                     -- What the error is may come as an event of its own.

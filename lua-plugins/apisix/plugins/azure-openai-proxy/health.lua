@@ -5,6 +5,7 @@ local core = require("apisix.core")
 local pools = require("apisix.plugins.azure-openai-proxy.pool")
 local upstream = require("apisix.plugins.azure-openai-proxy.upstream")
 local service = require("apisix.http.service")
+local cooldown = require("genai.cooldown")
 local health = require("genai.health")
 local headers_mod = require("genai.headers")
 local http_head = require("genai.http_head")
@@ -100,7 +101,7 @@ end
 -- What other workers found out so far. Everything is due.
 local function begin_anew(target)
     target.failures = 0
-    target.is_unhealthy = dict:get(target.key) or false
+    target.is_unhealthy = dict:get(target.key) ~= nil
     target.due = 0
 end
 
@@ -125,7 +126,7 @@ local function follow_configuration()
     end
     for id, target in pairs(known) do
         if not targets[id] then
-            dict:delete(target.key)
+            cooldown.mark_health(dict, id, target.key)
         end
     end
 end
@@ -187,9 +188,10 @@ local function note(target, status, err)
     local after, has_changed = health.judge(target, is_healthy, target.conf)
     target.due = target.probed_at + after / 1000
     if target.is_unhealthy then
-        dict:set(target.key, true, health.mark_s(target.conf))
+        cooldown.mark_health(dict, target.id, target.key, ngx_now() * 1000,
+                             health.mark_s(target.conf))
     elseif has_changed then
-        dict:delete(target.key)
+        cooldown.mark_health(dict, target.id, target.key)
     end
 
     if has_changed then

@@ -4,8 +4,10 @@
 local chunked = require("genai.chunked")
 local http = require("resty.http")
 local http_head = require("genai.http_head")
+local concat = table.concat
 local find = string.find
 local lower = string.lower
+local ngx_now = ngx.now
 local setmetatable = setmetatable
 local sub = string.sub
 local tonumber = tonumber
@@ -218,17 +220,30 @@ end
 
 --- The rest of a short body, an error's mostly.
 -- @tparam number limit bytes; of a longer body no more than that is read
--- @treturn string what there is, and the body may go on
-function _M:read_short(limit)
-    local text = ""
-    while #text < limit do
+-- @tparam number|nil within_ms the time limit of all reads together; nil: each has its own
+-- @treturn string what has arrived, and the body may go on
+function _M:read_short(limit, within_ms)
+    local pieces, size = {}, 0
+    local deadline = within_ms and ngx_now() + within_ms / 1000
+    while size < limit do
+        if deadline then
+            local left = (deadline - ngx_now()) * 1000
+            if left < 1 then
+                break
+            end
+            self:set_read_timeout(left)
+        end
         local data = self:read()
         if not data then
             break
         end
-        text = text .. data
+        pieces[#pieces + 1] = data
+        size = size + #data
     end
-    return text
+    if deadline then
+        self:set_read_timeout(self.timeouts.read_ms)
+    end
+    return concat(pieces)
 end
 
 

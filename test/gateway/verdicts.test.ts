@@ -1,0 +1,249 @@
+/** What a failed attempt means for its request and for others: the next backend, what is remembered, and for whom. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
+import { type Gateway, type GatewayOptions, startGateway } from '../support/gateway.ts';
+import * as answers from '../support/mock-azure-openai/answers.ts';
+import type { Behaviour } from '../support/mock-azure-openai/server.ts';
+import { backendOf, calls, inOrder, resetMocks } from '../support/traffic.ts';
+
+const OTHER_KEY = 'key-of-the-other-app-0123456789';
+const OTHER_CLIENT = { GATEWAY_CLIENT_NAME_1: 'other', GATEWAY_CLIENT_KEY_1: OTHER_KEY };
+
+let gateway: Gateway;
+const start = (options: GatewayOptions) => async () => {
+  gateway = await startGateway(options);
+};
+const stop = () => gateway?.stop();
+const backend = (index: number) => backendOf(gateway, index);
+const chat = (model: string, content = 'Hello', headers = {}) =>
+  gateway.chat(model, { messages: [{ role: 'user', content }] }, headers);
+const status = async (...args: Parameters<typeof chat>) => (await chat(...args)).status;
+const asOther = (model: string, content?: string) => status(model, content, { 'api-key': OTHER_KEY });
+const always = (behaviour: Behaviour) => {
+  for (const mock of gateway.mocks) mock.always(behaviour);
+};
+
+describe.skipIf(cannotRunGatewayTests('missing deployments'))('a deployment is not at one backend', () => {
+  beforeAll(start({ settings: inOrder(2) }), CONTAINER_TIMEOUT_MS);
+  afterAll(stop);
+  afterEach(() => resetMocks(gateway));
+
+  test.each<[string, Behaviour, object]>([
+    ['404 DeploymentNotFound', answers.deploymentNotFound(), {}],
+    ['404 of v1', answers.modelNotFound(), {}],
+    ['400 of v1', answers.modelNotFound({ status: 400 }), {}],
+    [
+      'an error in a stream',
+      {
+        events: [
+          {
+            event: 'error',
+            data: {
+              type: 'error',
+              error: {
+                type: 'user_error',
+                message: 'Could not find an existing deployment to match the model.',
+              },
+            },
+          },
+        ],
+      },
+      { stream: true },
+    ],
+  ])('%s: the next backend, which is asked from then on', async (what, behaviour, body) => {
+    const model = `missing-${what.replace(/\W/g, '-')}`;
+    backend(0).script(behaviour);
+    expect((await gateway.chat(model, body)).status).toBe(200);
+    expect((await gateway.chat(model, body)).status).toBe(200);
+    expect(calls(gateway)).toEqual([1, 2]);
+    expect(await status('another')).toBe(200);
+    expect(calls(gateway)).toEqual([2, 2]);
+  });
+
+  test('at none: 404 in the backend’s words, after all were asked; nothing is remembered', async () => {
+    always(answers.deploymentNotFound());
+    const answer = await chat('nowhere');
+    expect(answer.status).toBe(404);
+    expect(await answer.json()).toEqual(answers.deploymentNotFound().body);
+    expect(calls(gateway)).toEqual([1, 1]);
+    resetMocks(gateway);
+    expect(await status('nowhere')).toBe(200);
+    expect(calls(gateway)).toEqual([1, 0]);
+  });
+
+  test('no 404 while a backend that was not asked may have it', async () => {
+    backend(1).script(answers.throttled({ retryAfter: 9 }));
+    backend(0).script(answers.deploymentNotFound());
+    expect(await status('throttled-elsewhere')).toBe(429);
+    backend(0).script(answers.deploymentNotFound());
+    const answer = await chat('throttled-elsewhere');
+    expect(answer.status).toBe(429);
+    expect(Number(answer.headers.get('retry-after'))).toBeGreaterThan(5);
+    expect(calls(gateway)).toEqual([2, 1]);
+  });
+
+  test('it is remembered no further than there is another', async () => {
+    backend(0).script(answers.deploymentNotFound());
+    expect(await status('moved')).toBe(200);
+    backend(1).script(answers.deploymentNotFound());
+    expect(await status('moved')).toBe(404);
+    expect(calls(gateway)).toEqual([1, 2]);
+  });
+
+  test('another 404 is the client’s', async () => {
+    backend(0).script(answers.resourceNotFound());
+    const answer = await chat('gpt-4o');
+    expect(answer.status).toBe(404);
+    expect(await answer.json()).toEqual(answers.resourceNotFound().body);
+    expect(calls(gateway)).toEqual([1, 0]);
+  });
+});
+
+describe.skipIf(cannotRunGatewayTests('failing backends'))('a backend fails', () => {
+  beforeAll(start({ settings: { ...inOrder(2), ...OTHER_CLIENT } }), CONTAINER_TIMEOUT_MS);
+  afterAll(stop);
+  afterEach(() => resetMocks(gateway));
+
+  test('it cools down where another one answers', async () => {
+    backend(0).script({ status: 500 });
+    expect(await status('answered')).toBe(200);
+    expect(await status('answered')).toBe(200);
+    expect(calls(gateway)).toEqual([1, 2]);
+  });
+
+  test('a request that fails everywhere leaves nothing behind, however often it is sent', async () => {
+    always({ status: 500 });
+    for (let count = 0; count < 4; count++) expect(await status('poison', 'always the same')).toBe(500);
+    resetMocks(gateway);
+    expect(await asOther('poison')).toBe(200);
+    expect(calls(gateway)).toEqual([1, 0]);
+  });
+
+  test('it cools down where different requests fail, and is still tried where nothing else is left', async () => {
+    always({ status: 500 });
+    expect(await status('broken', 'one')).toBe(500);
+    expect(await asOther('broken', 'two')).toBe(500);
+    resetMocks(gateway);
+    expect(await asOther('broken', 'three')).toBe(200);
+    expect(calls(gateway).reduce((sum, count) => sum + count)).toBe(1);
+  });
+
+  test('a throttle without a delay does not hold where nothing else is left', async () => {
+    const unnamed: Behaviour = { status: 429, body: '' };
+    backend(0).script(unnamed);
+    expect(await status('guessed')).toBe(200);
+    expect(calls(gateway)).toEqual([1, 1]);
+    expect(await status('guessed')).toBe(200);
+    expect(calls(gateway)).toEqual([1, 2]);
+    backend(1).script(unnamed);
+    expect(await status('guessed')).toBe(200);
+    expect(calls(gateway)).toEqual([2, 3]);
+  });
+
+  test.each<[string, Behaviour]>([
+    ['429', { status: 429, body: { error: { code: '429', message: 'Try again in 26 seconds.' } } }],
+    [
+      'a response that failed',
+      {
+        status: 200,
+        body: {
+          id: 'resp_1',
+          object: 'response',
+          status: 'failed',
+          error: { code: 'rate_limit_exceeded', message: 'Rate limit is exceeded. Try again in 26 seconds.' },
+          output: [],
+        },
+      },
+    ],
+  ])('%s with a delay in its message: the next backend, and the delay', async (what, behaviour) => {
+    const respond = () =>
+      gateway.fetch('/openai/v1/responses', {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ model: `in-${what.replace(/\W/g, '-')}`, input: 'Hello' }),
+      });
+    backend(0).script(behaviour);
+    expect((await respond()).status).toBe(200);
+    expect(calls(gateway)).toEqual([1, 1]);
+    backend(1).script(behaviour);
+    const answer = await respond();
+    expect(answer.status).toBe(429);
+    expect(await answer.json()).toEqual(behaviour.body);
+    expect(Number(answer.headers.get('retry-after'))).toBeGreaterThan(20);
+    expect(Number(answer.headers.get('retry-after'))).toBeLessThanOrEqual(26);
+  });
+
+  test('a response that failed for its prompt is the client’s', async () => {
+    const body = { status: 'failed', error: { code: 'invalid_prompt', message: 'No.' }, output: [] };
+    backend(0).script({ status: 200, body });
+    const answer = await gateway.fetch('/openai/v1/responses', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ model: 'gpt-4o', input: 'Hello' }),
+    });
+    expect(answer.status).toBe(200);
+    expect(await answer.json()).toEqual(body);
+    expect(calls(gateway)).toEqual([1, 0]);
+  });
+
+  test('an error body that trickles does not hold up the next backend', async () => {
+    backend(0).script({
+      status: 503,
+      body: { error: { message: 'x'.repeat(400) } },
+      splitBytes: 1,
+      gapMs: 400,
+    });
+    const began = performance.now();
+    expect(await status('trickle')).toBe(200);
+    expect(performance.now() - began).toBeLessThan(4_000);
+  });
+});
+
+describe.skipIf(cannotRunGatewayTests('unreachable backends'))('a backend refuses connections', () => {
+  beforeAll(start({ settings: inOrder(2) }), CONTAINER_TIMEOUT_MS);
+  afterAll(stop);
+  afterEach(() => resetMocks(gateway));
+
+  test('it is tried again after a second, not after ten', async () => {
+    await backend(0).stop();
+    expect(await status('first')).toBe(200);
+    await backend(0).restart();
+    expect(await status('first')).toBe(200);
+    expect(calls(gateway)).toEqual([0, 2]);
+    await sleep(1_100);
+    expect(await status('first')).toBe(200);
+    expect(calls(gateway)).toEqual([1, 2]);
+  });
+});
+
+describe.skipIf(cannotRunGatewayTests('many backends'))('seven backends', () => {
+  beforeAll(
+    start({ backends: Array.from({ length: 7 }, () => ({})), settings: inOrder(7) }),
+    CONTAINER_TIMEOUT_MS,
+  );
+  afterAll(stop);
+  afterEach(() => resetMocks(gateway));
+
+  test('a request that fails at five of them ends', async () => {
+    always({ status: 500 });
+    expect(await status('gpt-4o')).toBe(500);
+    expect(calls(gateway)).toEqual([1, 1, 1, 1, 1, 0, 0]);
+  });
+
+  test.each<[string, Behaviour]>([
+    ['throttled', { status: 429 }],
+    ['without the deployment', answers.deploymentNotFound()],
+  ])('%s backends do not count', async (what, behaviour) => {
+    for (let index = 0; index < 6; index++) backend(index).script(behaviour);
+    expect(await status(`seven-${what.replace(/\W/g, '-')}`)).toBe(200);
+    expect(calls(gateway)).toEqual([1, 1, 1, 1, 1, 1, 1]);
+  });
+
+  test('refused connections do not count', async () => {
+    for (let index = 0; index < 6; index++) await backend(index).stop();
+    expect(await status('gpt-4o')).toBe(200);
+    expect(calls(gateway)).toEqual([0, 0, 0, 0, 0, 0, 1]);
+    for (let index = 0; index < 6; index++) await backend(index).restart();
+  });
+});
