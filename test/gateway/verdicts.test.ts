@@ -190,9 +190,9 @@ describe.skipIf(cannotRunGatewayTests('failing backends'))('a backend fails', ()
   test('an error body that trickles does not hold up the next backend', async () => {
     backend(0).script({
       status: 503,
-      body: { error: { message: 'x'.repeat(400) } },
-      splitBytes: 1,
-      gapMs: 400,
+      headers: { 'Content-Type': 'application/json' },
+      events: Array.from({ length: 40 }, () => ({ data: 'x' })),
+      gapMs: 300,
     });
     const began = performance.now();
     expect(await status('trickle')).toBe(200);

@@ -240,8 +240,8 @@ end)
 describe("verdict: a missing deployment", function()
     it("is known by its code or its words", function()
         equal(verdict.is_missing_deployment({ code = "DeploymentNotFound" }), true)
-        equal(verdict.is_missing_deployment({ code = "model_not_found", message = "Could not find an"
-            .. " existing deployment to match the model in the request." }), true)
+        equal(verdict.is_missing_deployment({ code = "model_not_found", message = "Could not find"
+            .. " an existing deployment to match the model in the request." }), true)
         equal(verdict.is_missing_deployment({ code = "404", message = "Not found" }), false)
         equal(verdict.is_missing_deployment({ message = {} }), false)
         equal(verdict.is_missing_deployment("DeploymentNotFound"), false)
