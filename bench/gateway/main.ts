@@ -529,6 +529,50 @@ async function secrets(address: string): Promise<void> {
   }
 }
 
+/** What a choice among many backends costs: the same backend under many names, with 4 of them and with 1,000. */
+async function backends(address: string): Promise<void> {
+  const start = (count: number, settings: Readonly<Record<string, string>>) =>
+    startGateway({
+      backends: [{}],
+      settings: {
+        GATEWAY_WORKERS: '1',
+        ...Object.fromEntries(
+          Array.from({ length: count }, (_, index) => [
+            [`AZURE_OPENAI_ENDPOINT_${index}`, `http://${address}`],
+            [`AZURE_OPENAI_NAME_${index}`, `backend-${index}`],
+            [`AZURE_OPENAI_KEY_${index}`, `key-of-the-backend-${index}-0123456789`],
+          ]).flat(),
+        ),
+        ...settings,
+      },
+    });
+  for (const [name, settings, headers] of [
+    ['round robin', {}, {}],
+    ['by latency', { LB_ALG: 'latency' }, {}],
+    ['a consistent hash', { LB_ALG: 'chash', LB_HASH_ON: 'header', LB_HASH_KEY: 'x-session' }, HASHED],
+    ['health checks', { APISIX_ACTIVE_HEALTH_CHECKS: 'true' }, {}],
+  ] as const) {
+    const [few, many] = [await start(4, settings), await start(1000, settings)];
+    try {
+      const request = (gateway: Gateway, more = {}) =>
+        chat(PATHS.ours, gateway, 4096, { ...headers, ...more });
+      const [base, added] = await inTurn([
+        [few, request(few)],
+        [many, request(many)],
+      ]);
+      print(
+        `CPU with 1,000 backends, ${name}: ${(added / base).toFixed(2)} × that with 4` +
+          ` (${added.toFixed(3)} ms, ${base.toFixed(3)} ms)`,
+      );
+    } finally {
+      await few.stop();
+      await many.stop();
+    }
+  }
+}
+
+const HASHED = { 'x-session': '0f8b2c5e-7f0a-4f6e-9a58-3b1a5d1c0001' };
+
 const IDLE_S = 10;
 
 const SECOND_NAME = 'second-name.host.internal';
@@ -557,6 +601,7 @@ const SECTIONS = [
   'clients',
   'policies',
   'secrets',
+  'backends',
   'start',
 ] as const;
 const wanted = process.argv.slice(2);
@@ -588,6 +633,7 @@ try {
   if (isWanted('clients')) await clients(address);
   if (isWanted('policies')) await policies(address);
   if (isWanted('secrets')) await secrets(address);
+  if (isWanted('backends')) await backends(address);
   if (isWanted('start')) await coldStart(address, print);
 } finally {
   await backend.stop();

@@ -18,6 +18,7 @@ local latency = require("apisix.plugins.azure-openai-proxy.latency")
 local metrics = require("apisix.plugins.azure-openai-proxy.metrics")
 local pools = require("apisix.plugins.azure-openai-proxy.pool")
 local readiness = require("apisix.plugins.azure-openai-proxy.readiness")
+local secret_values = require("apisix.plugins.azure-openai-proxy.secret_values")
 local upstream = require("apisix.plugins.azure-openai-proxy.upstream")
 local variables = require("apisix.plugins.azure-openai-proxy.variables")
 local errors = require("genai.errors")
@@ -191,6 +192,7 @@ local _M = {
 
 
 variables.register()
+secret_values.install()
 
 
 function _M.check_schema(conf)
