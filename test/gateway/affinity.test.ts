@@ -219,12 +219,12 @@ describe.skipIf(skipped)('affinity', () => {
       expect((await gateway.fetch(`/openai/v1/responses/${id}`)).status).toBe(200);
     });
 
-    test('and one that may have it fails: 503 and when to come again', async () => {
+    test('and one that may have it fails: 503, and no delay that nobody named', async () => {
       const id = await madeAt(2);
       backendOf(gateway, 2).script({ path: /responses\/resp_/, status: 500 });
       const answer = await gateway.fetch(`/openai/v1/responses/${id}`, { method: 'DELETE' });
       expect(answer.status).toBe(503);
-      expect(answer.headers.get('retry-after')).toBe('1');
+      expect(answer.headers.get('retry-after')).toBeNull();
       expect(await answer.json()).toMatchObject({
         error: { code: 'upstream_unavailable', type: 'server_error' },
       });
@@ -248,7 +248,7 @@ describe.skipIf(skipped)('affinity', () => {
     });
     expect(answer.status).toBe(429);
     expect(answer.headers.get('retry-after')).toBe('9');
-    expect(await answer.json()).toMatchObject({ error: { type: 'rate_limit_error', param: null } });
+    expect(await answer.json()).toMatchObject({ error: { code: '429' } });
     expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(1);
     expect(whoGot(gateway, '/responses')).toBe(owner);
   });

@@ -78,7 +78,7 @@ describe.skipIf(skipped)('client authentication', () => {
     expect(JSON.parse(answer.body.toString())).toEqual({
       error: {
         message: expect.stringContaining('no valid key'),
-        type: 'invalid_request_error',
+        type: 'authentication_error',
         param: null,
         code: 'invalid_api_key',
       },

@@ -87,7 +87,7 @@ describe.skipIf(cannotRunGatewayTests('settings of failover'))('settings of fail
       backend(0).script({ status: 503, delayMs: 600 });
       const answer = await gateway.chat('gpt-4o');
       expect(answer.status).toBe(503);
-      expect(answer.headers.get('retry-after')).toBe('1');
+      expect(answer.headers.get('retry-after')).toBeNull();
       expect(calls(gateway)).toEqual([1, 0, 0]);
     });
 

@@ -62,7 +62,7 @@ describe.skipIf(cannotRunGatewayTests('connections to one backend'))('one backen
       answers.serverError(),
       answers.badGateway('html'),
       answers.unavailable('empty'),
-      answers.badKey(),
+      answers.noPermission(),
       answers.contentFiltered(),
       answers.throttledStream(),
       answers.failedStream(),

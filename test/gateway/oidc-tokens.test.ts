@@ -231,7 +231,7 @@ describe.skipIf(cannotRunGatewayTests('tokens in the stock APISIX image'))('toke
       expect(JSON.parse(answer.body.toString())).toEqual({
         error: {
           message: expect.stringContaining('no valid key and no token'),
-          type: 'invalid_request_error',
+          type: 'authentication_error',
           param: null,
           code: 'invalid_api_key',
         },
@@ -422,14 +422,14 @@ describe.skipIf(cannotRunGatewayTests('tokens in the stock APISIX image'))('toke
       await refused(good({ claims: { filler: 'x'.repeat(12_500) } }), 'it is too long');
       const { answer } = await send([bearer(good({ claims: { filler: 'x'.repeat(40_000) } }))]);
       expect(answer.status).toBe(400);
-      expect(JSON.parse(answer.body.toString())).toMatchObject({ error: { type: 'invalid_request_error' } });
+      expect(JSON.parse(answer.body.toString())).toMatchObject({ error: { type: 'authentication_error' } });
       expect(upstream()).toHaveLength(0);
     });
 
     test('when there are two', async () => {
       const { answer } = await send([bearer(good()), bearer(good())]);
       expect(answer.status).toBe(400);
-      expect(JSON.parse(answer.body.toString())).toMatchObject({ error: { type: 'invalid_request_error' } });
+      expect(JSON.parse(answer.body.toString())).toMatchObject({ error: { type: 'authentication_error' } });
       expect(upstream()).toHaveLength(0);
     });
 

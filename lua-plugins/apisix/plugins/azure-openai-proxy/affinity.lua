@@ -20,7 +20,6 @@ local insert = table.insert
 local find = string.find
 local ipairs = ipairs
 local match = string.match
-local max = math.max
 local min = math.min
 local parse_http_time = ngx.parse_http_time
 local setmetatable = setmetatable
@@ -146,7 +145,7 @@ end
 
 -- What the client is told where one could not be asked that may have what the request names: not
 -- that there is no such thing.
-local function as_answer(doubt, pool)
+local function as_answer(doubt)
     local is_throttled = doubt.reason == "throttled"
     local named = doubt.headers and delay.named_ms(doubt.headers, ngx_now(), parse_http_time, nil,
                                                     is_throttled)
@@ -157,7 +156,7 @@ local function as_answer(doubt, pool)
         message = is_throttled and "A backend that may have what this request names is throttled."
                   or "A backend that may have what this request names cannot be asked now.",
         headers = doubt.headers,
-        retry_ms = named or max(pool.conf.cooldown.default_ms, 1),
+        named_ms = named,
     }
 end
 
@@ -235,7 +234,7 @@ function _M.lead(ctx, state)
                 request.pinned = origin
             end
             note_found(affinity, origin and "search" or doubt and "failed" or "none")
-            return not origin and doubt and as_answer(doubt, pool) or nil
+            return not origin and doubt and as_answer(doubt) or nil
         end
     end
     note_found(affinity, "none")
