@@ -422,14 +422,14 @@ describe.skipIf(cannotRunGatewayTests('tokens in the stock APISIX image'))('toke
       await refused(good({ claims: { filler: 'x'.repeat(12_500) } }), 'it is too long');
       const { answer } = await send([bearer(good({ claims: { filler: 'x'.repeat(40_000) } }))]);
       expect(answer.status).toBe(400);
-      expect(JSON.parse(answer.body.toString())).toMatchObject({ error: { type: 'authentication_error' } });
+      expect(JSON.parse(answer.body.toString())).toMatchObject({ error: { type: 'invalid_request_error' } });
       expect(upstream()).toHaveLength(0);
     });
 
     test('when there are two', async () => {
       const { answer } = await send([bearer(good()), bearer(good())]);
       expect(answer.status).toBe(400);
-      expect(JSON.parse(answer.body.toString())).toMatchObject({ error: { type: 'authentication_error' } });
+      expect(JSON.parse(answer.body.toString())).toMatchObject({ error: { type: 'invalid_request_error' } });
       expect(upstream()).toHaveLength(0);
     });
 

@@ -192,9 +192,8 @@ describe.skipIf(cannotRunGatewayTests('refused tokens'))('a backend refuses a to
   test('it is replaced once, and not asked for again and again', TIMEOUT, async () => {
     const gateway = await start({ backends: [{}, 'key'], settings: { ...inOrder(2), ...NO_COOLDOWN } });
     expect((await gateway.chat('gpt-4o')).status).toBe(200);
-    backendOf(gateway, 0).script(answers.badToken());
+    backendOf(gateway, 0).script(answers.badToken(), answers.badToken());
     expect((await gateway.chat('gpt-4o')).status).toBe(200);
-    expect(calls(gateway)).toEqual([2, 1]);
     await gateway.identity.waitForRequests(2);
     // All workers have it within a second.
     await sleep(1_300);
@@ -207,17 +206,23 @@ describe.skipIf(cannotRunGatewayTests('refused tokens'))('a backend refuses a to
     expect(issued(gateway)).toHaveLength(2);
   });
 
-  test('it is left alone as for any credential', TIMEOUT, async () => {
-    const gateway = await start({
-      backends: [{}, 'key'],
-      settings: { ...inOrder(2), AZURE_OPENAI_PRIORITY_0: '10', AI_PROXY_COOLDOWN: '300ms' },
-    });
-    backendOf(gateway, 0).script(answers.badToken());
-    expect((await gateway.chat('gpt-4o')).status).toBe(200);
-    await sleep(500);
-    expect((await gateway.chat('gpt-4o')).status).toBe(200);
-    expect(calls(gateway)).toEqual([1, 2]);
-  });
+  test(
+    'it is closed as for any credential, once the gateway’s own request with a new token is refused',
+    TIMEOUT,
+    async () => {
+      const gateway = await start({
+        backends: [{}, 'key'],
+        settings: { ...inOrder(2), AZURE_OPENAI_PRIORITY_0: '10', AI_PROXY_COOLDOWN: '300ms' },
+      });
+      backendOf(gateway, 0).always(answers.badToken());
+      expect((await gateway.chat('gpt-4o')).status).toBe(200);
+      await gateway.identity.waitForRequests(2);
+      await sleep(700);
+      const before = calls(gateway)[0];
+      expect((await gateway.chat('gpt-4o')).status).toBe(200);
+      expect(calls(gateway)).toEqual([before, 2]);
+    },
+  );
 
   test('a refusal of something else leaves it as it is', TIMEOUT, async () => {
     const gateway = await start({ backends: [{}, 'key'], settings: { ...inOrder(2), ...NO_COOLDOWN } });

@@ -66,8 +66,9 @@ describe.skipIf(cannotRunGatewayTests('usage and metrics'))('usage and metrics',
 
     backend(0).script({ events: [...stream, ...stream], gapMs: 20, cutAfter: 4 });
     await chatOnWire(gateway, 'cut').waitForClose();
-    backend(0).script(answers.contentFiltered(), answers.deploymentNotFound());
+    backend(0).script(answers.contentFiltered());
     await text(gateway.chat('filtered'));
+    for (const mock of gateway.mocks) mock.script(answers.deploymentNotFound());
     await text(gateway.chat('nobody-has-this'));
     await text(gateway.fetch('/openai/v1/models'));
 

@@ -80,7 +80,7 @@ export function expectRefused(answer: RawAnswer, reason: string): void {
   expect(JSON.parse(answer.body.toString())).toEqual({
     error: {
       message: `Access denied: the token is refused: ${reason}.`,
-      type: 'invalid_request_error',
+      type: 'authentication_error',
       param: null,
       code: 'invalid_token',
     },

@@ -58,9 +58,9 @@ local function ask(state, backend, named, is_again)
         query = query and query .. "&" .. backend.query or backend.query
     end
     local path = backend.prefix .. targets.stored_path(target, named.collection, named.id)
-    local authorization, err = identities.authorization(backend.identity)
+    local authorization, err, pause_ms = identities.authorization(backend.identity)
     if err then
-        return nil, { reason = "credentials", err = err }
+        return nil, { reason = "credentials", err = err, named_ms = pause_ms }
     end
     local head
     local signed_in_by = backend.lines
@@ -110,13 +110,13 @@ local function search(state, named)
     local deadline = ngx_now() + SEARCH_S
     for _, tier in ipairs(pool.all_tiers) do
         for _, backend in ipairs(tier) do
-            local is_left_alone, reason = availability.is_left_alone(pool, backend)
+            local is_left_alone, reason, left_ms = availability.is_left_alone(pool, backend)
             local is_asked = asked[backend.origin]
             local may_have_it = reason ~= "credentials"
                                 or identities.is_without_token(backend.identity)
                                 or backend.key_setting and backend.is_broken
             if not is_asked and is_left_alone and may_have_it then
-                doubt = doubt or { reason = reason, err = "left alone" }
+                doubt = doubt or { reason = reason, err = "left alone", named_ms = left_ms }
             elseif not is_asked and not is_left_alone then
                 if ngx_now() > deadline then
                     return nil, { reason = "failing", err = "the search took too long" }
@@ -147,7 +147,7 @@ end
 -- that there is no such thing.
 local function as_answer(doubt)
     local is_throttled = doubt.reason == "throttled"
-    local named = doubt.headers and delay.named_ms(doubt.headers, ngx_now(), parse_http_time, nil,
+    local named = doubt.named_ms or doubt.headers and delay.named_ms(doubt.headers, ngx_now(), parse_http_time, nil,
                                                     is_throttled)
     return {
         reason = doubt.reason,
@@ -157,6 +157,7 @@ local function as_answer(doubt)
                   or "A backend that may have what this request names cannot be asked now.",
         headers = doubt.headers,
         named_ms = named,
+        err = doubt.reason == "credentials" and doubt.err or nil,
     }
 end
 

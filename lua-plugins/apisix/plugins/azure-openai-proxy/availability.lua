@@ -311,6 +311,7 @@ end
 --- Whether a backend of a pool as a whole is cooling down or out of order, for all requests.
 -- @treturn boolean
 -- @treturn string|nil why
+-- @treturn number|nil for how long, in milliseconds, where that is known
 function _M.is_left_alone(pool, backend)
     view:refresh()
     local now = milliseconds()
@@ -321,7 +322,10 @@ function _M.is_left_alone(pool, backend)
         return true, "unreachable"
     end
     local entry = view:cooldown(backend.id, nil, now)
-    return entry ~= nil and entry.till > now, entry and entry.reason
+    if not entry or entry.till <= now then
+        return false
+    end
+    return true, entry.reason, entry.is_firm and entry.till - now or nil
 end
 
 

@@ -44,6 +44,7 @@ local FINGERPRINTED = 65536
 
 -- Below this a failure says only that its backend could not serve the request.
 local RANK_OF_TROUBLE = verdict.rank({ reason = "unreachable", err = true })
+local RANK_OF_CREDENTIALS = verdict.rank({ reason = "credentials" })
 
 
 -- Tells requests apart; a client that sends the same one again makes no other.
@@ -118,7 +119,7 @@ end
 --   where it is JSON; `err` where there was none
 function _M.note(state, backend, failure)
     metrics.failed(state, backend, failure)
-    failure.backend = backend
+    failure.backend, failure.asked = backend.name, backend
     if failure.headers then
         failure.named_ms = delay.named_ms(failure.headers, ngx_now(), parse_http_time,
                                           failure.message, failure.reason == "throttled")
@@ -228,8 +229,8 @@ end
 
 -- Whether a 401 was about the request, because the gateway's credential is accepted.
 local function is_about_request(failure)
-    return failure.reason == "credentials" and not failure.err
-           and access_check.answer(failure.backend, ACCESS_PATIENCE_S) == "accepted"
+    return not failure.err and failure.asked ~= nil
+           and access_check.answer(failure.asked, ACCESS_PATIENCE_S) == "accepted"
 end
 
 
@@ -252,12 +253,13 @@ end
 
 -- When a retry may succeed, in milliseconds; nil where no backend said so.
 local function delay_of(state, failure)
-    if failure and verdict.rank(failure) < RANK_OF_TROUBLE then
+    if failure and verdict.rank(failure) < RANK_OF_CREDENTIALS then
+        -- A retry would be refused again.
         return nil
     end
-    local pool = state.pool
+    local pool, last = state.pool, state.last
     local soonest = availability.soonest(pool, state.request)
-    local named = state.named_ms or failure and failure.named_ms
+    local named = state.named_ms or last and last.named_ms
     if named then
         local cap = pool.conf.cooldown.max_ms > 0 and pool.conf.cooldown.max_ms or MAX_TOLD_MS
         named = min(named, cap)
