@@ -34,6 +34,9 @@ local WORD_MS = {
 local PHRASES = { "retry after", "retry in", "try again in", "try again after", "retrying in",
                   "retrying after", "replenished in", "please wait", "wait for", "wait at least" }
 
+-- Two clocks agree where the answer's `Date` is no older than this, in seconds.
+local AGREEING_S = 1.5
+
 -- A delay stands in the first sentences of a message.
 local MAX_MESSAGE = 4096
 
@@ -140,10 +143,15 @@ function _M.of_message(message)
 end
 
 
--- Seconds until a date, by the clock of the backend that named it: clocks differ by minutes.
+-- Seconds until a date, by the clock of the backend that named it, for clocks differ by minutes. A
+-- `Date` has whole seconds: where the clocks agree, the exact one counts.
 local function seconds_until(date, headers, now, parse_http_time)
     local there = first(headers["date"])
-    return date - (there and parse_http_time(there) or now)
+    there = there and parse_http_time(there)
+    if not there or now - there >= 0 and now - there < AGREEING_S then
+        return date - now
+    end
+    return date - there
 end
 
 

@@ -193,7 +193,8 @@ end
 -- @tparam any event its data, decoded; nil where that could not be
 -- @treturn string "prelude", "output" or "error"
 -- @treturn number|nil of an error: the status that it stands for
--- @treturn table|nil of an error: what it says, where it says something
+-- @treturn table|nil what an error says, where it says something; with "output" the error is the
+--   client's
 function _M.of_event(name, event)
     if type(event) ~= "table" then
         return "output"
@@ -217,7 +218,7 @@ function _M.of_event(name, event)
     if err then
         local status = status_of_error(err)
         if not status then
-            return "output"
+            return "output", nil, err
         end
         return "error", status, err
     end

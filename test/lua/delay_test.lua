@@ -77,6 +77,9 @@ describe("delay: what an answer names", function()
         local date = "an hour ago and 15 seconds later"
         equal(named({ ["retry-after"] = date, date = "an hour ago" }), 15000)
         equal(named({ ["retry-after"] = date }), nil)
+        DATES["a second ago"] = NOW - 1
+        equal(named({ ["retry-after"] = "Wed, 21 Oct 2026 07:28:00 GMT", date = "a second ago" }),
+              90000)
         equal(named({ ["retry-after"] = date, date = "nonsense" }), nil)
         equal(named({ ["retry-after"] = date,
                       date = "Wed, 21 Oct 2026 07:28:00 GMT" }), nil)

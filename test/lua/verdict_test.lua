@@ -7,7 +7,7 @@ local describe, it, equal = harness.describe, harness.it, harness.equal
 local function of_event(data, name)
     local kind, status, err = verdict.of_event(name, json.decode(data))
     local message = err and err.message
-    return { kind, status, type(message) == "string" and message or nil }
+    return { kind, status, kind == "error" and type(message) == "string" and message or nil }
 end
 
 

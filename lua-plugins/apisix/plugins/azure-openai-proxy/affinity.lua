@@ -147,8 +147,10 @@ end
 -- that there is no such thing.
 local function as_answer(doubt)
     local is_throttled = doubt.reason == "throttled"
-    local named = doubt.named_ms or doubt.headers and delay.named_ms(doubt.headers, ngx_now(), parse_http_time, nil,
-                                                    is_throttled)
+    local named = doubt.named_ms
+    if not named and doubt.headers then
+        named = delay.named_ms(doubt.headers, ngx_now(), parse_http_time, nil, is_throttled)
+    end
     return {
         reason = doubt.reason,
         status = is_throttled and 429 or 503,
