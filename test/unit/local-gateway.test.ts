@@ -173,9 +173,9 @@ test.each([
 
 test('a line of the error log loses what nobody reads', () => {
   const line =
-    '2026/11/26 08:25:57 [warn] 32#32: *158 [lua] azure-openai-proxy.lua:411: note_failure(): backend mock-0 throttled: 429, left alone for 5000 ms, client: 172.17.0.1, server: _, request: "POST /openai/v1/chat/completions HTTP/1.1", host: "127.0.0.1:9080"';
+    '2026/11/26 08:25:57 [warn] 32#32: *158 [lua] azure-openai-proxy.lua:411: note_failure(): backend mock-0 throttled: 429, cooling down for 5000 ms, client: 172.17.0.1, server: _, request: "POST /openai/v1/chat/completions HTTP/1.1", host: "127.0.0.1:9080"';
   expect(readable(line)).toMatch(
-    /^\d\d:\d\d:57 \[warn\] backend mock-0 throttled: 429, left alone for 5000 ms$/,
+    /^\d\d:\d\d:57 \[warn\] backend mock-0 throttled: 429, cooling down for 5000 ms$/,
   );
 });
 

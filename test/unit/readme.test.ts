@@ -135,7 +135,7 @@ describe.skipIf(cannotRunGatewayTests("the README's gateway in Docker"))(
         ]);
         const log = () => logs.map((each) => each()).join('');
         await until(() => log().includes('2 attempts: mock-0 429, mock-1 200'));
-        expect(log()).toContain('[warn] backend mock-0 throttled: 429, left alone for 10000 ms');
+        expect(log()).toContain('[warn] backend mock-0 throttled: 429, cooling down for 10000 ms');
       } finally {
         spawnSync('docker', ['rm', '--force', 'genai-gateway']);
         for (const each of background) if (isRunning(each)) process.kill(-(each.pid ?? 0), 'SIGINT');

@@ -57,7 +57,7 @@ const ERROR_LINE =
 /** What nginx adds about the request; the line of the access log has it as well. */
 const ABOUT_THE_REQUEST = /, (?:client: \S+, server: |context: ).*$/;
 
-/** `08:25:57 [warn] backend mock-0 throttled: 429, left alone for 5000 ms` */
+/** `08:25:57 [warn] backend mock-0 throttled: 429, cooling down for 5000 ms` */
 function errorLine(line: string): string | undefined {
   const [, year, month, day, time, level, message] = ERROR_LINE.exec(line) ?? [];
   if (message === undefined) return undefined;

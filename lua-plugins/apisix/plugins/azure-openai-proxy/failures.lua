@@ -68,26 +68,28 @@ local function suspect(state, backend, scope, reason, duration_ms)
 end
 
 
-local function cool(state, backend, scope, reason, duration_ms, is_firm)
-    if duration_ms > 0 then
-        availability.cool(backend, state.request, scope, reason, duration_ms, is_firm)
-        core.log.warn("backend ", backend.name, " is cooling down for ", duration_ms, " ms: ",
-                      reason)
+-- The same, now that it is.
+local function cool_suspect(state, each)
+    if each.duration_ms > 0 then
+        availability.cool(each.backend, state.request, each.scope, each.reason, each.duration_ms)
+        core.log.warn("backend ", each.backend.name, " ", each.reason, ": cooling down for ",
+                      each.duration_ms, " ms")
     end
 end
 
 
 -- What a failure means for later requests. Nothing that is the fault of this request may.
+-- Gives the length of a cooldown that begins now, in milliseconds.
 local function remember(state, backend, failure)
     local conf, request = state.pool.conf.cooldown, state.request
     local reason, named = failure.reason, failure.named_ms
     if reason == "throttled" then
         local duration = cooldown.duration_ms(named, conf)
         if named then
-            cool(state, backend, request.cooldown_scope, reason, duration, true)
-        else
-            suspect(state, backend, request.cooldown_scope, reason, duration)
+            availability.cool(backend, request, request.cooldown_scope, reason, duration, true)
+            return duration
         end
+        suspect(state, backend, request.cooldown_scope, reason, duration)
     elseif reason == "failing" then
         suspect(state, backend, request.cooldown_scope, reason, cooldown.duration_ms(named, conf))
     elseif reason == "deployment_not_found" then
@@ -101,14 +103,14 @@ local function remember(state, backend, failure)
         -- A refused credential or a firewall, as the backend says of this request.
         access_check.begin(backend, state.pool)
     elseif reason == "unreachable" then
-        local duration = availability.close_unreachable(backend, request,
-                                                        failure.err == "timeout", conf)
-        core.log.warn("backend ", backend.name, " is cooling down for ", duration,
-                      " ms: unreachable")
+        return availability.close_unreachable(backend, request, failure.err == "timeout", conf)
     else
         -- The gateway has no credential to send.
-        cool(state, backend, nil, reason, min(failure.lasts_ms or conf.max_ms, conf.max_ms), true)
+        local duration = min(failure.lasts_ms or conf.max_ms, conf.max_ms)
+        availability.cool(backend, request, nil, reason, duration, true)
+        return duration
     end
+    return 0
 end
 
 
@@ -142,9 +144,11 @@ function _M.note(state, backend, failure)
                                                               state.pool.conf.cooldown) > 0)
     end
     availability.failed(state.request, not failure.err)
+    local duration = remember(state, backend, failure)
+    -- Others pass by themselves; a credential is for somebody to mend.
     local log = reason == "credentials" and core.log.error or core.log.warn
-    log("backend ", backend.name, " ", reason, ": ", failure.err or failure.status)
-    remember(state, backend, failure)
+    log("backend ", backend.name, " ", reason, ": ", failure.err or failure.status,
+        duration > 0 and ", cooling down for " .. duration .. " ms" or "")
 end
 
 
@@ -157,7 +161,7 @@ end
 --- Another backend has answered: those that did not are at fault.
 function _M.answered(state)
     for _, each in ipairs(state.suspects or {}) do
-        cool(state, each.backend, each.scope, each.reason, each.duration_ms)
+        cool_suspect(state, each)
     end
     state.suspects = nil
 end
@@ -171,7 +175,7 @@ local function judge_suspects(ctx, state)
            and availability.has_failed_others(each.backend, each.scope, fingerprint_of(ctx, state),
                                               lasts)
         then
-            cool(state, each.backend, each.scope, each.reason, each.duration_ms)
+            cool_suspect(state, each)
         end
     end
     state.suspects = nil
