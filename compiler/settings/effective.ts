@@ -2,7 +2,7 @@
 import { type BackendValues, listSettings } from './declarations/index.ts';
 import type { Settings } from './parse.ts';
 
-const RETRY_PRESETS = { http_429: [408, 429], http_5xx: [500, 502, 503, 504] } as const;
+const RETRY_PRESETS = { http_429: [408, 429], http_5xx: [500, 502, 503, 504, 529] } as const;
 
 /** The name of a backend that was not given one: of its index, so that removing another backend renames nothing. */
 export const backendName = (backend: BackendValues): string => backend.NAME ?? `backend-${backend.index}`;

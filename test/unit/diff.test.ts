@@ -160,6 +160,7 @@ describe('a change of settings is told by the object that it changes', () => {
         'plugin azure-openai-proxy: retry_statuses: 502 removed',
         'plugin azure-openai-proxy: retry_statuses: 503 removed',
         'plugin azure-openai-proxy: retry_statuses: 504 removed',
+        'plugin azure-openai-proxy: retry_statuses: 529 removed',
         'plugin azure-openai-proxy: cooldown.default_ms 10000 → 20000',
       ],
     ],
@@ -263,7 +264,7 @@ describe('files that were edited by hand', () => {
           .replace(one + two, `${two}# mine\n${one}`)
           .replace('weight: 1', 'weight: 0x1 # one')
           .replace('"azure-openai"', 'azure-openai')
-          .replace('[408, 429, 500, 502, 503, 504]', '[504, 408, 429, 500, 502, 503]');
+          .replace('[408, 429, 500, 502, 503, 504, 529]', '[504, 408, 429, 500, 502, 503, 529]');
       }),
     ).toEqual([]);
   });

@@ -60,7 +60,7 @@ export const balancingSettings = {
     {
       section,
       description:
-        'Presets of AI_PROXY_RETRY_STATUSES: `http_429` (408, 429), `http_5xx` (500, 502, 503, 504).',
+        'Presets of AI_PROXY_RETRY_STATUSES: `http_429` (408, 429), `http_5xx` (500, 502, 503, 504, 529).',
       defaultText: 'http_429,http_5xx',
       example: 'http_429,http_5xx',
       output: `${POOL}.fallback_strategy; ${PROXY}.retry_statuses`,
@@ -70,7 +70,7 @@ export const balancingSettings = {
   AI_PROXY_RETRY_STATUSES: setting(list(integer(400, 599)), {
     section,
     description: 'Statuses of a backend on which the next one is tried.',
-    defaultText: '408,429,500,502,503,504',
+    defaultText: '408,429,500,502,503,504,529',
     example: '429,503',
     output: `${POOL}.fallback_strategy; ${PROXY}.retry_statuses`,
     isNew: true,
@@ -86,7 +86,7 @@ export const balancingSettings = {
   }),
   AI_PROXY_MAX_ATTEMPTS: setting(integer(1, 10_000), {
     section,
-    description: 'Attempts for one request.',
+    description: 'Attempts for one request. Five failing ones end it in any case.',
     defaultText: 'the number of backends',
     example: '3',
     output: `${POOL}.max_retries`,
@@ -102,7 +102,7 @@ export const balancingSettings = {
   }),
   AI_PROXY_COOLDOWN: setting(duration({ min: 0, max: 86_400_000 }), {
     section,
-    description: 'Cool-down of a backend that names no time; 0 = no memory between requests.',
+    description: 'Cooldown of a backend that names no delay; 0 = only delays that backends name are remembered.',
     default: 10_000,
     example: '10s',
     output: `${PROXY}.cooldown.default_ms`,
@@ -110,7 +110,7 @@ export const balancingSettings = {
   }),
   AI_PROXY_COOLDOWN_MAX: setting(duration({ min: 0, max: 86_400_000 }), {
     section,
-    description: 'Longest cool-down, whatever the backend names.',
+    description: 'Longest cooldown and longest Retry-After, whatever the backend names.',
     default: 120_000,
     example: '120s',
     output: `${PROXY}.cooldown.max_ms`,
