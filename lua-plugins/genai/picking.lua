@@ -70,28 +70,40 @@ local function multiply(a, b)
 end
 
 
--- FNV-1a with the finish of MurmurHash3, which spreads what differs in one character
+-- FNV-1a
 local function hash(text)
     local h = 2166136261
     for i = 1, #text do
         h = multiply(bxor(tobit(h), byte(text, i)) % 4294967296, 16777619)
     end
-    h = multiply(bxor(tobit(h), rshift(tobit(h), 16)) % 4294967296, 2246822507)
+    return tobit(h)
+end
+
+
+-- The finish of MurmurHash3, which spreads what differs in one bit; a number from 0 to 1.
+local function spread(h)
+    h = multiply(bxor(h, rshift(h, 16)) % 4294967296, 2246822507)
     h = multiply(bxor(tobit(h), rshift(tobit(h), 13)) % 4294967296, 3266489909)
-    return bxor(tobit(h), rshift(tobit(h), 16)) % 4294967296
+    return (bxor(tobit(h), rshift(tobit(h), 16)) % 4294967296 + 0.5) / 4294967296
 end
 
 
 --- Weighted rendezvous hashing: the same key goes to the same backend as long as it is there, and
 -- only the keys of a backend that is not there move, by weight.
--- @tparam table candidates at least one
+-- @tparam table candidates at least one; `memory` of each is a table for the algorithm to keep
 -- @tparam string key
 function _M.consistent_hash(candidates, key)
+    local hash_of_key = hash(key .. "")
     local best, best_score
     for i = 1, #candidates do
         local each = candidates[i]
-        local uniform = (hash(each.name .. "\n" .. key) + 0.5) / 4294967296
-        local score = -each.weight / log(uniform)
+        local memory = each.memory
+        local of_name = memory.hash
+        if not of_name then
+            of_name = hash(each.name)
+            memory.hash = of_name
+        end
+        local score = -each.weight / log(spread(bxor(of_name, hash_of_key)))
         if not best or score > best_score then
             best, best_score = each, score
         end

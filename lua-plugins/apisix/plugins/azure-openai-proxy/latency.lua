@@ -25,10 +25,30 @@ local function kind_of(request)
 end
 
 
+-- Of more candidates some are looked at, in turn: each look reads the shared memory.
+local MAX_LOOKED_AT = 16
+
+local turn = 0
+
+
+local function some_of(candidates)
+    local count = #candidates
+    local some = {}
+    for i = 1, MAX_LOOKED_AT do
+        some[i] = candidates[(turn + i) % count + 1]
+    end
+    turn = (turn + MAX_LOOKED_AT) % count
+    return some
+end
+
+
 --- Picks one of several candidates.
 -- @tparam table candidates at least two
 -- @tparam table request `cooldown_scope`, `asks_for_stream`
 function _M.pick(candidates, request)
+    if #candidates > MAX_LOOKED_AT then
+        candidates = some_of(candidates)
+    end
     return latency.pick(candidates, kind_of(request), dict, milliseconds(), random)
 end
 
