@@ -112,7 +112,6 @@ local metrics_schema = {
     properties = {
         -- all names of models that are values of labels, beside those of the backends' deployments
         models = { type = "array", minItems = 1, items = name_schema },
-        without_client = { type = "boolean" },
     },
     additionalProperties = false,
 }
