@@ -165,6 +165,10 @@ function _M:metric(declared)
     }, metric_mt)
     self.metrics[#self.metrics + 1] = metric
     self.by_name[name] = metric
+    if #metric.levels > 1 and self.left_out then
+        -- The first value of a counter that was not there before is no increase for an alert.
+        self.left_out:add(0, { full })
+    end
     return metric
 end
 

@@ -19,7 +19,7 @@ end
 
 
 -- The lines without comments.
-local function shown(store)
+local function lines_of(store)
     local out = {}
     local count = store:render(out)
     local lines = {}
@@ -33,9 +33,21 @@ local function shown(store)
 end
 
 
+-- The same without what was left out, which is always there.
+local function shown(store)
+    local lines = {}
+    for _, line in ipairs(lines_of(store)) do
+        if not line:find("left_out", 1, true) then
+            lines[#lines + 1] = line
+        end
+    end
+    return lines
+end
+
+
 local function values_of(store)
     local values = {}
-    for _, line in ipairs(shown(store)) do
+    for _, line in ipairs(lines_of(store)) do
         local name, value = line:match("^(.*) (%S+)$")
         values[name] = tonumber(value)
     end
