@@ -46,8 +46,8 @@ local GIVES_UP = {
 -- The budget is divided, so that many clients leave room for models and backends, and those leave
 -- room for the rest. What is missing to 1 is for the gauges that the page adds, and for APISIX's.
 local CLIENTS, MODELS, REST = "clients", "models", "rest"
-local SHARES = { [CLIENTS] = 0.64, [MODELS] = 0.28, [REST] = 0.035 }
-local ALL_SHARES = 0.955
+local SHARES = { [CLIENTS] = 0.68, [MODELS] = 0.25, [REST] = 0.03 }
+local ALL_SHARES = 0.96
 
 -- Of the gauges that the page adds.
 local GAUGES_SHARE = 0.03

@@ -141,22 +141,22 @@ describe("series", function()
         equal({ lines <= 200, lines > 150 }, { true, true })
         equal(sum_of(values, "p_requests_total{"), 2500)
         equal(values['p_genai_metrics_left_out_total{metric="p_requests_total"}'],
-              2500 - 0.64 * 200)
+              2500 - 0.68 * 200)
     end)
 
     it("gives up the client first, then the model", function()
         local dict = shared_dict.new(0)
         local store = new(dict, 100)
         local metric = store:metric(REQUESTS)
-        for i = 1, 64 do
+        for i = 1, 68 do
             metric:add(1, { "client-" .. i, "gpt" })
         end
-        metric:add(1, { "client-65", "gpt" })
+        metric:add(1, { "client-69", "gpt" })
         metric:add(1, { "client-1", "gpt" })
-        for i = 2, 28 do
-            metric:add(1, { "client-65", "model-" .. i })
+        for i = 2, 25 do
+            metric:add(1, { "client-69", "model-" .. i })
         end
-        metric:add(1, { "client-65", "model-99" })
+        metric:add(1, { "client-69", "model-99" })
         store:flush()
         local values = values_of(store)
         local function value(client, model)
@@ -165,7 +165,7 @@ describe("series", function()
         end
         equal(value("client-1", "gpt"), 2)
         equal(value("other", "gpt"), 1)
-        equal(value("client-65", "gpt"), nil)
+        equal(value("client-69", "gpt"), nil)
         equal(value("other", "model-2"), 1)
         equal(value("other", "model-99"), nil)
         equal(value("other", "other"), 1)
@@ -223,7 +223,7 @@ describe("series", function()
 
     it("counts on in a series that was removed meanwhile", function()
         local dict = shared_dict.new(0)
-        local writer, worker = new(dict, 25), new(dict, 25)
+        local writer, worker = new(dict, 30), new(dict, 30)
         local plain = { name = "t_total", type = "counter", help = "T", labels = { "node" } }
         local ms = { name = "ms", type = "histogram", help = "T", labels = { "node" },
                      buckets = { 1 } }
