@@ -243,6 +243,7 @@ export function apisixView(model: GatewayModel): object {
 
 const nonEmpty = <T>(list: readonly T[]): readonly T[] | undefined => (list.length > 0 ? list : undefined);
 
+const KIB = 1024;
 const MIB = 1024 ** 2;
 
 /** What the default of GATEWAY_METRICS_MEMORY has room for: 100 clients, 20 models, 10 backends and 5 operations. */
@@ -253,13 +254,13 @@ function metricsBudget({ telemetry }: GatewayModel): object {
   const memory = telemetry.metrics.memory;
   const part = memory / (40 * MIB);
   const bytes = Math.floor(METRICS_AT_40_MIB.bytes * part);
-  // APISIX keeps the old page until the new one is there.
-  const page = Math.ceil((2 * bytes) / MIB + 1);
+  // The old page and the new one, and what nginx itself needs.
+  const page = Math.ceil((2.06 * bytes) / KIB) + 512;
   return {
     lines: Math.floor(METRICS_AT_40_MIB.lines * part),
     bytes,
-    page: `${page}m`,
-    values: `${Math.floor(memory / MIB) - page}m`,
+    page: `${page}k`,
+    values: `${Math.floor(memory / KIB) - page}k`,
   };
 }
 
