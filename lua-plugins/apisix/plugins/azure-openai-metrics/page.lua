@@ -8,12 +8,11 @@ local metrics = require("apisix.plugins.azure-openai-proxy.metrics")
 local process = require("ngx.process")
 local get_phase = ngx.get_phase
 local sleep = ngx.sleep
-local timer_at = ngx.timer.at
 local type = type
 
 local _M = {}
 
-local is_followed = false
+local NO_METRICS = "the page of metrics has none of the gateway: "
 
 
 local function yield()
@@ -21,47 +20,45 @@ local function yield()
 end
 
 
--- Whether the exporter is there. The error of a release of APISIX whose exporter is another one
--- names what has to be changed.
-local function follow()
+-- Adds the gateway's metrics to what the exporter writes.
+local function extend()
     local prometheus = exporter.get_prometheus()
     if not prometheus then
-        return false
+        core.log.error(NO_METRICS, "config.yaml does not list the plugin prometheus")
+        return
     end
-    is_followed = true
     local metric_data = prometheus.metric_data
     if type(metric_data) ~= "function" then
-        core.log.error("the page has no metrics of the gateway: APISIX's exporter has no function"
-                       .. " metric_data, unlike that of APISIX 3.18")
-        return true
+        core.log.error(NO_METRICS, "APISIX's exporter has no function metric_data, unlike that of"
+                                   .. " APISIX 3.18")
+        return
     end
-    -- An error ends here in APISIX's exporter. It logs it, and the old page expires: a scrape then
-    -- fails, and does not get half of the metrics.
+    -- APISIX logs an error of this function, and lets the old page expire: a scrape then fails, and
+    -- does not get a part of the metrics.
     prometheus.metric_data = function(self)
         local out = metric_data(self)
         metrics.render(out, get_phase() == "timer" and yield or nil)
         return out
     end
-    return true
 end
 
 
-local function follow_later(premature)
-    if not premature and not is_followed and not follow() then
-        core.log.error("the page has no metrics of the gateway: the plugin prometheus is not in the"
-                       .. " list of plugins of config.yaml")
-    end
-end
-
-
---- In each process, when the plugin is loaded; the exporter may be loaded later.
+--- In each process, when the plugin is loaded.
 function _M.start()
-    if process.type() ~= "privileged agent" or is_followed or follow() then
+    if process.type() ~= "privileged agent" then
         return
     end
-    local ok, err = timer_at(0, follow_later)
-    if not ok then
-        core.log.error("no timer for the page of metrics: ", err)
+    local init_exporter_timer = exporter.init_exporter_timer
+    if type(init_exporter_timer) ~= "function" then
+        core.log.error(NO_METRICS, "APISIX's exporter has no function init_exporter_timer, unlike"
+                                   .. " that of APISIX 3.18")
+        return
+    end
+    -- APISIX calls it when all plugins are loaded, in whatever order; it writes the first page.
+    exporter.init_exporter_timer = function()
+        exporter.init_exporter_timer = init_exporter_timer
+        extend()
+        return init_exporter_timer()
     end
 end
 
