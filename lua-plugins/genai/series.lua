@@ -59,10 +59,13 @@ local VALUE_BYTES = 14
 local NEARLY_FULL = 0.75
 local IDLE_S = 86400
 
--- A worker asks again whether there is room for a series after this time, or after so many that
--- there was none for.
+-- A worker asks again whether there is room for a series after this time. It remembers so many of a
+-- metric that there was none for.
 local ASK_AGAIN_S = 60
 local MAX_REFUSED = 2000
+
+-- A worker that found no room takes none for as many lines for this time.
+local FULL_S = 5
 
 -- Series between two calls of `yield`.
 local YIELD_EVERY = 500
@@ -103,6 +106,8 @@ function _M.new(dict, options)
         dirty = {},
         dirty_count = 0,
         asked_at = options.now(),
+        full_till = {},
+        full_lines = {},
     }, mt)
     self.left_out = self:metric({
         name = _M.LEFT_OUT, type = "counter", labels = { "metric" }, is_reserved = true,
@@ -157,9 +162,10 @@ function _M:metric(declared)
                .. declared.type .. "\n",
         levels = levels_of(labels),
         is_reserved = declared.is_reserved,
-        tree = {},
-        refused = 0,
-        resolved = 0,
+        -- Series by the values of their labels, and how many: those that are there, and those that
+        -- there is no room for.
+        found = { tree = {}, count = 0, limit = self.max_lines },
+        refused = { tree = {}, count = 0, limit = MAX_REFUSED },
         -- of `render`
         shown = {},
     }, metric_mt)
@@ -205,6 +211,11 @@ end
 -- Takes room for a series; false where there is none.
 local function reserve(self, pool, lines, bytes, is_last)
     local dict = self.dict
+    if not is_last and lines >= (self.full_lines[pool] or lines + 1)
+       and self.now() < self.full_till[pool]
+    then
+        return false
+    end
     local share = SHARES[pool]
     local all_lines = dict:incr("lines|" .. pool, lines, 0)
     local all_bytes = dict:incr("bytes|" .. pool, bytes, 0)
@@ -222,6 +233,7 @@ local function reserve(self, pool, lines, bytes, is_last)
     end
     dict:incr("lines|" .. pool, -lines)
     dict:incr("bytes|" .. pool, -bytes)
+    self.full_lines[pool], self.full_till[pool] = lines, self.now() + FULL_S
     return false
 end
 
@@ -315,23 +327,16 @@ local function find_or_create(metric, values)
 end
 
 
-local function resolve(metric, values)
-    local leaf, is_left_out = find_or_create(metric, values)
-    if is_left_out then
-        metric.refused = metric.refused + 1
-        leaf = { is_left_out = true, target = leaf }
+local function keep(cache, depth, values, leaf)
+    if cache.count >= cache.limit then
+        cache.tree, cache.count = {}, 0
     end
-    metric.resolved = metric.resolved + 1
-    if metric.refused > MAX_REFUSED or metric.resolved > metric.store.max_lines then
-        metric.tree, metric.refused, metric.resolved = {}, is_left_out and 1 or 0, 1
-    end
-
-    local depth = metric.depth
+    cache.count = cache.count + 1
     if depth == 0 then
-        metric.leaf = leaf
-        return leaf
+        cache.tree = leaf
+        return
     end
-    local node = metric.tree
+    local node = cache.tree
     for i = 1, depth - 1 do
         local value = values[i]
         local below = node[value]
@@ -342,6 +347,15 @@ local function resolve(metric, values)
         node = below
     end
     node[values[depth]] = leaf
+end
+
+
+local function resolve(metric, values)
+    local leaf, is_left_out = find_or_create(metric, values)
+    if is_left_out then
+        leaf = { is_left_out = true, target = leaf }
+    end
+    keep(is_left_out and metric.refused or metric.found, metric.depth, values, leaf)
     return leaf
 end
 
@@ -365,26 +379,30 @@ local function count_left_out(metric)
 end
 
 
-local function leaf_of(metric, values)
-    local node
-    local depth = metric.depth
-    if depth == 0 then
-        node = metric.leaf
-    else
-        node = metric.tree
-        for i = 1, depth do
-            node = node[values[i]]
-            if not node then
-                break
-            end
+local function look_up(cache, depth, values)
+    if cache.count == 0 then
+        return nil
+    end
+    local node = cache.tree
+    for i = 1, depth do
+        node = node[values[i]]
+        if not node then
+            return nil
         end
     end
-    node = node or resolve(metric, values)
-    if node.is_left_out then
-        count_left_out(metric)
-        return node.target
-    end
     return node
+end
+
+
+local function leaf_of(metric, values)
+    local depth = metric.depth
+    local leaf = look_up(metric.found, depth, values) or look_up(metric.refused, depth, values)
+                 or resolve(metric, values)
+    if leaf.is_left_out then
+        count_left_out(metric)
+        return leaf.target
+    end
+    return leaf
 end
 
 
@@ -478,9 +496,7 @@ function _M:flush()
     if now - self.asked_at >= ASK_AGAIN_S then
         self.asked_at = now
         for _, metric in ipairs(self.metrics) do
-            if metric.refused > 0 then
-                metric.tree, metric.leaf, metric.refused, metric.resolved = {}, nil, 0, 0
-            end
+            metric.refused.tree, metric.refused.count = {}, 0
         end
     end
 end

@@ -49,6 +49,7 @@ describe.skipIf(cannotRunGatewayTests('budget of metrics'))('budget of metrics',
     gateway.mocks[0]?.script(answers.throttled({ retryAfter: 1 }));
     gateway.mocks[1]?.script(answers.throttled({ retryAfter: 1 }));
     await gateway.chat('model-1', {}, { 'api-key': keyOf(1) });
+    await gateway.fetch('/nothing/here');
     text = await gateway.metrics();
     samples = samplesIn(text);
   }, 2 * CONTAINER_TIMEOUT_MS);
@@ -93,6 +94,11 @@ describe.skipIf(cannotRunGatewayTests('budget of metrics'))('budget of metrics',
         reason: 'throttled',
       }),
     ).toBe(1);
+  });
+
+  test('counts requests that no route takes', () => {
+    const labels = { route: 'not-found', code: '404', consumer: '', response_source: 'apisix' };
+    expect(total(samples, 'apisix_http_status', labels)).toBe(1);
   });
 
   test('has the region of each backend', () => {

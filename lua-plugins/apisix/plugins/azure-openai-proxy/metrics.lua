@@ -112,6 +112,8 @@ local DEFAULT_LINES, DEFAULT_BYTES = 25000, 5000000
 
 local FLUSH_S = 1
 
+local PREFIX = "apisix_"
+
 local dict = ngx.shared["genai-gateway-state"]
 
 -- Cooldowns of a backend and a model that began within a day. A line each: the backend's id and
@@ -144,7 +146,7 @@ local function create_store()
     end
     local attr = plugin.plugin_attr("azure-openai-metrics") or EMPTY
     store = series.new(memory, {
-        prefix = "apisix_",
+        prefix = PREFIX,
         max_lines = attr.max_lines or DEFAULT_LINES,
         max_bytes = attr.max_bytes or DEFAULT_BYTES,
         now = ngx_now,
@@ -167,6 +169,14 @@ local function observe(key, values, value)
     local metric = metrics[key]
     if metric and value then
         metric:observe(value, values)
+    end
+end
+
+
+-- Lines of a gauge that are not on the page.
+local function left_out(gauge, number)
+    if store then
+        store.left_out:add(number, { PREFIX .. gauge.name })
     end
 end
 
@@ -303,8 +313,11 @@ function _M.cooling(backend, request, key, reason)
         if model == labels.OTHER then
             dict:set(LAST_OTHER .. backend.id, key)
         end
-        shown:add(concat({ backend.id, backend.name, model,
-                           model ~= labels.OTHER and key or LAST_OTHER .. backend.id }, "\n"))
+        local entry = concat({ backend.id, backend.name, model,
+                               model ~= labels.OTHER and key or LAST_OTHER .. backend.id }, "\n")
+        if not shown:add(entry) then
+            left_out(COOLING, 1)
+        end
     end
     count("cooldowns", { backend.name, model, reason })
 end
@@ -431,7 +444,7 @@ function _M.request_ended(ctx)
 end
 
 
--- The gauges of backends, and how many did not fit.
+-- The gauges of backends, and how many of each did not fit.
 local function backend_gauges(limit)
     local now = ngx_now() * 1000
     local cooling, healthy, info, ids = {}, {}, {}, {}
@@ -457,14 +470,16 @@ local function backend_gauges(limit)
         end
     end
 
-    local left_out = 0
-    for _, list in ipairs({ cooling, healthy, info }) do
+    local missing = {}
+    for _, each in ipairs({ { COOLING, cooling }, { HEALTHY, healthy }, { INFO, info } }) do
+        local list = each[2]
         for i = #list, limit + 1, -1 do
-            list[i], left_out = nil, left_out + 1
+            list[i] = nil
+            missing[each[1]] = (missing[each[1]] or 0) + 1
         end
         limit = limit - #list
     end
-    return cooling, healthy, info, left_out
+    return cooling, healthy, info, missing
 end
 
 
@@ -475,9 +490,9 @@ function _M.render(out, yield)
     if not store then
         return
     end
-    local cooling, healthy, info, left_out = backend_gauges(store:gauges_limit())
-    if left_out > 0 then
-        store.left_out:add(left_out, { "apisix_genai_backend_info" })
+    local cooling, healthy, info, missing = backend_gauges(store:gauges_limit())
+    for gauge, number in pairs(missing) do
+        left_out(gauge, number)
     end
     store:flush()
     local lines = store:render(out, yield)
