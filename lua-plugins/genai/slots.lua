@@ -1,7 +1,7 @@
 --- A bounded set of strings in the memory that all workers share. An entry that nobody adds again
 -- for its time to live makes room.
 
-local ngx_now = ngx and ngx.now
+local clock = ngx and ngx.now or os.time
 local setmetatable = setmetatable
 
 local _M = {}
@@ -17,10 +17,10 @@ local RENEWALS = 24
 local FULL_S = 10
 
 
---- @tparam table dict with get, safe_add, expire and incr, as nginx's shared memory has
+--- @tparam table dict with get, set and add, as nginx's shared memory has
 -- @tparam string name of the set in it
 -- @tparam number limit of entries
--- @tparam number ttl_s time to live of an entry, from when it was added last
+-- @tparam number|nil ttl_s time to live of an entry, from when it was added last; nil: for ever
 -- @tparam function|nil now returns seconds; nginx's clock by default
 function _M.new(dict, name, limit, ttl_s, now)
     return setmetatable({
@@ -29,7 +29,7 @@ function _M.new(dict, name, limit, ttl_s, now)
         changes = name .. "|changes",
         limit = limit,
         ttl_s = ttl_s,
-        now = now or ngx_now,
+        now = now or clock,
         known = {},
         full_till = 0,
     }, mt)
@@ -84,9 +84,10 @@ local function take(self, value, now)
         return false
     end
     for i = 1, self.limit do
-        local ok, err = self.dict:safe_add(self.prefix .. i, value, self.ttl_s)
+        local ok, err = self.dict:add(self.prefix .. i, value, self.ttl_s)
         if ok then
-            self.dict:incr(self.changes, 1, 0)
+            -- Another value than before, so that other workers look.
+            self.dict:set(self.changes, now .. value)
             self.known[value] = { slot = i, looked_at = now, renewed_at = now }
             return true
         elseif err ~= "exists" then
@@ -106,9 +107,9 @@ function _M:add(value)
     if not entry then
         return take(self, value, now)
     end
-    if not entry.renewed_at or now - entry.renewed_at >= self.ttl_s / RENEWALS then
+    if self.ttl_s and now - (entry.renewed_at or 0) >= self.ttl_s / RENEWALS then
         entry.renewed_at = now
-        self.dict:expire(self.prefix .. entry.slot, self.ttl_s)
+        self.dict:set(self.prefix .. entry.slot, value, self.ttl_s)
     end
     return true
 end

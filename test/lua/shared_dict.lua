@@ -60,16 +60,6 @@ function _M:incr(key, by, init)
 end
 
 
---- Gives an entry another time to live.
-function _M:expire(key, seconds)
-    local value = self:get(key)
-    if value == nil then
-        return nil, "not found"
-    end
-    return self:set(key, value, seconds)
-end
-
-
 function _M:delete(key)
     self.entries[key] = nil
 end

@@ -78,7 +78,9 @@ describe("slots", function()
 
     it("does without an entry that the memory does not take", function()
         local mine, _, _, dict = new(2)
-        dict.is_full = true
+        dict.add = function()
+            return false, "no memory"
+        end
         equal(mine:add("a"), false)
     end)
 end)
