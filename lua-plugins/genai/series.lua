@@ -9,6 +9,8 @@
 --   i|ID            POOL|NAME|LABELS, which `render` reads
 --   v|ID            the value; of a histogram the sum
 --   h|ID|BUCKET     observations of one bucket of a histogram, not cumulated
+--   g|ID|PROCESS    the part of a process in a gauge, which ends with the process
+--   p, p|NUMBER     how many processes there have been, and their names
 --   n               the last ID
 --   lines|POOL, bytes|POOL   the used budget
 
@@ -70,6 +72,8 @@ local FULL_S = 5
 -- Series between two calls of `yield`.
 local YIELD_EVERY = 500
 
+local NONE = {}
+
 
 --- A value in Prometheus' text format.
 local function written(value)
@@ -93,7 +97,8 @@ end
 --- Creates the store; each process has one over the same memory.
 -- @tparam table dict with get, safe_add, safe_set, incr and delete, as nginx's shared memory has
 -- @tparam table options `prefix` of all names; `max_lines` and `max_bytes` of the page; `now`, a
---   function that returns seconds
+--   function that returns seconds; `process`, a name for this process, and `is_alive`, a function
+--   that says whether there is a process of a name, both for gauges
 function _M.new(dict, options)
     local self = setmetatable({
         dict = dict,
@@ -105,10 +110,18 @@ function _M.new(dict, options)
         by_name = {},
         dirty = {},
         dirty_count = 0,
+        process = options.process,
+        is_alive = options.is_alive,
         asked_at = options.now(),
         full_till = {},
         full_lines = {},
     }, mt)
+    if self.process then
+        local number = dict:incr("p", 1, 0)
+        if number then
+            dict:safe_set("p|" .. number, self.process)
+        end
+    end
     self.left_out = self:metric({
         name = _M.LEFT_OUT, type = "counter", labels = { "metric" }, is_reserved = true,
         help = "Values counted with a label other, or not at all, because a series had no room",
@@ -162,6 +175,8 @@ function _M:metric(declared)
                .. declared.type .. "\n",
         levels = levels_of(labels),
         is_reserved = declared.is_reserved,
+        -- The leaves of a gauge hold what this process adds to it, and must not be forgotten.
+        own = declared.type == "gauge" and {} or nil,
         -- Series by the values of their labels, and how many: those that are there, and those that
         -- there is no room for.
         found = { tree = {}, count = 0, limit = self.max_lines },
@@ -294,8 +309,13 @@ end
 
 
 local function leaf_for(metric, text, pool, id)
-    local leaf = { metric = metric, text = text, pool = pool, pending = 0, is_dirty = false }
+    local own = metric.own
+    local leaf = own and own[text]
+                 or { metric = metric, text = text, pool = pool, pending = 0, is_dirty = false }
     leaf.key = "v|" .. id
+    if own then
+        own[text], leaf.part = leaf, "g|" .. id .. "|" .. metric.store.process
+    end
     if metric.buckets then
         leaf.hits, leaf.keys = {}, {}
         for i = 1, metric.bucket_count + 1 do
@@ -452,6 +472,10 @@ end
 
 -- False where the series is gone.
 local function write(dict, leaf)
+    if leaf.part then
+        -- Also where it is 0: the last page had another value.
+        return dict:get(leaf.key) and (dict:safe_set(leaf.part, leaf.pending) or true)
+    end
     local hits = leaf.hits
     if leaf.pending ~= 0 or not hits then
         if not dict:incr(leaf.key, leaf.pending) then
@@ -483,7 +507,7 @@ function _M:flush()
         leaf.is_dirty = false
         if not write(dict, leaf) then
             if not (renew(leaf) and write(dict, leaf)) then
-                leaf.pending = 0
+                leaf.pending = leaf.part and leaf.pending or 0
                 for bucket in ipairs(leaf.hits or {}) do
                     leaf.hits[bucket] = 0
                 end
@@ -565,11 +589,34 @@ local function remove(metric, each)
 end
 
 
+-- The processes that there are; what another one has added to gauges is deleted.
+local function read_processes(self)
+    local dict, alive = self.dict, {}
+    for number = 1, dict:get("p") or 0 do
+        local process = dict:get("p|" .. number)
+        if process and self.is_alive(process) then
+            alive[#alive + 1] = process
+        elseif process then
+            dict:delete("p|" .. number)
+            for _, metric in ipairs(self.metrics) do
+                for _, each in ipairs(metric.own and metric.shown or NONE) do
+                    dict:delete("g|" .. each.id .. "|" .. process)
+                end
+            end
+        end
+    end
+    return alive
+end
+
+
 -- Writes one series; nil where it is gone, else a number that changes with it.
-local function show(dict, metric, each, out)
+local function show(dict, metric, each, out, processes)
     local value = dict:get(each.key)
     if not value then
         return nil
+    end
+    for _, process in ipairs(metric.own and processes or NONE) do
+        value = value + (dict:get("g|" .. each.id .. "|" .. process) or 0)
     end
     local heads, size = each.heads, #out
     if not metric.buckets then
@@ -600,6 +647,7 @@ function _M:render(out, yield)
         full[pool] = is_nearly_full(self, pool)
     end
 
+    local processes = read_processes(self)
     local lines, since_yield = 0, 0
     for _, metric in ipairs(self.metrics) do
         local kept, has_head = {}, false
@@ -608,7 +656,7 @@ function _M:render(out, yield)
             if not has_head then
                 out[before + 1] = metric.head
             end
-            local value = show(dict, metric, each, out)
+            local value = show(dict, metric, each, out, processes)
             if not value then
                 out[before + 1] = nil
             else

@@ -111,6 +111,11 @@ describe.skipIf(cannotRunGatewayTests('budget of metrics'))('budget of metrics',
     ]);
   });
 
+  test('the log has no errors', async () => {
+    const log = await gateway.apisix.log();
+    expect(log.split('\n').filter((line) => /\[(error|crit)\]/.test(line))).toEqual([]);
+  });
+
   test('is written again, with all counts, by the process that follows the one that wrote it', async () => {
     const agent = '^nginx: privileged agent process';
     const pids = `for d in /proc/[0-9]*; do grep -qs "${agent}" "$d/cmdline" && echo "\${d#/proc/}"; done; true`;
@@ -125,8 +130,13 @@ describe.skipIf(cannotRunGatewayTests('budget of metrics'))('budget of metrics',
     expect(counters(after).sort()).toEqual(counters(samples).sort());
   });
 
-  test('the log has no errors', async () => {
-    const log = await gateway.apisix.log();
-    expect(log.split('\n').filter((line) => /\[(error|crit)\]/.test(line))).toEqual([]);
-  });
+  test('attempts under way end with the worker that made them', async () => {
+    for (const mock of gateway.mocks) mock.script({ hang: true });
+    const active = async () => total(samplesIn(await gateway.metrics()), 'apisix_llm_active_connections');
+    const request = gateway.chat('model-2', {}, { 'api-key': keyOf(2) }).catch(() => undefined);
+    expect(await active()).toBe(1);
+    for (const { pid } of await gateway.apisix.workers()) await gateway.apisix.killWorker(pid);
+    await request;
+    expect(await active()).toBe(0);
+  }, 60_000);
 });

@@ -10,8 +10,10 @@ local REQUESTS = { name = "requests_total", type = "counter", help = "Requests",
 
 
 -- A store as each worker has one.
-local function new(dict, lines, bytes)
+local function new(dict, lines, bytes, process)
     return series.new(dict, {
+        process = process or "1",
+        is_alive = function(name) return name ~= "dead" end,
         prefix = "p_", max_lines = lines or 1000, max_bytes = bytes or 1e6,
         now = function() return dict.now / 1000 end,
     })
@@ -98,6 +100,28 @@ describe("series", function()
         equal(table.concat(out), "# HELP p_plain_total Plain\n# TYPE p_plain_total counter\n"
                                  .. "p_plain_total 1.5\n# HELP p_odd Odd\n# TYPE p_odd gauge\n"
                                  .. 'p_odd{a="a\\"b\\\\c\\nd"} 2\n')
+    end)
+
+    it("adds up the parts of a gauge, and drops that of a process that has died", function()
+        local dict = shared_dict.new(0)
+        local declared = { name = "active", type = "gauge", help = "Active", labels = { "node" } }
+        local stores, gauges = {}, {}
+        for _, process in ipairs({ "writer", "2", "dead" }) do
+            stores[process] = new(dict, nil, nil, process)
+            gauges[process] = stores[process]:metric(declared)
+        end
+        gauges["2"]:add(1, { "a" })
+        gauges["2"]:add(1, { "a" })
+        gauges.dead:add(5, { "a" })
+        stores["2"]:flush()
+        stores.dead:flush()
+        equal(values_of(stores.writer)['p_active{node="a"}'], 2)
+        gauges["2"]:add(-1, { "a" })
+        stores["2"]:flush()
+        equal(values_of(stores.writer)['p_active{node="a"}'], 1)
+        gauges["2"]:add(-1, { "a" })
+        stores["2"]:flush()
+        equal(values_of(stores.writer)['p_active{node="a"}'], 0)
     end)
 
     it("shows buckets that are cumulated", function()

@@ -12,7 +12,9 @@ local series = require("genai.series")
 local slots = require("genai.slots")
 local ngx = ngx
 local ngx_now = ngx.now
+local open = io.open
 local timer_every = ngx.timer.every
+local worker_pid = ngx.worker.pid
 local concat = table.concat
 local gmatch = string.gmatch
 local ipairs = ipairs
@@ -22,6 +24,7 @@ local min = math.min
 local pairs = pairs
 local setmetatable = setmetatable
 local tonumber = tonumber
+local tostring = tostring
 
 local _M = {}
 
@@ -137,6 +140,17 @@ local store
 local metrics = {}
 
 
+-- nginx starts another worker in the place of one that crashed; its requests have gone with it.
+local function is_alive(pid)
+    local file = open("/proc/" .. pid .. "/stat")
+    if not file then
+        return false
+    end
+    file:close()
+    return true
+end
+
+
 local function create_store()
     local memory = ngx.shared["prometheus-metrics"]
     if not memory then
@@ -150,6 +164,8 @@ local function create_store()
         max_lines = attr.max_lines or DEFAULT_LINES,
         max_bytes = attr.max_bytes or DEFAULT_BYTES,
         now = ngx_now,
+        process = tostring(worker_pid()),
+        is_alive = is_alive,
     })
     for _, each in ipairs(METRICS) do
         metrics[each.key] = store:metric(each)
