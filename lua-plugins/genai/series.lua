@@ -580,11 +580,14 @@ local function is_nearly_full(self, pool)
 end
 
 
-local function remove(metric, each)
+local function remove(metric, each, processes)
     local self = metric.store
     -- The key first: who counts from now on makes a new one.
     self.dict:delete("s|" .. metric.name .. "|" .. each.text)
     delete_values(self.dict, metric, each.id)
+    for _, process in ipairs(processes) do
+        self.dict:delete("g|" .. each.id .. "|" .. process)
+    end
     give_back(self, each.pool, metric, each.text)
 end
 
@@ -666,7 +669,7 @@ function _M:render(out, yield)
                 end
                 lines = lines + metric.lines
                 if full[each.pool] and not metric.is_reserved and now - each.since >= IDLE_S then
-                    remove(metric, each)
+                    remove(metric, each, metric.own and processes or NONE)
                 else
                     kept[#kept + 1] = each
                 end

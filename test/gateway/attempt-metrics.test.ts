@@ -51,6 +51,7 @@ const ATTEMPTS: Readonly<Record<string, Readonly<Record<string, number>>>> = {
     'backend-1 skipped_cooling': 1,
   },
   'all-failing': { 'backend-0 server_error': 1, 'backend-1 server_error': 1 },
+  spilled: { 'backend-0 ok': 2 },
   low: { 'backend-0 ok': 1 },
   counted: { 'backend-0 ok': 1 },
   // Without a token the first time, and where the others have no list they may have it too.
@@ -172,6 +173,9 @@ describe.skipIf(skipped)('metrics of attempts', () => {
     expect(await ask('all-throttled')).toBe(429);
     for (const index of [0, 1]) backend(index).script({ path: /chat/, ...answers.unavailable() });
     expect(await ask('all-failing')).toBe(503);
+    chat({ headers: { 'x-ms-spillover-from-deployment': 'spilled' } });
+    expect(await ask('spilled')).toBe(200);
+    expect(await ask('spilled')).toBe(200);
 
     chat({ events: [...stream, ...stream], gapMs: 20, cutAfter: 4 });
     await chatOnWire(gateway, 'cut-stream').waitForClose();
@@ -263,6 +267,13 @@ describe.skipIf(skipped)('metrics of attempts', () => {
     expect([byClient('server_error'), byClient('throttled')]).toEqual([1, 2]);
     const ofApp = { code: '429', consumer: 'app', lane: 'high', response_source: 'apisix' };
     expect(sumOf('apisix_http_status', ofApp)).toBe(2);
+  });
+
+  test('answers that Azure spilled over to a standard deployment', () => {
+    const spilled = samples.filter(({ name }) => name === 'apisix_genai_spillovers_total');
+    expect(spilled.map(({ labels, value }) => ({ ...labels, value }))).toEqual([
+      { node: 'backend-0', request_llm_model: 'spilled', value: 1 },
+    ]);
   });
 
   test('cool-downs, which end by themselves', () => {

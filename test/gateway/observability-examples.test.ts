@@ -207,6 +207,8 @@ describe.skipIf(skipped)(NAME, () => {
     await gateway
       .azure('plain')
       .chat.completions.create({ model: 'plain', messages: [{ role: 'user', content: 'Hello' }] });
+    chat(0, { headers: { 'x-ms-spillover-from-deployment': 'plain' } });
+    await ask('plain', 200);
     chat(0, answers.contentFiltered());
     await ask('plain', 400);
 

@@ -561,7 +561,7 @@ local function answer(ctx, state, backend, exchange, leading, is_stream)
     state.status = exchange.status
     state.is_answered = true
     core.response.set_response_source(ctx, "upstream")
-    metrics.answered(state, backend, exchange.status)
+    metrics.answered(state, backend, exchange.status, exchange.headers)
     forwarding.send_head(exchange)
     add_backend_headers(state, backend)
     state.seen.wants_model = state.trace ~= nil

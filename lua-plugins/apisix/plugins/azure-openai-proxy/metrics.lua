@@ -67,6 +67,9 @@ local METRICS = {
     { key = "failovers", type = "counter", name = "genai_failovers_total",
       help = "Requests that a backend answered after others had failed, by the first failure",
       labels = { "node", "request_llm_model", "reason" } },
+    { key = "spillovers", type = "counter", name = "genai_spillovers_total",
+      help = "Answers that Azure gave by a standard deployment in place of a provisioned one",
+      labels = { "node", "request_llm_model" } },
     { key = "unserved", type = "counter", name = "genai_unserved_requests_total",
       help = "Requests that no backend served, by reason",
       labels = { "request_llm_model", "lane", "reason" } },
@@ -278,9 +281,17 @@ end
 
 
 --- A backend's answer is about to be handed on.
-function _M.answered(state, backend, status)
+-- @tparam table state of the request
+-- @tparam table backend
+-- @tparam number status
+-- @tparam table|nil headers of the answer, by names in lower case
+function _M.answered(state, backend, status, headers)
     if status < 400 then
         learn(state.request)
+    end
+    -- Azure sends it only where it spilled over.
+    if headers and headers["x-ms-spillover-from-deployment"] then
+        count("spillovers", { backend.name, _M.model(state.request) })
     end
     if state.first_failure then
         count("failovers", { backend.name, _M.model(state.request), state.first_failure })
