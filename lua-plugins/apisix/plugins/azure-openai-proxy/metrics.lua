@@ -143,6 +143,14 @@ local store
 local metrics = {}
 
 
+-- Lines of a gauge that are not on the page.
+local function left_out(gauge, number)
+    if store then
+        store.left_out:add(number, { PREFIX .. gauge.name })
+    end
+end
+
+
 -- nginx starts another worker in the place of one that crashed; its requests have gone with it.
 local function is_alive(pid)
     local file = open("/proc/" .. pid .. "/stat")
@@ -173,6 +181,9 @@ local function create_store()
     for _, each in ipairs(METRICS) do
         metrics[each.key] = store:metric(each)
     end
+    for _, gauge in ipairs({ COOLING, HEALTHY, INFO }) do
+        left_out(gauge, 0)
+    end
 end
 
 
@@ -188,14 +199,6 @@ local function observe(key, values, value)
     local metric = metrics[key]
     if metric and value then
         metric:observe(value, values)
-    end
-end
-
-
--- Lines of a gauge that are not on the page.
-local function left_out(gauge, number)
-    if store then
-        store.left_out:add(number, { PREFIX .. gauge.name })
     end
 end
 
