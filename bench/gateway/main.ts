@@ -12,6 +12,7 @@ import { startRedis } from '../../test/support/redis.ts';
 import { secretFolder } from '../../test/support/secret-folder.ts';
 import { startBackend } from './backend.ts';
 import { median, percentile, type Request, type Sample, send } from './load.ts';
+import { metricsPage } from './metrics.ts';
 import { coldStart } from './start.ts';
 
 const CONNECTIONS = 8;
@@ -31,7 +32,7 @@ function chat(path: string, gateway: Gateway, size: number, more: Record<string,
   };
 }
 
-/** Each with the same request-id and prometheus, and without. */
+/** Each with request-id and metrics (APISIX's, where it is not ours), and without. */
 const PATHS = {
   ours: '/openai/v1/chat/completions',
   nginx: '/nginx/openai/v1/chat/completions',
@@ -57,8 +58,8 @@ function withComparisons(address: string): (documents: Documents) => Documents {
       routes: { uri?: string }[];
       services: { plugins: Record<string, object> }[];
     };
-    const { 'request-id': requestId, prometheus, ...own } = file.services[0]?.plugins ?? {};
-    const telemetry = { 'request-id': requestId, prometheus };
+    const { 'request-id': requestId, 'azure-openai-metrics': _, ...own } = file.services[0]?.plugins ?? {};
+    const telemetry = { 'request-id': requestId, prometheus: { prefer_name: true } };
     const native = { 'ai-proxy-multi': { instances: [instance('a'), instance('b')] } };
     // A route of its own, for the same plugins without telemetry.
     file.routes = file.routes.filter(({ uri }) => uri !== '/openai/deployments/*');
@@ -132,7 +133,7 @@ async function cpu(gateway: Gateway): Promise<void> {
       (times.has(native) ? `, ai-proxy-multi ${(of(native) / of(ours)).toFixed(2)} × ours` : '') +
       ` (${of(ours).toFixed(3)} ms, ${of(nginx).toFixed(3)} ms)`;
     print(`CPU, ${name}: ${compared('oursBare', 'nginxBare', 'nativeBare')}`);
-    print(`  with request-id and prometheus on both: ${compared('ours', 'nginx', 'native')}`);
+    print(`  with request-id and metrics on both: ${compared('ours', 'nginx', 'native')}`);
   }
 }
 
@@ -338,10 +339,10 @@ const withoutAccessLog = (documents: Documents): Documents => ({
   ),
 });
 
-/** APISIX's own metrics, which are most of them. */
+/** Metrics of requests, which are most of them. */
 const withoutMetrics = (documents: Documents): Documents => ({
   ...documents,
-  'apisix.yaml': documents['apisix.yaml'].replaceAll(/^ *prometheus: .*\n/gm, ''),
+  'apisix.yaml': documents['apisix.yaml'].replaceAll(/^ *azure-openai-metrics: .*\n/gm, ''),
 });
 
 /** Settings for records, with who takes them. */
@@ -603,6 +604,7 @@ const SECTIONS = [
   'secrets',
   'backends',
   'start',
+  'metrics',
 ] as const;
 const wanted = process.argv.slice(2);
 const isWanted = (section: (typeof SECTIONS)[number]) => wanted.length === 0 || wanted.includes(section);
@@ -635,6 +637,7 @@ try {
   if (isWanted('secrets')) await secrets(address);
   if (isWanted('backends')) await backends(address);
   if (isWanted('start')) await coldStart(address, print);
+  if (isWanted('metrics')) await metricsPage(host, print);
 } finally {
   await backend.stop();
 }

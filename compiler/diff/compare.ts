@@ -34,7 +34,6 @@ const SETS: Readonly<Record<DocumentName, readonly Pattern[]>> = {
     '**/whitelist',
     '**/blacklist',
     '**/headers/remove',
-    '**/disabled_labels/*',
   ],
   'config.yaml': ['plugins', 'nginx_config/http/real_ip_from'],
   'otel-collector.yaml': [

@@ -201,40 +201,6 @@ function logFields(model: GatewayModel): Record<string, string> {
   return model.telemetry.mode === 'prod' ? LOG_FIELDS : { ...LOG_FIELDS, ...DETAILED_LOG_FIELDS };
 }
 
-/** Metrics that have a series for each client; those of the first list have many, one for each bound or kind. */
-const HISTOGRAMS = [
-  'http_latency',
-  'bandwidth',
-  'llm_latency',
-  'llm_prompt_tokens_dist',
-  'llm_completion_tokens_dist',
-  'llm_active_connections',
-] as const;
-const COUNTERS = ['http_status', 'llm_prompt_tokens', 'llm_completion_tokens'] as const;
-
-/**
- * The exporter remembers the names of 1,000 series of a metric and makes them anew when there are more, which then is
- * most of what a request costs.
- */
-const MAX_CLIENTS_TIMES_BACKENDS = { histograms: 200, counters: 5_000 } as const;
-
-/** Whether there are so many clients that metrics of this kind leave them out; logs still have them. */
-function hasTooManyClientsFor(kind: keyof typeof MAX_CLIENTS_TIMES_BACKENDS, model: GatewayModel): boolean {
-  const { clients, backends, authentication } = model;
-  // Those who come with a token are one client there.
-  const combinations = (clients.length + (authentication.oidc ? 1 : 0)) * backends.length;
-  return combinations > MAX_CLIENTS_TIMES_BACKENDS[kind];
-}
-
-/** Metrics of APISIX that leave the client out. */
-function metricsWithoutClient(model: GatewayModel): Record<string, string[]> | undefined {
-  const metrics = [
-    ...(hasTooManyClientsFor('histograms', model) ? HISTOGRAMS : []),
-    ...(hasTooManyClientsFor('counters', model) ? COUNTERS : []),
-  ];
-  return metrics.length > 0 ? Object.fromEntries(metrics.map((metric) => [metric, ['consumer']])) : undefined;
-}
-
 /** What the gateway's own metrics have to know; undefined where that is nothing. */
 function ownMetrics(model: GatewayModel): object | undefined {
   const { telemetry, clients } = model;
@@ -242,12 +208,7 @@ function ownMetrics(model: GatewayModel): object | undefined {
   // Those of backends' deployments are known; without prices, so are those that backends answer by.
   const listed = clients.flatMap(({ models = [] }) => models.filter((name) => !name.includes('*')));
   const models = priced.length > 0 ? [...new Set([...priced, ...listed])] : undefined;
-  const withoutClient = hasTooManyClientsFor('counters', model);
-  if (models === undefined && !withoutClient) return undefined;
-  return {
-    ...(models === undefined ? {} : { models }),
-    ...(withoutClient ? { without_client: true } : {}),
-  };
+  return models === undefined ? undefined : { models };
 }
 
 /** What the templates of apisix.yaml read. */
@@ -276,30 +237,32 @@ export function apisixView(model: GatewayModel): object {
     fallbackStrategy: fallbackStrategy(failover.retryStatuses),
     maxRetries: failover.maxAttempts === undefined ? undefined : { count: failover.maxAttempts - 1 },
     ownMetrics: ownMetrics(model),
-    metricsWithoutClient: metricsWithoutClient(model),
     accessLogFields: logFields(model),
   };
 }
 
 const nonEmpty = <T>(list: readonly T[]): readonly T[] | undefined => (list.length > 0 ? list : undefined);
 
-/**
- * Bounds of histograms; of times in milliseconds, up to ten minutes: reasoning models take their time. Each bound is a
- * series for each combination of labels, and counting is most of what a request costs beside its bytes.
- */
-const BUCKETS = {
-  latency: [10, 100, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000, 600_000],
-  modelLatency: [50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000, 120_000, 300_000, 600_000],
-  promptTokens: [100, 500, 2000, 10_000, 50_000, 200_000, 1_000_000],
-  completionTokens: [10, 100, 500, 2000, 10_000, 50_000, 200_000],
-} as const;
+const KIB = 1024;
+const MIB = 1024 ** 2;
 
-/** Metrics of APISIX that have further labels: lanes and operations are few. */
-const EXTRA_LABELS = Object.fromEntries(
-  ['http_status', 'http_latency', 'llm_latency', 'llm_prompt_tokens', 'llm_completion_tokens'].map(
-    (metric) => [metric, { extra_labels: [{ lane: '$genai_lane' }, { operation: '$genai_operation' }] }],
-  ),
-);
+/** What the default of GATEWAY_METRICS_MEMORY has room for: 100 clients, 20 models, 10 backends and 5 operations. */
+const METRICS_AT_40_MIB = { lines: 25_000, bytes: 5_000_000 } as const;
+
+/** How the memory for metrics is divided, and how large the page may become. `bench:gateway metrics` measures it. */
+function metricsBudget({ telemetry }: GatewayModel): object {
+  const memory = telemetry.metrics.memory;
+  const part = memory / (40 * MIB);
+  const bytes = Math.floor(METRICS_AT_40_MIB.bytes * part);
+  // The old page and the new one, and what nginx itself needs.
+  const page = Math.ceil((2.06 * bytes) / KIB) + 512;
+  return {
+    lines: Math.floor(METRICS_AT_40_MIB.lines * part),
+    bytes,
+    page: `${page}k`,
+    values: `${Math.floor(memory / KIB) - page}k`,
+  };
+}
 
 /** What the template of config.yaml reads. */
 export function configView(model: GatewayModel): object {
@@ -308,6 +271,7 @@ export function configView(model: GatewayModel): object {
     ['azure-openai-errors', true],
     ['request-id', true],
     ['prometheus', true],
+    ['azure-openai-metrics', true],
     ['azure-openai-auth', true],
     ['azure-openai-proxy', true],
     ['ai-proxy-multi', true],
@@ -326,8 +290,7 @@ export function configView(model: GatewayModel): object {
     ...model,
     plugins: used.filter(([, isUsed]) => isUsed).map(([plugin]) => plugin),
     workers: model.server.workers === 'auto' ? 'auto' : Number(model.server.workers),
-    buckets: BUCKETS,
-    extraLabels: EXTRA_LABELS,
+    metricsBudget: metricsBudget(model),
     accessLogFormat: accessLogFormat(model),
     luaVariables: luaVariables(),
   };

@@ -271,6 +271,7 @@ function telemetry(settings: Settings): Telemetry {
       scrapeInterval: values.PROMETHEUS_SCRAPE_INTERVAL,
       scrapeTimeout: values.PROMETHEUS_SCRAPE_TIMEOUT,
       prices: values.MODEL_PRICES ?? [],
+      memory: values.GATEWAY_METRICS_MEMORY,
     },
     collector: compact({
       logLevel: values.OTEL_LOG_LEVEL,

@@ -152,6 +152,8 @@ export interface Telemetry {
     readonly scrapeInterval: number;
     readonly scrapeTimeout: number;
     readonly prices: readonly ModelPrice[];
+    /** Shared memory, in bytes. */
+    readonly memory: number;
   };
   readonly collector: {
     readonly logLevel: 'debug' | 'info' | 'warn' | 'error';

@@ -14,11 +14,16 @@ _M.OTHER = "other"
 --- The whole of a backend, where it is not about one model.
 _M.ALL = "*"
 
---- So many names are learnt where the settings do not say all there are.
+--- The most names that are learnt at a time, where the settings do not list all.
 _M.MAX_LEARNT = 100
 
--- APISIX cuts longer ones, and no deployment has a control character in its name.
+--- A learnt name that no backend has answered by for this time makes room for another one.
+_M.LEARNT_S = 86400
+
+-- Longer names would make the page of metrics large. Azure's names of deployments are ASCII, and
+-- Prometheus refuses a page with invalid UTF-8 in it.
 local MAX_NAME = 128
+local STRANGE = "[^\32-\126]"
 
 
 --- The names of models that are values of labels; in lower case, as Azure takes them in any.
@@ -27,7 +32,8 @@ local MAX_NAME = 128
 -- @tparam table|nil models names that are known beside them; nil: those that backends answer by are
 --   learnt, where one serves any
 -- @tparam table dict shared memory for what is learnt
-function _M.names(backends, models, dict)
+-- @tparam function|nil now returns seconds; nginx's clock by default
+function _M.names(backends, models, dict, now)
     local known, serves_any = {}, false
     for _, each in ipairs(backends) do
         for name, served_as in pairs(each.deployments or {}) do
@@ -42,7 +48,7 @@ function _M.names(backends, models, dict)
     return {
         known = known,
         learnt = not models and serves_any
-                 and slots.new(dict, "model-names", _M.MAX_LEARNT) or nil,
+                 and slots.new(dict, "model-names", _M.MAX_LEARNT, _M.LEARNT_S, now) or nil,
     }
 end
 
@@ -58,12 +64,12 @@ function _M.model(names, name)
 end
 
 
---- A backend showed that there is a model of that name.
+--- A backend showed that there is a model of that name. It is known for a day from now.
 -- @tparam table names
 -- @tparam string name in lower case
 function _M.learn(names, name)
     if names.learnt and not names.known[name] and #name <= MAX_NAME
-       and not find(name, "%c")
+       and not find(name, STRANGE)
     then
         names.learnt:add(name)
     end

@@ -1,61 +1,115 @@
---- A list in the memory that all workers share. It only grows, to a limit, and has nothing twice.
+--- A bounded set of strings in the memory that all workers share. An entry that nobody adds again
+-- for its time to live makes room.
 
+local clock = ngx and ngx.now or os.time
 local setmetatable = setmetatable
 
 local _M = {}
 local mt = { __index = _M }
 
+-- A worker looks again whether an entry is still there after this time.
+local LOOK_AGAIN_S = 60
 
---- @tparam table dict with get and add, as nginx's shared memory has
--- @tparam string name of the list in it
+-- How often a worker writes that an entry is in use, as a part of its time to live.
+local RENEWALS = 24
+
+-- A worker does not look for a free slot again for this time.
+local FULL_S = 10
+
+
+--- @tparam table dict with get, set and add, as nginx's shared memory has
+-- @tparam string name of the set in it
 -- @tparam number limit of entries
-function _M.new(dict, name, limit)
+-- @tparam number|nil ttl_s time to live of an entry, from when it was added last; nil: for ever
+-- @tparam function|nil now returns seconds; nginx's clock by default
+function _M.new(dict, name, limit, ttl_s, now)
     return setmetatable({
         dict = dict,
         prefix = name .. "|",
+        changes = name .. "|changes",
         limit = limit,
-        list = {},
+        ttl_s = ttl_s,
+        now = now or clock,
         known = {},
+        full_till = 0,
     }, mt)
 end
 
 
---- All entries, in the order in which they came; the same table each time, and not to be changed.
-function _M:all()
-    local list = self.list
-    while #list < self.limit do
-        local value = self.dict:get(self.prefix .. #list + 1)
-        if value == nil then
-            break
+-- Reads all slots.
+local function read(self, now)
+    self.seen = self.dict:get(self.changes)
+    local known, list = {}, {}
+    for i = 1, self.limit do
+        local value = self.dict:get(self.prefix .. i)
+        if value and not known[value] then
+            local before = self.known[value]
+            known[value] = { slot = i, looked_at = now, renewed_at = before and before.renewed_at }
+            list[#list + 1] = value
         end
-        list[#list + 1] = value
-        self.known[value] = true
     end
+    self.known = known
     return list
 end
 
 
-function _M:has(value)
-    if self.known[value] then
-        return true
-    end
-    self:all()
-    return self.known[value] == true
+--- All entries, in no order that means anything.
+function _M:all()
+    return read(self, self.now())
 end
 
 
---- Adds an entry, unless it is there.
--- @treturn boolean whether the list has it now
+-- What this worker knows of an entry, or nil.
+local function find(self, value, now)
+    local entry = self.known[value]
+    if entry and now - entry.looked_at < LOOK_AGAIN_S then
+        return entry
+    end
+    if entry or self.dict:get(self.changes) ~= self.seen then
+        read(self, now)
+        return self.known[value]
+    end
+    return nil
+end
+
+
+function _M:has(value)
+    return find(self, value, self.now()) ~= nil
+end
+
+
+-- Finds a free slot.
+local function take(self, value, now)
+    if now < self.full_till then
+        return false
+    end
+    for i = 1, self.limit do
+        local ok, err = self.dict:add(self.prefix .. i, value, self.ttl_s)
+        if ok then
+            -- Another value than before, so that other workers look.
+            self.dict:set(self.changes, now .. value)
+            self.known[value] = { slot = i, looked_at = now, renewed_at = now }
+            return true
+        elseif err ~= "exists" then
+            break
+        end
+    end
+    self.full_till = now + FULL_S
+    return false
+end
+
+
+--- Adds an entry, or keeps one that is there for another time to live.
+-- @treturn boolean whether the set has it now
 function _M:add(value)
-    while not self:has(value) do
-        if #self.list >= self.limit then
-            return false
-        end
-        -- Where another worker was faster, what it added is looked at.
-        local ok, err = self.dict:add(self.prefix .. #self.list + 1, value)
-        if not ok and err ~= "exists" then
-            return false
-        end
+    local now = self.now()
+    local entry = find(self, value, now)
+    if not entry then
+        return take(self, value, now)
+    end
+    if self.ttl_s and now - (entry.renewed_at or 0) >= self.ttl_s / RENEWALS then
+        entry.renewed_at = now
+        self.dict:set(self.prefix .. entry.slot, value, self.ttl_s)
     end
     return true
 end

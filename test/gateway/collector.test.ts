@@ -138,10 +138,12 @@ describe.skipIf(cannotRun)('a collector beside the gateway', () => {
   });
 
   test("the gateway's metrics are written to the workspace, one replica apart from another", async () => {
-    const [status] = await inWorkspace('apisix_http_status{request_llm_model="o3", code="200"}', 1);
-    expect(status?.value).toBe(1);
-    expect(status?.labels).toMatchObject({
-      consumer: 'app',
+    const [attempts] = await inWorkspace(
+      'apisix_genai_attempts_total{request_llm_model="o3", outcome="ok"}',
+      1,
+    );
+    expect(attempts?.value).toBe(1);
+    expect(attempts?.labels).toMatchObject({
       instance: 'gateway--abc-1',
       job: SERVICE,
       cluster: 'cluster-1',
@@ -177,10 +179,10 @@ describe.skipIf(cannotRun)('a collector beside the gateway', () => {
 
   test('tokens cost what their model does, by kind, and are counted as ever', async () => {
     // A client's name for it has a price, the backend's has none; Azure takes names in any case.
-    const cost = await inWorkspace('llm_cost_usd{cost_component="completion"}', 3);
-    const prompt = await inWorkspace('llm_cost_usd{cost_component="prompt"}', 4);
-    const tokens = await inWorkspace('apisix_llm_completion_tokens', 5);
-    const promptTokens = await inWorkspace('apisix_llm_prompt_tokens', 5);
+    const cost = await inWorkspace('llm_cost_usd{cost_component="completion"}', 2);
+    const prompt = await inWorkspace('llm_cost_usd{cost_component="prompt"}', 3);
+    const tokens = await inWorkspace('apisix_llm_completion_tokens', 4);
+    const promptTokens = await inWorkspace('apisix_llm_prompt_tokens', 4);
 
     expect(byModel(tokens)).toEqual({ 'gpt-4o': 9 + 7, o3: 4, free: 4, embedded: 0 });
     const spent = Object.entries(byModel(cost)).map(([model, usd]) => [

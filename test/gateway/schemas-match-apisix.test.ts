@@ -55,6 +55,7 @@ const ours = JSON.parse(
 /** Those of this repository: what they accept is known to the last word. */
 const OUR_PLUGINS = [
   'azure-openai-errors',
+  'azure-openai-metrics',
   'azure-openai-auth',
   'azure-openai-proxy',
   'azure-openai-limits',

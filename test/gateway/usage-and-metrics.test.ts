@@ -95,7 +95,6 @@ describe.skipIf(cannotRunGatewayTests('usage and metrics'))('usage and metrics',
   }, 2 * CONTAINER_TIMEOUT_MS);
   afterAll(() => gateway?.stop());
 
-  const OF_MODEL = { consumer: 'app', service_id: 'azure-openai' };
   const total = (name: string, labels: Readonly<Record<string, string>>) => totalOf(metrics, name, labels);
   const lineOf = (model: string) => accessLog.find((line) => line.requested_model === model);
 
@@ -110,22 +109,29 @@ describe.skipIf(cannotRunGatewayTests('usage and metrics'))('usage and metrics',
     ['whole-response', 'backend-0', 'ai_chat', 2, 16],
     ['legacy', 'backend-0', 'ai_chat', 2, 3],
     ['classic', 'backend-0', 'ai_chat', 2, 4],
-  ])('%s: tokens by backend, client, type and model', (model, node, type, prompt, completion) => {
-    const labels = {
-      ...OF_MODEL,
-      node,
-      request_type: type,
-      request_llm_model: model,
-      llm_model: model === 'alias' ? 'real' : model,
-    };
-    expect(total('apisix_llm_prompt_tokens', labels)).toBe(prompt);
-    expect(total('apisix_llm_completion_tokens', labels)).toBe(completion);
-    const { service_id: _, llm_model: __, ...ofStatus } = labels;
-    expect(total('apisix_http_status', { code: '200', ...ofStatus })).toBe(model === 'json' ? 2 : 1);
-  });
+  ])(
+    '%s: tokens by client and model, times by backend and model',
+    (model, node, type, prompt, completion) => {
+      const labels = {
+        consumer: 'app',
+        lane: 'high',
+        request_llm_model: model,
+        llm_model: model === 'alias' ? 'real' : model,
+      };
+      expect(total('apisix_llm_prompt_tokens', labels)).toBe(prompt);
+      expect(total('apisix_llm_completion_tokens', labels)).toBe(completion);
+      const ofModel = { node, request_llm_model: model };
+      const count = model === 'json' ? 2 : 1;
+      expect(total('apisix_genai_attempts_total', { ...ofModel, outcome: 'ok' })).toBe(count);
+      expect(total('apisix_llm_latency_count', { ...ofModel, type: 'total' })).toBe(count);
+      expect(total('apisix_llm_latency_count', { ...ofModel, type: 'ttft' })).toBe(
+        type === 'ai_stream' ? count : undefined,
+      );
+    },
+  );
 
   test('embeddings have no completion', () => {
-    const labels = { request_llm_model: 'embedded', node: 'backend-0', request_type: 'ai_chat' };
+    const labels = { request_llm_model: 'embedded', consumer: 'app' };
     expect(total('apisix_llm_prompt_tokens', labels)).toBe(3);
     expect(total('apisix_llm_completion_tokens', labels)).toBe(0);
   });
@@ -149,19 +155,21 @@ describe.skipIf(cannotRunGatewayTests('usage and metrics'))('usage and metrics',
   });
 
   test('requests that nobody answered', () => {
-    expect(total('apisix_http_status', { code: '429', request_llm_model: 'throttled' })).toBe(3);
+    expect(total('apisix_http_status', { code: '429', consumer: 'app', response_source: 'apisix' })).toBe(3);
+    expect(total('apisix_genai_unserved_requests_total', { request_llm_model: 'throttled' })).toBe(3);
     expect(total('apisix_llm_completion_tokens', { request_llm_model: 'throttled' })).toBe(0);
   });
 
   test('clients that went away', () => {
-    expect(total('apisix_http_status', { code: '499', request_type: 'ai_chat', node: 'backend-0' })).toBe(1);
+    expect(total('apisix_http_status', { code: '499', consumer: 'app' })).toBe(1);
     expect(lineOf('left-in-stream')).toMatchObject({ upstream_status: '200' });
     expect(total('apisix_llm_latency_count', { request_llm_model: 'left-in-stream', type: 'ttft' })).toBe(1);
   });
 
   test('models that nobody serves are no values of labels', () => {
     expect(metrics.filter(({ labels }) => Object.values(labels).includes('nobody-has-this'))).toEqual([]);
-    expect(total('apisix_http_status', { code: '404', request_llm_model: 'other' })).toBe(1);
+    expect(total('apisix_http_status', { code: '404', route: 'openai-v1' })).toBe(1);
+    expect(total('apisix_genai_attempts_total', { request_llm_model: 'other' })).toBe(3);
   });
 
   test('no connection is counted as active any more', () => {

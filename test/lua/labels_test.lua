@@ -4,8 +4,13 @@ local shared_dict = require("shared_dict")
 local describe, it, equal = harness.describe, harness.it, harness.equal
 
 
+local function at_start()
+    return 0
+end
+
+
 local function new_names(backends, models)
-    return labels.names(backends, models, shared_dict.new(0))
+    return labels.names(backends, models, shared_dict.new(0), at_start)
 end
 
 
@@ -33,7 +38,8 @@ describe("names of models in labels", function()
 
     it("are no more than so many, for all workers together", function()
         local dict = shared_dict.new(0)
-        local workers = { labels.names({ {} }, nil, dict), labels.names({ {} }, nil, dict) }
+        local workers = { labels.names({ {} }, nil, dict, at_start),
+                          labels.names({ {} }, nil, dict, at_start) }
         local found = {}
         for i = 1, 1000 do
             local names = workers[i % 2 + 1]
@@ -49,9 +55,29 @@ describe("names of models in labels", function()
         equal(labels.model(workers[2], "name-1"), "name-1")
     end)
 
-    it("have no control characters, and are not too long", function()
+    it("make room when no backend has answered by them for a day", function()
+        local dict = shared_dict.new(0)
+        local names = labels.names({ {} }, nil, dict, function()
+            return dict.now / 1000
+        end)
+        labels.learn(names, "real")
+        for i = 1, 1000 do
+            labels.learn(names, "made-up-" .. i)
+        end
+        labels.learn(names, "real-too")
+        equal({ labels.model(names, "real"), labels.model(names, "real-too") }, { "real", "other" })
+
+        dict.now = 23 * 3600 * 1000
+        labels.learn(names, "real")
+        dict.now = 24 * 3600 * 1000 + 1
+        labels.learn(names, "real-too")
+        equal({ labels.model(names, "real"), labels.model(names, "real-too"),
+                labels.model(names, "made-up-1") }, { "real", "real-too", "other" })
+    end)
+
+    it("are ASCII without control characters, and not too long", function()
         local names = new_names({ {} })
-        for _, name in ipairs({ "a\nb", "a\0", ("x"):rep(129) }) do
+        for _, name in ipairs({ "a\nb", "a\0", ("x"):rep(129), "a\255", "mod\195\168le" }) do
             labels.learn(names, name)
             equal(labels.model(names, name), "other")
         end

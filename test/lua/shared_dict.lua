@@ -34,6 +34,32 @@ function _M:add(key, value, seconds)
 end
 
 
+function _M:safe_set(...)
+    if self.is_full then
+        return nil, "no memory"
+    end
+    return self:set(...)
+end
+
+
+function _M:safe_add(...)
+    if self.is_full then
+        return nil, "no memory"
+    end
+    return self:add(...)
+end
+
+
+function _M:incr(key, by, init)
+    local value = self:get(key) or init
+    if not value then
+        return nil, "not found"
+    end
+    self:set(key, value + by)
+    return value + by
+end
+
+
 function _M:delete(key)
     self.entries[key] = nil
 end

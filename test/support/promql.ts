@@ -118,8 +118,20 @@ export function selectorsOf(promql: string): Selector[] {
     let labels = around;
     if (node.name === 'AggregateExpr')
       labels = [...labels, ...labelsIn(node, 'AggregateModifier', 'GroupingLabels', 'LabelName')];
-    if (node.name === 'BinaryExpr')
-      labels = [...labels, ...labelsIn(node, 'MatchingModifierClause', 'GroupingLabels', 'LabelName')];
+    if (node.name === 'BinaryExpr') {
+      const [clause] = node.getChildren('MatchingModifierClause');
+      const [matched, taken] = clause?.getChildren('GroupingLabels') ?? [];
+      const on = matched ? labelsIn(matched, 'LabelName') : [];
+      const fromRight = taken ? labelsIn(taken, 'LabelName') : [];
+      const [left, right] = node.getChildren('Expr');
+      if (fromRight.length > 0 && left && right) {
+        // group_left: the metric on the right has these labels, and gives them to the other one.
+        visit(left, [...around.filter((label) => !fromRight.includes(label)), ...on]);
+        visit(right, [...on, ...fromRight]);
+        return;
+      }
+      labels = [...labels, ...on];
+    }
     if (node.name === 'VectorSelector') {
       const [name = ''] = labelsIn(node, 'Identifier');
       const asked = labelsIn(node, 'LabelMatchers', 'UnquotedLabelMatcher', 'LabelName');

@@ -102,7 +102,8 @@ export const balancingSettings = {
   }),
   AI_PROXY_COOLDOWN: setting(duration({ min: 0, max: 86_400_000 }), {
     section,
-    description: 'Cooldown of a backend that names no delay; 0 = only delays that backends name are remembered.',
+    description:
+      'Cooldown of a backend that names no delay; 0 = only delays that backends name are remembered.',
     default: 10_000,
     example: '10s',
     output: `${PROXY}.cooldown.default_ms`,

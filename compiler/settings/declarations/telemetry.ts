@@ -10,6 +10,7 @@ import {
   modelPrice,
   number,
   oneOf,
+  size,
   text,
   url,
 } from '../types.ts';
@@ -192,6 +193,17 @@ export const telemetrySettings = {
     example: '/apisix/prometheus/metrics',
     output: `config.yaml: plugin_attr.prometheus.export_uri; ${COLLECTOR}: receivers.prometheus`,
     changed: 'moves the path on the gateway too, not only what the collector asks for',
+  }),
+  GATEWAY_METRICS_MEMORY: setting(size(8 * 1024 ** 2, 1024 ** 3), {
+    section,
+    description:
+      'Shared memory for metrics. The default has room for 25,000 lines and 5 MB of text; labels of series without room are `other`.',
+    default: 40 * 1024 ** 2,
+    defaultText: '40m',
+    example: '40m',
+    output:
+      'config.yaml: nginx_config.http.lua_shared_dict.prometheus-metrics, nginx_config.meta.lua_shared_dict.prometheus-cache, plugin_attr.azure-openai-metrics',
+    isNew: true,
   }),
   OTEL_LOG_LEVEL: setting(oneOf(['debug', 'info', 'warn', 'error']), {
     section,

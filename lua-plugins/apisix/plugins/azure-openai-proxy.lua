@@ -114,7 +114,6 @@ local metrics_schema = {
     properties = {
         -- all names of models that are values of labels, beside those of the backends' deployments
         models = { type = "array", minItems = 1, items = name_schema },
-        without_client = { type = "boolean" },
     },
     additionalProperties = false,
 }
@@ -601,7 +600,7 @@ local function answer(ctx, state, backend, exchange, leading, is_stream)
     state.status = exchange.status
     state.is_answered = true
     core.response.set_response_source(ctx, "upstream")
-    metrics.answered(state, backend, exchange.status)
+    metrics.answered(state, backend, exchange.status, exchange.headers)
     forwarding.send_head(exchange)
     add_backend_headers(state, backend)
     state.seen.wants_model = state.trace ~= nil

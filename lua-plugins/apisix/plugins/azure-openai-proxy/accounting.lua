@@ -1,7 +1,6 @@
---- What APISIX's exporter, limiters and logs read of a request.
+--- What metrics, APISIX's limiters and logs read of a request.
 
 local apisix_upstream = require("resty.apisix.upstream")
-local exporter = require("apisix.plugins.prometheus.exporter")
 local metrics = require("apisix.plugins.azure-openai-proxy.metrics")
 local ngx_now = ngx.now
 local ngx_var = ngx.var
@@ -30,7 +29,7 @@ end
 function _M.begin_attempt(ctx, state, backend)
     ctx.balancer_ip = backend.name
     state.attempt_started = ngx_now()
-    exporter.inc_llm_active_connections(ctx)
+    metrics.active(backend.name, 1)
     state.is_active, state.is_counted = true, false
 end
 
@@ -41,7 +40,7 @@ function _M.end_attempt(ctx, state)
         return
     end
     state.is_active = false
-    exporter.dec_llm_active_connections(ctx)
+    metrics.active(ctx.balancer_ip, -1)
     if state.is_noted then
         state.is_noted = false
         apisix_upstream.update_upstream_state({
@@ -111,8 +110,9 @@ function _M.finish(ctx, state)
 
     if asked then
         local label = metrics.model(state.request)
-        var.request_llm_model = label
-        var.llm_model = metrics.served_model(state.request, label, state.served_as)
+        state.model_label = label
+        state.served_label = metrics.served_model(state.request, label, state.served_as)
+        var.request_llm_model, var.llm_model = label, state.served_label
     end
     var.llm_stream = state.wants_stream and "true" or "false"
     local first = seen.first_output_at or seen.answered_at
@@ -134,11 +134,10 @@ function _M.finish(ctx, state)
         end
     end
 
-    local estimated
     if not usage then
         local prompt, completion = estimate(state)
         if prompt then
-            estimated = prompt + completion
+            local estimated = prompt + completion
             charge(ctx, prompt, completion, estimated)
             -- Apart from what backends said: metrics have no estimates in them.
             ngx_var.genai_estimated_tokens = estimated
@@ -146,7 +145,6 @@ function _M.finish(ctx, state)
         end
     end
 
-    metrics.finish_tokens(ctx, state, estimated)
     if state.pool.logs_summaries then
         ctx.llm_summary = {
             request_model = request_model,
@@ -157,7 +155,7 @@ function _M.finish(ctx, state)
             total_tokens = usage and usage.total,
             cache_read_input_tokens = usage and usage.cached,
             reasoning_tokens = usage and usage.reasoning,
-            estimated_tokens = estimated,
+            estimated_tokens = state.estimated_tokens,
             upstream_response_time = var.apisix_upstream_response_time,
             stream = state.wants_stream or false,
         }
