@@ -82,7 +82,7 @@ end
 function _M.outcome(failure)
     local reason = failure.reason
     if reason == "unreachable" then
-        return "connect_error"
+        return failure.err and "connect_error" or "blocked"
     elseif reason ~= "failing" then
         return reason
     elseif failure.is_of_stream then

@@ -40,7 +40,7 @@ const ATTEMPTS: Readonly<Record<string, Readonly<Record<string, number>>>> = {
   unhealthy: { 'backend-0 skipped_unhealthy': 1, 'backend-1 ok': 1 },
   'refused-stream': { 'backend-0 throttled': 1, 'backend-1 ok': 1 },
   'broken-stream': { 'backend-0 stream_error': 1, 'backend-1 ok': 1 },
-  'no-permission': { 'backend-0 credentials': 1, 'backend-1 ok': 1 },
+  'no-permission': { 'backend-0 refused': 1, 'backend-1 ok': 1 },
   'cut-stream': { 'backend-0 stream_error': 1 },
   'left-in-stream': { 'backend-0 client_abort': 1 },
   'left-waiting': { 'backend-0 client_abort': 1 },
@@ -150,7 +150,6 @@ describe.skipIf(skipped)('metrics of attempts', () => {
       ['reset', { reset: 'before-headers' }],
       ['refused-stream', answers.throttledStream({ api: 'chat' }), { stream: true }],
       ['broken-stream', { events: [chatPrelude, chatPrelude], gapMs: 20, cutAfter: 1 }, { stream: true }],
-      ['no-permission', answers.noPermission()],
     ] as const) {
       // A reset of a connection that was kept alive says nothing; this one is to say something.
       if (model === 'reset') {
@@ -202,6 +201,9 @@ describe.skipIf(skipped)('metrics of attempts', () => {
         await fetch(`${gateway.url}/openai/v1/${name}?api-key=${name}`, { headers: { 'api-key': name } })
       ).text();
     }
+    // Last, for the other backend has this operation from here on.
+    chat(answers.noPermission());
+    expect(await ask('no-permission')).toBe(200);
     text = await gateway.metrics();
     samples = samplesIn(text);
   }
@@ -244,7 +246,7 @@ describe.skipIf(skipped)('metrics of attempts', () => {
     expect(failovers.sort()).toEqual([
       'alias: credentials, backend-0, 1',
       'broken-stream: stream_error, backend-1, 1',
-      'no-permission: credentials, backend-1, 1',
+      'no-permission: refused, backend-1, 1',
       'not-there: connect_error, backend-1, 1',
       'refused-stream: throttled, backend-1, 1',
       'reset: connect_error, backend-1, 1',
@@ -426,13 +428,17 @@ describe.skipIf(skipped)('metrics of attempts', () => {
       );
       return [...new Set(statuses.flat())];
     };
-    backend(0).always(answers.deploymentNotFound());
+    for (const index of [0, 1]) backend(index).always(answers.deploymentNotFound());
     expect(await send(5_000)).toEqual([404]);
-    backend(0).always(undefined);
+    for (const index of [0, 1]) backend(index).always(undefined);
     expect(await send(5_000)).toEqual([200]);
 
     const after = samplesIn(await gateway.metrics());
-    expect(total(after, 'apisix_genai_attempts_total', { request_llm_model: 'other' })).toBe(10_003);
+    const attempts = (outcome: string) =>
+      total(after, 'apisix_genai_attempts_total', { request_llm_model: 'other', outcome });
+    expect(attempts('ok')).toBe(5_003);
+    // Each at both backends.
+    expect(attempts('deployment_not_found')).toBe(10_000);
     const added = after.filter((sample) => !before.has(seriesOf(sample)));
     const names = added.flatMap(({ labels }) => [labels.request_llm_model ?? '', labels.llm_model ?? '']);
     expect(names.filter((name) => name !== '' && name !== 'other')).toEqual([]);
