@@ -80,11 +80,15 @@ local function hash(text)
 end
 
 
--- The finish of MurmurHash3, which spreads what differs in one bit; a number from 0 to 1.
+-- Spreads what differs in one bit, as the finish of MurmurHash3 does; a number from 0 to 1. The
+-- factors are small enough for a double to hold the products.
 local function spread(h)
-    h = multiply(bxor(h, rshift(h, 16)) % 4294967296, 2246822507)
-    h = multiply(bxor(tobit(h), rshift(tobit(h), 13)) % 4294967296, 3266489909)
-    return (bxor(tobit(h), rshift(tobit(h), 16)) % 4294967296 + 0.5) / 4294967296
+    h = bxor(h, rshift(h, 15))
+    h = tobit(h * 709607)
+    h = bxor(h, rshift(h, 12))
+    h = tobit(h * 915769)
+    h = bxor(h, rshift(h, 16))
+    return (h + 2147483648.5) / 4294967296
 end
 
 
@@ -94,18 +98,26 @@ end
 -- @tparam string key
 function _M.consistent_hash(candidates, key)
     local hash_of_key = hash(key .. "")
-    local best, best_score
+    local best, best_uniform, best_weight
     for i = 1, #candidates do
         local each = candidates[i]
-        local memory = each.memory
+        local memory, weight = each.memory, each.weight
         local of_name = memory.hash
         if not of_name then
             of_name = hash(each.name)
             memory.hash = of_name
         end
-        local score = -each.weight / log(spread(bxor(of_name, hash_of_key)))
-        if not best or score > best_score then
-            best, best_score = each, score
+        local uniform = spread(bxor(of_name, hash_of_key))
+        local is_better
+        if not best then
+            is_better = true
+        elseif weight == best_weight then
+            is_better = uniform > best_uniform
+        else
+            is_better = weight / log(uniform) < best_weight / log(best_uniform)
+        end
+        if is_better then
+            best, best_uniform, best_weight = each, uniform, weight
         end
     end
     return best
