@@ -1,0 +1,749 @@
+--- Finds members of a JSON text in one pass, as its bytes arrive.
+--
+-- A body may have a hundred megabytes, and its client chooses every byte of it. So each byte is
+-- read once, nothing is kept but what was asked for, and the caller decides after each piece
+-- whether other requests get their turn. The text is not validated to the last letter, for the
+-- backend does that; but what is no JSON is noticed, because two readers may read it differently.
+
+local bit = require("bit")
+local ffi = require("ffi")
+local new_table = require("table.new")
+local C = ffi.C
+local band, bor, lshift = bit.band, bit.bor, bit.lshift
+local cast = ffi.cast
+local char = string.char
+local concat = table.concat
+local ffi_string = ffi.string
+local find = string.find
+local floor = math.floor
+local ipairs = ipairs
+local min = math.min
+local setmetatable = setmetatable
+local sub = string.sub
+local tonumber = tonumber
+local type = type
+
+ffi.cdef([[
+void *memchr(const void *s, int c, size_t n);
+]])
+
+local bytes_type = ffi.typeof("const uint8_t *")
+
+local _M = {}
+local mt = { __index = _M }
+
+--- Objects and arrays inside of each other, at most.
+_M.MAX_DEPTH = 512
+
+--- Bytes of a member's name as it is written, at most.
+_M.MAX_NAME = 16384
+
+-- Bytes kept of a value, as it is written. What is longer is no name of anything: its beginning is
+-- kept, so that a caller sees that it is too long.
+local MAX_VALUE = 2048
+
+-- The same for the objects that are kept as text.
+local MAX_RAW = 65536
+
+-- Values of one word that are kept, where it does not say so itself.
+local MAX_WORDS = 8
+
+local QUOTE, BACKSLASH, COMMA, COLON, LETTER_U = 34, 92, 44, 58, 117
+local OPEN_BRACE, CLOSE_BRACE, OPEN_BRACKET, CLOSE_BRACKET = 123, 125, 91, 93
+
+-- What a byte may be outside of strings.
+local BLANK, LITERAL, SEPARATOR = 1, 2, 3
+local CLASS = ffi.new("uint8_t[256]")
+for _, each in ipairs({ 32, 9, 10, 13 }) do
+    CLASS[each] = BLANK
+end
+for each in ("0123456789+-.abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"):gmatch(".") do
+    CLASS[each:byte()] = LITERAL
+end
+
+CLASS[COMMA] = SEPARATOR
+
+-- After so many numbers in a row more of them are likely: embeddings, tokens.
+local MANY = 16
+
+-- Where the scan is.
+local OUTSIDE, IN_STRING, IN_NAME, IN_LITERAL, STOPPED = 0, 1, 2, 3, 4
+
+-- What may come next outside of a token.
+local VALUE, FIRST_VALUE, NAME, FIRST_NAME, AFTER_NAME, AFTER_VALUE, NOTHING = 1, 2, 3, 4, 5, 6, 7
+
+local ARRAY, OBJECT = 0, 1
+
+-- Readers of JSON in backends skip it.
+local BYTE_ORDER_MARK = { 239, 187, 191 }
+
+
+local ESCAPES = { b = "\b", f = "\f", n = "\n", r = "\r", t = "\t",
+                  ['"'] = '"', ["\\"] = "\\", ["/"] = "/" }
+
+
+local function utf8(code)
+    if code < 0x80 then
+        return char(code)
+    elseif code < 0x800 then
+        return char(0xC0 + floor(code / 0x40), 0x80 + code % 0x40)
+    elseif code < 0x10000 then
+        return char(0xE0 + floor(code / 0x1000), 0x80 + floor(code / 0x40) % 0x40,
+                    0x80 + code % 0x40)
+    end
+    return char(0xF0 + floor(code / 0x40000), 0x80 + floor(code / 0x1000) % 0x40,
+                0x80 + floor(code / 0x40) % 0x40, 0x80 + code % 0x40)
+end
+
+
+local function hex_at(text, position)
+    local digits = sub(text, position, position + 3)
+    return #digits == 4 and not find(digits, "%X") and tonumber(digits, 16) or nil
+end
+
+
+-- The character of the escape whose backslash is at `position`, and where it ends.
+local function escaped_at(text, position)
+    local letter = sub(text, position + 1, position + 1)
+    if letter ~= "u" then
+        return ESCAPES[letter], position + 1
+    end
+    local code = hex_at(text, position + 2)
+    if not code or code >= 0xDC00 and code < 0xE000 then
+        return nil
+    elseif code < 0xD800 or code >= 0xE000 then
+        return utf8(code), position + 5
+    end
+    local second = sub(text, position + 6, position + 7) == "\\u" and hex_at(text, position + 8)
+    if not second or second < 0xDC00 or second >= 0xE000 then
+        return nil
+    end
+    return utf8(0x10000 + (code - 0xD800) * 0x400 + second - 0xDC00), position + 11
+end
+
+
+--- What a JSON string says.
+-- @tparam string raw what stands between its quotes
+-- @treturn string|nil nil: an escape in it is none
+function _M.unescape(raw)
+    local from = find(raw, "\\", 1, true)
+    if not from then
+        return raw
+    end
+
+    local parts, count, position = {}, 0, 1
+    while from do
+        local character, last = escaped_at(raw, from)
+        if not character then
+            return nil
+        end
+        parts[count + 1] = sub(raw, position, from - 1)
+        parts[count + 2] = character
+        count = count + 2
+        position = last + 1
+        from = find(raw, "\\", position, true)
+    end
+    parts[count + 1] = sub(raw, position)
+    return concat(parts)
+end
+
+
+--- Says what a scan looks for.
+-- @tparam table members list of names of members of the outermost object: "model", and of the
+--   objects that are their values: "response.id". A table `{ name, is_raw, is_first }` instead of
+--   a name: `is_raw` keeps an object's text, `is_first` keeps the first of two
+-- @tparam table|nil words list of members whose strings, or lists of strings, are found wherever
+--   they stand: `{ name, prefix, limit, length, is_last }`: what the strings begin with, how many
+--   are kept, how many bytes of each, whether the last one is kept alone
+-- @tparam string|nil mention a string; whether it stands anywhere as a value is noticed
+-- @treturn table for `new`
+function _M.plan(members, words, mention)
+    local plan = { names = {}, candidates = {}, longest = 0, has_words = false, mention = mention }
+    local count = 0
+
+    local function entry_of(name)
+        local entry = plan.names[name]
+        if not entry then
+            count = count + 1
+            entry = { bit = lshift(1, count) }
+            plan.names[name] = entry
+            plan.candidates[#name * 256 + name:byte()] = true
+            plan.longest = #name > plan.longest and #name or plan.longest
+        end
+        return entry
+    end
+
+    for _, each in ipairs(members) do
+        local spec = type(each) == "table" and each or { name = each }
+        local key = spec.name or spec[1]
+        spec = { key = key, is_raw = spec.is_raw, is_first = spec.is_first }
+        local parent, child = key:match("^(.-)%.(.+)$")
+        local entry = entry_of(child or key)
+        if parent then
+            entry.children = entry.children or {}
+            entry.children[parent] = spec
+            local parents = entry_of(parent)
+            parents.top = parents.top or { key = parent }
+            parents.top.has_children = true
+        elseif entry.top then
+            entry.top.is_raw, entry.top.is_first = spec.is_raw, spec.is_first
+        else
+            entry.top = spec
+        end
+    end
+    for _, each in ipairs(words or {}) do
+        plan.has_words = true
+        entry_of(each.name).word = {
+            key = each.name, is_word = true, prefix = each.prefix, length = each.length,
+            limit = each.limit or MAX_WORDS, is_last = each.is_last,
+        }
+    end
+    return plan
+end
+
+
+--- A scan that has read nothing yet.
+-- @tparam table plan as `plan` gives it
+function _M.new(plan)
+    return setmetatable({
+        plan = plan,
+        members = {},
+        state = OUTSIDE,
+        expected = VALUE,
+        depth = 0,
+        -- of each object or array: its kind, and which names that are looked for it had
+        stack = new_table(16, 0),
+        -- how many bytes came before this piece
+        offset = 0,
+        -- 1: the last byte was a backslash that escapes the next one
+        carry = 0,
+        name_length = 0,
+        is_kept = false,
+        is_split = false,
+    }, mt)
+end
+
+
+local function stop(self, problem, name)
+    self.state = STOPPED
+    self.problem = self.problem or problem
+    self.problem_name = self.problem_name or name
+end
+
+
+-- Whether a backslash escapes the byte at `position`: an odd number of them stands before it, as far
+-- back as `start`; `carry` is 1 where the byte at `start` is escaped by the piece before.
+local function is_escaped(text, start, position, carry)
+    local before = position - 1
+    while before >= start and text[before] == BACKSLASH do
+        before = before - 1
+    end
+    local run = position - 1 - before
+    if before < start then
+        run = run + carry
+    end
+    return band(run, 1) == 1
+end
+
+
+-- Whether a name with escapes may be one that is looked for, by its first character and its length
+-- without the escapes. A string for each such name would be garbage that a client chooses.
+local function may_be_wanted(plan, text, start, length)
+    local position, last, count, first = start, start + length, 0, nil
+    while position < last do
+        local each = text[position]
+        if each == BACKSLASH then
+            if position + 5 < last and text[position + 1] == LETTER_U then
+                each = tonumber(ffi_string(text + position + 2, 4), 16)
+                position = position + 6
+            else
+                -- None of the names has a character that is escaped by itself.
+                return false
+            end
+        else
+            position = position + 1
+        end
+        count = count + 1
+        first = first or each
+        if count > plan.longest then
+            return false
+        end
+    end
+    return first and plan.candidates[count * 256 + first]
+end
+
+
+-- What is looked for under a name, or nil.
+local function wanted_as(self, text, start, length, depth)
+    local plan = self.plan
+    if depth > 1 and not plan.has_words and not (depth == 2 and self.parent) or length == 0
+       or length > plan.longest * 6
+    then
+        return nil
+    end
+    local name
+    if C.memchr(text + start, BACKSLASH, length) ~= nil then
+        if may_be_wanted(plan, text, start, length) then
+            name = _M.unescape(ffi_string(text + start, length))
+        end
+    elseif plan.candidates[length * 256 + text[start]] then
+        name = ffi_string(text + start, length)
+    end
+    local entry = name and plan.names[name]
+    if not entry then
+        return nil
+    end
+    local spec = depth == 1 and entry.top or entry.word
+    if depth == 2 and self.parent and entry.children then
+        spec = entry.children[self.parent] or spec
+    end
+    if not spec then
+        return nil
+    end
+
+    local seen = self.stack[depth]
+    if band(seen, entry.bit) ~= 0 then
+        self.duplicate = self.duplicate or spec.key
+    else
+        self.stack[depth] = bor(seen, entry.bit)
+    end
+    return spec
+end
+
+
+local function add_word(self, spec, value)
+    if not value or value == "" or spec.prefix and sub(value, 1, #spec.prefix) ~= spec.prefix then
+        return
+    end
+    local words = self.words
+    if not words then
+        words = {}
+        self.words = words
+    end
+    local values = words[spec.key]
+    if not values then
+        values = {}
+        words[spec.key] = values
+    end
+    if spec.is_last then
+        values[1] = value
+    elseif #values < spec.limit then
+        for i = 1, #values do
+            if values[i] == value then
+                return
+            end
+        end
+        values[#values + 1] = value
+    end
+end
+
+
+-- Adds bytes to what is kept of a value.
+local function keep(self, text, from, to)
+    local left = self.limit - self.kept_length
+    if left <= 0 or to <= from then
+        self.is_cut = self.is_cut or to > from
+        return
+    end
+    local count = min(to - from, left)
+    self.is_cut = count < to - from
+    local bytes = ffi_string(text + from, count)
+    local kept = self.kept
+    if not kept then
+        self.kept = bytes
+    elseif self.kept_length < MAX_VALUE then
+        self.kept = kept .. bytes
+    else
+        local parts = self.parts
+        if not parts then
+            parts = {}
+            self.parts = parts
+        end
+        parts[#parts + 1] = bytes
+    end
+    self.kept_length = self.kept_length + count
+end
+
+
+local function kept_text(self)
+    local text = self.kept or ""
+    if self.parts then
+        text = text .. concat(self.parts)
+    end
+    self.kept, self.parts, self.kept_length = nil, nil, 0
+    return text
+end
+
+
+local function begin_kept(self, spec, kind, first)
+    self.spec, self.kind, self.first = spec, kind, first
+    self.kept, self.parts, self.kept_length, self.is_cut = nil, nil, 0, false
+    self.limit = spec.is_raw and MAX_RAW or spec.length or MAX_VALUE
+end
+
+
+local function note_member(self, spec, kind, value, first, last)
+    if spec.is_first and self.members[spec.key] then
+        return
+    end
+    self.members[spec.key] = { kind = kind, value = value, first = first, last = last }
+end
+
+
+-- The value that was kept has ended.
+local function end_kept(self, last)
+    local spec, kind = self.spec, self.kind
+    local value = kept_text(self)
+    self.spec = nil
+    if kind == "string" then
+        if spec.length then
+            local escape = find(value, "\\", 1, true)
+            value = escape and sub(value, 1, escape - 1) or value
+        elseif not self.is_cut then
+            value = _M.unescape(value)
+        end
+    elseif self.is_cut then
+        value = nil
+    end
+    if spec.is_word then
+        if kind == "string" then
+            add_word(self, spec, value)
+        end
+        return
+    end
+    note_member(self, spec, kind, value, self.first, last)
+end
+
+
+-- A name has ended at `quote`; what came of it in earlier pieces is in `self.name`.
+-- Gives what is looked for under it, or nil.
+local function end_name(self, text, start, quote, depth)
+    local length = quote - start
+    local before = self.name_length
+    if before + length > _M.MAX_NAME then
+        return stop(self, "name_too_long")
+    end
+    if before == 0 then
+        return wanted_as(self, text, start, length, depth)
+    end
+    self.name_length = 0
+    if before + length > self.plan.longest * 6 then
+        return nil
+    end
+    local name = self.name .. ffi_string(text + start, length)
+    self.name = name
+    return wanted_as(self, cast(bytes_type, name), 0, #name, depth)
+end
+
+
+-- A name goes on in the next piece.
+local function keep_name(self, text, start, length)
+    local longest = self.plan.longest * 6
+    if self.name_length == 0 then
+        self.name = ""
+    end
+    if self.name_length <= longest then
+        self.name = self.name .. ffi_string(text + start, min(length - start, longest + 1))
+    end
+    self.name_length = self.name_length + length - start
+    if self.name_length > _M.MAX_NAME then
+        stop(self, "name_too_long")
+    end
+end
+
+
+-- The value of a name that is looked for is an object or array, whose first byte is at `position`
+-- and whose depth is `depth`.
+local function begin_nested(self, spec, position, depth, kind)
+    local name = kind == OBJECT and "object" or "array"
+    if spec.is_raw and not self.raw_depth then
+        begin_kept(self, spec, name, self.offset + position + 1)
+        self.raw_depth, self.from = depth, position
+    elseif spec.is_word then
+        if kind == ARRAY then
+            self.list, self.list_depth = spec, depth
+        end
+    else
+        note_member(self, spec, name, nil, self.offset + position + 1)
+    end
+    if spec.has_children and kind == OBJECT and depth == 2 then
+        self.parent = spec.key
+    end
+end
+
+
+-- An object or array of which something is looked for ends.
+local function end_nested(self, text, position, depth)
+    if depth == self.raw_depth then
+        keep(self, text, self.from, position + 1)
+        self.raw_depth = nil
+        end_kept(self, self.offset + position + 1)
+    end
+    if depth == self.list_depth then
+        self.list, self.list_depth = nil, nil
+    end
+    if depth == 2 then
+        self.parent = nil
+    end
+end
+
+
+-- The byte order mark, if the text begins with it: gives where the text itself does.
+local function skip_mark(self, text, length)
+    local position = 0
+    while position < length do
+        local at = self.offset + position
+        if at >= 3 or text[position] ~= BYTE_ORDER_MARK[at + 1] then
+            if at > 0 and at < 3 then
+                stop(self)
+            end
+            self.is_marked = true
+            return position
+        end
+        position = position + 1
+    end
+    return position
+end
+
+
+-- Where the last of the numbers from `position` on begins that a comma separates.
+local function skip_numbers(text, position, length)
+    local last, has_value, has_ended = position, false, false
+    while position < length do
+        local class = CLASS[text[position]]
+        if class == LITERAL then
+            if has_ended then
+                return last
+            end
+            has_value = true
+        elseif class == SEPARATOR then
+            if not has_value then
+                return last
+            end
+            has_value, has_ended = false, false
+            last = position + 1
+        elseif class == BLANK then
+            has_ended = has_value
+        else
+            return last
+        end
+        position = position + 1
+    end
+    return last
+end
+
+
+-- What of a token that goes on in the next piece has to be known there.
+local function end_piece(self, text, start, length)
+    local state = self.state
+    if state == IN_STRING or state == IN_NAME then
+        self.carry = is_escaped(text, start, length, self.carry) and 1 or 0
+    end
+    if state == IN_NAME then
+        keep_name(self, text, start, length)
+    elseif state ~= OUTSIDE then
+        if self.is_kept then
+            keep(self, text, start, length)
+        end
+        self.is_split = true
+    end
+end
+
+
+--- Reads a piece.
+-- @tparam string|cdata text a string, or a pointer to bytes
+-- @tparam number|nil length of what a pointer points to
+-- @treturn boolean false: nothing that follows is of interest
+function _M:feed(text, length)
+    length = length or #text
+    -- A pointer alone does not keep a string.
+    self.fed = text
+    text = cast(bytes_type, text)
+    local position = 0
+    if not self.is_marked then
+        position = skip_mark(self, text, length)
+    end
+
+    -- One loop without any inside: LuaJIT compiles it as one tree of traces.
+    local stack, mention = self.stack, self.plan.mention
+    local state, expected, depth = self.state, self.expected, self.depth
+    local pending, list_depth, carry = self.pending, self.list_depth, self.carry
+    local is_kept, start = self.is_kept, 0
+    local kind = depth > 0 and band(stack[depth], 1) or ARRAY
+    local numbers = 0
+    while position < length do
+        local each = text[position]
+        if state == OUTSIDE then
+            position = position + 1
+            if each == QUOTE then
+                start = position
+                if expected == NAME or expected == FIRST_NAME then
+                    state = IN_NAME
+                elseif (expected == VALUE or expected == FIRST_VALUE) and depth > 0 then
+                    state = IN_STRING
+                    if pending or depth == list_depth then
+                        if not self.raw_depth then
+                            begin_kept(self, pending or self.list, "string",
+                                       self.offset + position)
+                            is_kept = true
+                        end
+                        pending = nil
+                    end
+                else
+                    state = STOPPED
+                end
+            elseif each == COLON then
+                if expected == AFTER_NAME then
+                    expected = VALUE
+                else
+                    state = STOPPED
+                end
+            elseif each == COMMA then
+                if expected == AFTER_VALUE then
+                    expected = kind == OBJECT and NAME or VALUE
+                    if numbers > MANY then
+                        numbers = 0
+                        position = skip_numbers(text, position, length)
+                    end
+                else
+                    state = STOPPED
+                end
+            elseif CLASS[each] == BLANK then
+                -- nothing
+                state = OUTSIDE
+            elseif each == OPEN_BRACE or each == OPEN_BRACKET then
+                numbers = 0
+                if expected ~= VALUE and expected ~= FIRST_VALUE then
+                    state = STOPPED
+                elseif depth == _M.MAX_DEPTH then
+                    state = STOPPED
+                    stop(self, "nested_too_deeply")
+                else
+                    depth = depth + 1
+                    kind = each == OPEN_BRACE and OBJECT or ARRAY
+                    stack[depth] = kind
+                    expected = kind == OBJECT and FIRST_NAME or FIRST_VALUE
+                    if pending then
+                        begin_nested(self, pending, position - 1, depth, kind)
+                        pending, list_depth = nil, self.list_depth
+                    end
+                end
+            elseif each == CLOSE_BRACE or each == CLOSE_BRACKET then
+                if depth == 0 or kind ~= (each == CLOSE_BRACE and OBJECT or ARRAY)
+                   or expected ~= AFTER_VALUE
+                      and expected ~= (kind == OBJECT and FIRST_NAME or FIRST_VALUE)
+                then
+                    state = STOPPED
+                else
+                    numbers = 0
+                    if depth == 2 or depth == list_depth or depth == self.raw_depth then
+                        end_nested(self, text, position - 1, depth)
+                        list_depth = self.list_depth
+                    end
+                    depth = depth - 1
+                    if depth == 0 then
+                        expected, self.is_object = NOTHING, kind == OBJECT
+                    else
+                        expected, kind = AFTER_VALUE, band(stack[depth], 1)
+                    end
+                end
+            elseif CLASS[each] == LITERAL and (expected == VALUE or expected == FIRST_VALUE)
+                   and depth > 0
+            then
+                state = IN_LITERAL
+                start = position - 1
+                if pending then
+                    if not self.raw_depth then
+                        begin_kept(self, pending, "literal", self.offset + position)
+                        is_kept = true
+                    end
+                    pending = nil
+                end
+            else
+                state = STOPPED
+            end
+        elseif state == IN_LITERAL then
+            if CLASS[each] == LITERAL then
+                position = position + 1
+            else
+                if is_kept then
+                    keep(self, text, start, position)
+                    end_kept(self, self.offset + position)
+                    is_kept = false
+                end
+                state, expected = OUTSIDE, AFTER_VALUE
+                numbers = kind == ARRAY and numbers + 1 or 0
+            end
+        elseif state == STOPPED then
+            break
+        else
+            local found = C.memchr(text + position, QUOTE, length - position)
+            if found == nil then
+                break
+            end
+            local quote = tonumber(cast(bytes_type, found) - text)
+            position = quote + 1
+            -- Nearly always there is no backslash before it, or one.
+            local goes_on
+            if quote - start < 2 then
+                goes_on = is_escaped(text, start, quote, carry)
+            elseif text[quote - 1] ~= BACKSLASH then
+                goes_on = false
+            elseif text[quote - 2] ~= BACKSLASH then
+                goes_on = true
+            else
+                goes_on = is_escaped(text, start, quote, carry)
+            end
+            if not goes_on then
+                if state == IN_NAME then
+                    pending = end_name(self, text, start, quote, depth)
+                    expected = AFTER_NAME
+                else
+                    expected = AFTER_VALUE
+                    if is_kept then
+                        keep(self, text, start, quote)
+                        end_kept(self, self.offset + quote + 1)
+                        is_kept = false
+                    elseif mention and quote - start == #mention and not self.is_split
+                           and ffi_string(text + start, quote - start) == mention
+                    then
+                        self.is_mentioned = true
+                    end
+                    self.is_split = false
+                end
+                carry = 0
+                state = self.state == STOPPED and STOPPED or OUTSIDE
+            end
+        end
+    end
+
+    self.state, self.expected, self.depth = state, expected, depth
+    self.pending, self.carry, self.is_kept = pending, carry, is_kept
+    if state ~= STOPPED then
+        end_piece(self, text, start, length)
+        if self.raw_depth then
+            keep(self, text, self.from, length)
+            self.from = 0
+        end
+    end
+    self.offset = self.offset + length
+    self.fed = nil
+    return self.state ~= STOPPED
+end
+
+
+--- The text has ended.
+-- @treturn boolean whether it was one JSON object from its first byte to its last: readers of JSON
+--   agree on it. Of a text that breaks off no members are known
+function _M:finish()
+    if self.state == STOPPED then
+        return false
+    elseif self.expected ~= NOTHING then
+        self.members = {}
+        return false
+    end
+    return self.is_object
+end
+
+
+return _M
