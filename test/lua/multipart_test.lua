@@ -74,10 +74,10 @@ describe("multipart: field", function()
         equal((read(field("models", "x") .. field("my-model", "y") .. "--b--")), nil)
         equal((read(part("Content-Disposition: form-data; name=models", "x") .. "--b--")),
               nil)
-        equal((read(part('Content-Disposition: form-data; name="file"; filename="model"', "x") .. "--b--")),
-              nil)
-        equal((read(part("Content-Disposition: form-data; name=file; filename=model", "x") .. "--b--")),
-              nil)
+        equal((read(part('Content-Disposition: form-data; name="file"; filename="model"', "x")
+                    .. "--b--")), nil)
+        equal((read(part("Content-Disposition: form-data; name=file; filename=model", "x")
+                    .. "--b--")), nil)
         equal((read(part('Content-Disposition: form-data; name="f"; filename="; name=model;"', "x")
                     .. "--b--")), nil)
     end)

@@ -319,21 +319,27 @@ local function prepare(ctx, state)
         return 500, errors.body(500)
     end
 
-    local target = state.target
-    local model
-    if target.names_model then
-        model = body_mod.model(body, headers["content-type"])
-    end
-    if target.generates then
-        state.wants_stream = body_mod.wants_stream(body)
-        if state.wants_stream then
-            ctx.var.request_type = "ai_stream"
-        end
-    end
-
     state.body = body
     state.content_type = headers["content-type"]
-    state.model = model
+    local target = state.target
+    local problem
+    problem, err = body_mod.inspect(body, headers["content-type"], {
+        model = target.names_model,
+        stream = target.generates,
+        stored = state.method == "POST" and target.collection and state.pool.origin_count > 1,
+    })
+    if err then
+        core.log.error("the request body cannot be read: ", err)
+        return 500, errors.body(500)
+    elseif problem then
+        return 400, errors.body(400, problem[2], problem[1])
+    end
+    if body.wants_stream then
+        state.wants_stream = true
+        ctx.var.request_type = "ai_stream"
+    end
+
+    local model = body.model
     state.passed, err = headers_mod.to_backend(headers, state.pool.replaced_headers)
     if err then
         return 400, errors.body(400, "The request cannot be sent to a backend: " .. err .. ".",
@@ -384,7 +390,7 @@ local function written_for(state, backend, authorization)
         if target.deployment then
             path = targets.renamed_path(target, served_as)
         else
-            body = body_mod.with_model(body, state.model, served_as)
+            body = body_mod.with_model(body, served_as)
         end
     end
 
