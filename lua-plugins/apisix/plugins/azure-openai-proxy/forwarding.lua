@@ -287,6 +287,19 @@ local function forward_events(exchange, seen, leading, watch)
 end
 
 
+-- Notes what a JSON answer says that has come to its end.
+local function note_answer(seen, scan, watch)
+    scan:finish()
+    seen.usage = usage_mod.of_scan(scan, decode)
+    if seen.wants_model then
+        seen.model = usage_mod.model_of_scan(scan)
+    end
+    if watch then
+        watch:ended(scan)
+    end
+end
+
+
 local function forward_body(exchange, seen, watch)
     local content_type = exchange.headers["content-type"]
     local scan
@@ -299,23 +312,20 @@ local function forward_body(exchange, seen, watch)
         local bytes, err = exchange:read()
         if not bytes then
             if scan and not err then
-                scan:finish()
-                seen.usage = usage_mod.of_scan(scan, decode)
-                if seen.wants_model then
-                    seen.model = usage_mod.model_of_scan(scan)
-                end
-                if watch then
-                    watch:ended(scan)
-                end
+                note_answer(seen, scan, watch)
             end
             return err and "backend" or nil, err
         end
         seen.has_begun = true
-        -- What was made is known before the client can ask for it.
+        -- What was made, and where, is known before the client can ask for it.
         if scan then
             scan:feed(bytes)
             if watch then
                 watch:scanned(scan)
+            end
+            if exchange.done then
+                note_answer(seen, scan, watch)
+                scan = nil
             end
         end
         local ok
