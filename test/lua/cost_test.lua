@@ -98,7 +98,7 @@ describe("cost: JSON", function()
         ["digits"] = repeated('{"x":', "9", "}"),
         ["numbers"] = repeated("[1", ",1", "]"),
         ["numbers between blanks"] = repeated("[1", " ,\t1", "]"),
-        ["long numbers between numbers"] = 
+        ["long numbers between numbers"] =
             repeated("[1", (",1"):rep(40) .. "," .. ("9"):rep(1000), "]"),
         ["empty arrays"] = repeated("[[]", ",[]", "]"),
         ["empty objects"] = repeated("[{}", ",{}", "]"),
