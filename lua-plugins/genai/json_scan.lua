@@ -18,6 +18,7 @@ local find = string.find
 local floor = math.floor
 local ipairs = ipairs
 local min = math.min
+local pairs = pairs
 local setmetatable = setmetatable
 local sub = string.sub
 local tonumber = tonumber
@@ -49,29 +50,123 @@ local MAX_RAW = 16384
 -- Values of one word that are kept, where it does not say so itself.
 local MAX_WORDS = 8
 
-local QUOTE, BACKSLASH, COMMA, COLON, LETTER_U = 34, 92, 44, 58, 117
-local OPEN_BRACE, CLOSE_BRACE, OPEN_BRACKET, CLOSE_BRACKET = 123, 125, 91, 93
-
--- What a byte may be outside of strings.
-local BLANK, LITERAL = 1, 2
-local CLASS = ffi.new("uint8_t[256]")
-for _, each in ipairs({ 32, 9, 10, 13 }) do
-    CLASS[each] = BLANK
-end
-for each in ("0123456789+-.abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"):gmatch(".") do
-    CLASS[each:byte()] = LITERAL
-end
+local QUOTE, BACKSLASH, COMMA, COLON, SPACE, LETTER_U = 34, 92, 44, 58, 32, 117
 
 -- After so many numbers in a row more of them are likely: embeddings, tokens.
 local MANY = 16
 
--- Where the scan is.
-local OUTSIDE, IN_STRING, IN_NAME, IN_LITERAL, STOPPED = 0, 1, 2, 3, 4
+-- Where the scan is: before the text's value; in an array, before its first value, before another
+-- one, behind one; likewise in an object, with names and colons. A list is an array whose strings
+-- are looked for; what is kept is the value of a name that is.
+local START, DONE, STOPPED = 0, 1, 2
+local ARRAY_FIRST, ARRAY_VALUE, ARRAY_AFTER = 3, 4, 5
+local OBJECT_FIRST, OBJECT_NAME, OBJECT_COLON, OBJECT_VALUE, OBJECT_AFTER = 6, 7, 8, 9, 10
+local LIST_FIRST, LIST_VALUE, LIST_AFTER = 11, 12, 13
+local KEPT_COLON, KEPT_VALUE = 14, 15
+-- In a token: what of it follows is in the next piece, or behind an escaped quote.
+local IN_NAME, ARRAY_STRING, OBJECT_STRING, OBJECT_KEPT_STRING, LIST_STRING = 16, 17, 18, 19, 20
+local ARRAY_LITERAL, OBJECT_LITERAL, OBJECT_KEPT_LITERAL, LIST_LITERAL = 21, 22, 23, 24
 
--- What may come next outside of a token.
-local VALUE, FIRST_VALUE, NAME, FIRST_NAME, AFTER_NAME, AFTER_VALUE, NOTHING = 1, 2, 3, 4, 5, 6, 7
+-- What to do with a byte.
+local STOP, SKIP, STEP, NUMBER_STEP = 0, 1, 2, 3
+local BEGIN_STRING, BEGIN_KEPT_STRING, STRING, NAME = 4, 5, 6, 7
+local BEGIN_LITERAL, BEGIN_KEPT_LITERAL, END_LITERAL, END_KEPT_LITERAL = 8, 9, 10, 11
+local OPEN, OPEN_KEPT, CLOSE = 12, 13, 14
 
-local ARRAY, OBJECT = 0, 1
+-- Kinds of bytes.
+local OTHER, BLANK, LITERAL, A_QUOTE, A_COLON, A_COMMA = 0, 1, 2, 3, 4, 5
+local OPEN_BRACE, CLOSE_BRACE, OPEN_BRACKET, CLOSE_BRACKET = 6, 7, 8, 9
+
+-- Of an object or array whose end matters this is added to the state that follows it.
+local WATCHED = 32
+
+-- The kind of each byte; by state and kind what to do, and the state that follows. Reading all of it
+-- from memory keeps LuaJIT from taking states for constants: it does not compile a loop of which
+-- it knows that the next round goes another way.
+local KIND = ffi.new("uint8_t[256]")
+local ACTION = ffi.new("uint8_t[512]")
+local NEXT = ffi.new("uint8_t[512]")
+
+
+local function define_kinds()
+    for kind, characters in pairs({
+        [BLANK] = " \t\r\n", [A_QUOTE] = '"', [A_COLON] = ":", [A_COMMA] = ",",
+        [OPEN_BRACE] = "{", [CLOSE_BRACE] = "}", [OPEN_BRACKET] = "[", [CLOSE_BRACKET] = "]",
+        [LITERAL] = "0123456789+-.abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ",
+    }) do
+        for i = 1, #characters do
+            KIND[characters:byte(i)] = kind
+        end
+    end
+end
+
+
+local function on(states, kinds, action, following)
+    for _, state in ipairs(states) do
+        for _, kind in ipairs(kinds) do
+            ACTION[state * 16 + kind] = action
+            NEXT[state * 16 + kind] = following or state
+        end
+    end
+end
+
+
+local function define_states()
+    local all = { OTHER, BLANK, LITERAL, A_QUOTE, A_COLON, A_COMMA, OPEN_BRACE, CLOSE_BRACE,
+                  OPEN_BRACKET, CLOSE_BRACKET }
+    for state = START, KEPT_VALUE do
+        on({ state }, all, STOP, STOPPED)
+        on({ state }, { BLANK }, SKIP)
+    end
+    on({ STOPPED }, all, STOP, STOPPED)
+
+    -- The state that follows the value is put on the stack, or after the token.
+    on({ START, ARRAY_FIRST, ARRAY_VALUE, OBJECT_VALUE, LIST_FIRST, LIST_VALUE }, { OPEN_BRACE },
+       OPEN, OBJECT_FIRST)
+    on({ START, ARRAY_FIRST, ARRAY_VALUE, OBJECT_VALUE, LIST_FIRST, LIST_VALUE }, { OPEN_BRACKET },
+       OPEN, ARRAY_FIRST)
+    on({ KEPT_VALUE }, { OPEN_BRACE }, OPEN_KEPT, OBJECT_FIRST)
+    on({ KEPT_VALUE }, { OPEN_BRACKET }, OPEN_KEPT, ARRAY_FIRST)
+    on({ ARRAY_FIRST, ARRAY_AFTER, LIST_FIRST, LIST_AFTER }, { CLOSE_BRACKET }, CLOSE)
+    on({ OBJECT_FIRST, OBJECT_AFTER }, { CLOSE_BRACE }, CLOSE)
+
+    on({ ARRAY_AFTER }, { A_COMMA }, NUMBER_STEP, ARRAY_VALUE)
+    on({ LIST_AFTER }, { A_COMMA }, STEP, LIST_VALUE)
+    on({ OBJECT_AFTER }, { A_COMMA }, STEP, OBJECT_NAME)
+    on({ OBJECT_COLON }, { A_COLON }, STEP, OBJECT_VALUE)
+    on({ KEPT_COLON }, { A_COLON }, STEP, KEPT_VALUE)
+
+    on({ OBJECT_FIRST, OBJECT_NAME }, { A_QUOTE }, BEGIN_STRING, IN_NAME)
+    on({ ARRAY_FIRST, ARRAY_VALUE }, { A_QUOTE }, BEGIN_STRING, ARRAY_STRING)
+    on({ OBJECT_VALUE }, { A_QUOTE }, BEGIN_STRING, OBJECT_STRING)
+    on({ KEPT_VALUE }, { A_QUOTE }, BEGIN_KEPT_STRING, OBJECT_KEPT_STRING)
+    on({ LIST_FIRST, LIST_VALUE }, { A_QUOTE }, BEGIN_KEPT_STRING, LIST_STRING)
+    on({ IN_NAME }, all, NAME, OBJECT_COLON)
+    on({ ARRAY_STRING }, all, STRING, ARRAY_AFTER)
+    on({ OBJECT_STRING, OBJECT_KEPT_STRING }, all, STRING, OBJECT_AFTER)
+    on({ LIST_STRING }, all, STRING, LIST_AFTER)
+
+    on({ ARRAY_FIRST, ARRAY_VALUE }, { LITERAL }, BEGIN_LITERAL, ARRAY_LITERAL)
+    on({ OBJECT_VALUE }, { LITERAL }, BEGIN_LITERAL, OBJECT_LITERAL)
+    on({ KEPT_VALUE }, { LITERAL }, BEGIN_KEPT_LITERAL, OBJECT_KEPT_LITERAL)
+    on({ LIST_FIRST, LIST_VALUE }, { LITERAL }, BEGIN_LITERAL, LIST_LITERAL)
+    on({ ARRAY_LITERAL }, all, END_LITERAL, ARRAY_AFTER)
+    on({ OBJECT_LITERAL }, all, END_LITERAL, OBJECT_AFTER)
+    on({ OBJECT_KEPT_LITERAL }, all, END_KEPT_LITERAL, OBJECT_AFTER)
+    on({ LIST_LITERAL }, all, END_LITERAL, LIST_AFTER)
+    on({ ARRAY_LITERAL, OBJECT_LITERAL, OBJECT_KEPT_LITERAL, LIST_LITERAL }, { LITERAL }, SKIP)
+end
+
+
+define_kinds()
+define_states()
+
+-- The state behind the value whose state is known before it begins.
+local AFTER = ffi.new("uint8_t[32]")
+AFTER[START] = DONE
+AFTER[ARRAY_FIRST], AFTER[ARRAY_VALUE] = ARRAY_AFTER, ARRAY_AFTER
+AFTER[OBJECT_VALUE], AFTER[KEPT_VALUE] = OBJECT_AFTER, OBJECT_AFTER
+AFTER[LIST_FIRST], AFTER[LIST_VALUE] = LIST_AFTER, LIST_AFTER
 
 -- Readers of JSON in backends skip it.
 local BYTE_ORDER_MARK = { 239, 187, 191 }
@@ -157,7 +252,8 @@ end
 -- @tparam string|nil mention a string; whether it stands anywhere as a value is noticed
 -- @treturn table for `new`
 function _M.plan(members, words, mention)
-    local plan = { names = {}, candidates = {}, longest = 0, has_words = false, mention = mention }
+    local plan = { names = {}, candidates = {}, longest = 0, has_words = false, mention = mention,
+                   mention_length = mention and #mention or -1 }
     local count = 0
 
     local function entry_of(name)
@@ -207,26 +303,25 @@ function _M.new(plan)
     return setmetatable({
         plan = plan,
         members = {},
-        state = OUTSIDE,
-        expected = VALUE,
+        state = START,
         depth = 0,
-        -- of each object or array: its kind, and which names that are looked for it had
-        stack = new_table(16, 0),
+        -- of each object or array: the state that follows it, and which names it had of those that
+        -- are looked for
+        stack = new_table(8, 0),
+        seen = new_table(8, 0),
         -- how many bytes came before this piece
         offset = 0,
         -- 1: the last byte was a backslash that escapes the next one
         carry = 0,
         name_length = 0,
-        is_kept = false,
         is_split = false,
     }, mt)
 end
 
 
-local function stop(self, problem, name)
+local function stop(self, problem)
     self.state = STOPPED
     self.problem = self.problem or problem
-    self.problem_name = self.problem_name or name
 end
 
 
@@ -300,11 +395,11 @@ local function wanted_as(self, text, start, length, depth)
         return nil
     end
 
-    local seen = self.stack[depth]
+    local seen = self.seen[depth]
     if band(seen, entry.bit) ~= 0 then
         self.duplicate = self.duplicate or spec.key
     else
-        self.stack[depth] = bor(seen, entry.bit)
+        self.seen[depth] = bor(seen, entry.bit)
     end
     return spec
 end
@@ -452,26 +547,36 @@ end
 
 
 -- The value of a name that is looked for is an object or array, whose first byte is at `position`
--- and whose depth is `depth`.
-local function begin_nested(self, spec, position, depth, kind)
-    local name = kind == OBJECT and "object" or "array"
-    if spec.is_raw and not self.raw_depth then
-        begin_kept(self, spec, name, self.offset + position + 1)
-        self.raw_depth, self.from = depth, position
-    elseif spec.is_word then
-        if kind == ARRAY then
-            self.list, self.list_depth = spec, depth
+-- and whose depth is `depth`. Gives the state in it, and whether its end matters.
+local function begin_nested(self, position, depth, state)
+    local spec = self.pending
+    local is_object = state == OBJECT_FIRST
+    local kind = is_object and "object" or "array"
+    if spec.is_word then
+        if is_object or self.raw_depth or self.list_depth then
+            return state, false
         end
+        self.list, self.list_depth = spec, depth
+        return LIST_FIRST, true
+    end
+
+    local is_watched = false
+    if spec.is_raw and not self.raw_depth then
+        begin_kept(self, spec, kind, self.offset + position + 1)
+        self.raw_depth, self.from = depth, position
+        is_watched = true
     else
-        note_member(self, spec, name, nil, self.offset + position + 1)
+        note_member(self, spec, kind, nil, self.offset + position + 1)
     end
-    if spec.has_children and kind == OBJECT and depth == 2 then
+    if spec.has_children and is_object then
         self.parent = spec.key
+        is_watched = true
     end
+    return state, is_watched
 end
 
 
--- An object or array of which something is looked for ends.
+-- An object or array whose end matters ends.
 local function end_nested(self, text, position, depth)
     if depth == self.raw_depth then
         keep(self, text, self.from, position + 1)
@@ -520,17 +625,45 @@ end
 -- What of a token that goes on in the next piece has to be known there.
 local function end_piece(self, text, start, length)
     local state = self.state
-    if state == IN_STRING or state == IN_NAME then
-        self.carry = is_escaped(text, start, length, self.carry) and 1 or 0
-    end
     if state == IN_NAME then
         keep_name(self, text, start, length)
-    elseif state ~= OUTSIDE then
-        if self.is_kept then
+    end
+    if state >= IN_NAME and state <= LIST_STRING then
+        self.carry = is_escaped(text, start, length, self.carry) and 1 or 0
+    end
+    if state == OBJECT_KEPT_STRING or state == LIST_STRING or state == OBJECT_KEPT_LITERAL then
+        if self.spec and not self.raw_depth then
             keep(self, text, start, length)
         end
-        self.is_split = true
     end
+    self.is_split = state >= IN_NAME
+    if self.raw_depth then
+        keep(self, text, self.from, length)
+        self.from = 0
+    end
+end
+
+
+-- A string or literal that is kept begins at `position`.
+local function begin_value(self, kind, position, is_in_list)
+    local spec = is_in_list and self.list or self.pending
+    if not self.raw_depth then
+        begin_kept(self, spec, kind, self.offset + position)
+    end
+end
+
+
+-- A string or literal that is kept has ended.
+local function end_value(self, text, start, position, last)
+    if not self.raw_depth then
+        keep(self, text, start, position)
+        end_kept(self, self.offset + last)
+    end
+end
+
+
+local function is_mention(self, text, start, length)
+    return not self.is_split and ffi_string(text + start, length) == self.plan.mention
 end
 
 
@@ -549,124 +682,19 @@ function _M:feed(text, length)
     end
 
     -- One loop without any inside: LuaJIT compiles it as one tree of traces.
-    local stack, mention = self.stack, self.plan.mention
-    local state, expected, depth = self.state, self.expected, self.depth
-    local pending, list_depth, carry = self.pending, self.list_depth, self.carry
-    local is_kept, start = self.is_kept, 0
-    local kind = depth > 0 and band(stack[depth], 1) or ARRAY
-    local numbers = 0
+    local stack, seen = self.stack, self.seen
+    local mention_length = self.plan.mention_length
+    local state, depth, carry = self.state, self.depth, self.carry
+    local start, numbers = 0, 0
     while position < length do
-        local each = text[position]
-        if state == OUTSIDE then
-            position = position + 1
-            if each == QUOTE then
-                start = position
-                if expected == NAME or expected == FIRST_NAME then
-                    state = IN_NAME
-                elseif (expected == VALUE or expected == FIRST_VALUE) and depth > 0 then
-                    state = IN_STRING
-                    if pending or depth == list_depth then
-                        if not self.raw_depth then
-                            begin_kept(self, pending or self.list, "string",
-                                       self.offset + position)
-                            is_kept = true
-                        end
-                        pending = nil
-                    end
-                else
-                    state = STOPPED
-                end
-            elseif each == COLON then
-                if expected == AFTER_NAME then
-                    expected = VALUE
-                else
-                    state = STOPPED
-                end
-            elseif each == COMMA then
-                if expected == AFTER_VALUE then
-                    expected = kind == OBJECT and NAME or VALUE
-                    if numbers > MANY then
-                        numbers = 0
-                        position = skip_numbers(text, position, length)
-                    end
-                else
-                    state = STOPPED
-                end
-            elseif CLASS[each] == BLANK then
-                -- nothing
-                state = OUTSIDE
-            elseif each == OPEN_BRACE or each == OPEN_BRACKET then
-                numbers = 0
-                if expected ~= VALUE and expected ~= FIRST_VALUE then
-                    state = STOPPED
-                elseif depth == _M.MAX_DEPTH then
-                    state = STOPPED
-                    stop(self, "nested_too_deeply")
-                else
-                    depth = depth + 1
-                    kind = each == OPEN_BRACE and OBJECT or ARRAY
-                    stack[depth] = kind
-                    expected = kind == OBJECT and FIRST_NAME or FIRST_VALUE
-                    if pending then
-                        begin_nested(self, pending, position - 1, depth, kind)
-                        pending, list_depth = nil, self.list_depth
-                    end
-                end
-            elseif each == CLOSE_BRACE or each == CLOSE_BRACKET then
-                if depth == 0 or kind ~= (each == CLOSE_BRACE and OBJECT or ARRAY)
-                   or expected ~= AFTER_VALUE
-                      and expected ~= (kind == OBJECT and FIRST_NAME or FIRST_VALUE)
-                then
-                    state = STOPPED
-                else
-                    numbers = 0
-                    if depth == 2 or depth == list_depth or depth == self.raw_depth then
-                        end_nested(self, text, position - 1, depth)
-                        list_depth = self.list_depth
-                    end
-                    depth = depth - 1
-                    if depth == 0 then
-                        expected, self.is_object = NOTHING, kind == OBJECT
-                    else
-                        expected, kind = AFTER_VALUE, band(stack[depth], 1)
-                    end
-                end
-            elseif CLASS[each] == LITERAL and (expected == VALUE or expected == FIRST_VALUE)
-                   and depth > 0
-            then
-                state = IN_LITERAL
-                start = position - 1
-                if pending then
-                    if not self.raw_depth then
-                        begin_kept(self, pending, "literal", self.offset + position)
-                        is_kept = true
-                    end
-                    pending = nil
-                end
-            else
-                state = STOPPED
-            end
-        elseif state == IN_LITERAL then
-            if CLASS[each] == LITERAL then
-                position = position + 1
-            else
-                if is_kept then
-                    keep(self, text, start, position)
-                    end_kept(self, self.offset + position)
-                    is_kept = false
-                end
-                state, expected = OUTSIDE, AFTER_VALUE
-                numbers = kind == ARRAY and numbers + 1 or 0
-            end
-        elseif state == STOPPED then
-            break
-        else
+        local index = state * 16 + KIND[text[position]]
+        local action = ACTION[index]
+        if action == STRING or action == NAME then
             local found = C.memchr(text + position, QUOTE, length - position)
             if found == nil then
                 break
             end
             local quote = tonumber(cast(bytes_type, found) - text)
-            position = quote + 1
             -- Nearly always there is no backslash before it, or one.
             local goes_on
             if quote - start < 2 then
@@ -678,37 +706,152 @@ function _M:feed(text, length)
             else
                 goes_on = is_escaped(text, start, quote, carry)
             end
+            position = quote + 1
             if not goes_on then
-                if state == IN_NAME then
-                    pending = end_name(self, text, start, quote, depth)
-                    expected = AFTER_NAME
+                carry = 0
+                if action == NAME then
+                    state = NEXT[index]
+                    local spec = end_name(self, text, start, quote, depth)
+                    if spec then
+                        self.pending = spec
+                        state = KEPT_COLON
+                    elseif self.problem then
+                        state = STOPPED
+                        break
+                    elseif position < length and text[position] == COLON then
+                        -- What nearly always follows needs no round of its own.
+                        position = position + 1
+                        state = OBJECT_VALUE
+                        if position < length and text[position] == SPACE then
+                            position = position + 1
+                        end
+                        if position < length and text[position] == QUOTE then
+                            position = position + 1
+                            start = position
+                            state = OBJECT_STRING
+                        end
+                    end
                 else
-                    expected = AFTER_VALUE
-                    if is_kept then
-                        keep(self, text, start, quote)
-                        end_kept(self, self.offset + quote + 1)
-                        is_kept = false
-                    elseif mention and quote - start == #mention and not self.is_split
-                           and ffi_string(text + start, quote - start) == mention
+                    if state == OBJECT_KEPT_STRING or state == LIST_STRING then
+                        end_value(self, text, start, quote, position)
+                    elseif quote - start == mention_length
+                           and is_mention(self, text, start, mention_length)
                     then
                         self.is_mentioned = true
                     end
-                    self.is_split = false
+                    state = NEXT[index]
+                    if position < length and text[position] == COMMA then
+                        index = state * 16 + A_COMMA
+                        position = position + 1
+                        state = NEXT[index]
+                        if position < length and text[position] == SPACE then
+                            position = position + 1
+                        end
+                        if position < length and text[position] == QUOTE
+                           and state ~= LIST_VALUE
+                        then
+                            index = state * 16 + A_QUOTE
+                            position = position + 1
+                            start = position
+                            state = NEXT[index]
+                        end
+                    end
                 end
-                carry = 0
-                state = self.state == STOPPED and STOPPED or OUTSIDE
+                self.is_split = false
             end
+        elseif action == BEGIN_STRING then
+            position = position + 1
+            start = position
+            state = NEXT[index]
+        elseif action == STEP then
+            position = position + 1
+            state = NEXT[index]
+        elseif action == SKIP then
+            position = position + 1
+        elseif action == OPEN then
+            if depth == _M.MAX_DEPTH then
+                stop(self, "nested_too_deeply")
+                state = STOPPED
+                break
+            end
+            depth = depth + 1
+            stack[depth] = AFTER[state]
+            seen[depth] = 0
+            state = NEXT[index]
+            numbers = 0
+            position = position + 1
+            if position < length and text[position] == QUOTE then
+                index = state * 16 + A_QUOTE
+                position = position + 1
+                start = position
+                state = NEXT[index]
+            end
+        elseif action == CLOSE then
+            local after = stack[depth]
+            if after >= WATCHED then
+                after = after - WATCHED
+                end_nested(self, text, position, depth)
+            end
+            if depth == 1 then
+                self.is_object = state == OBJECT_FIRST or state == OBJECT_AFTER
+            end
+            state = after
+            depth = depth - 1
+            numbers = 0
+            position = position + 1
+            if position < length and text[position] == COMMA and depth > 0 then
+                index = state * 16 + A_COMMA
+                position = position + 1
+                state = NEXT[index]
+            end
+        elseif action == BEGIN_LITERAL then
+            start = position
+            position = position + 1
+            state = NEXT[index]
+        elseif action == END_LITERAL then
+            state = NEXT[index]
+            numbers = numbers + 1
+        elseif action == NUMBER_STEP then
+            position = position + 1
+            state = NEXT[index]
+            if numbers > MANY then
+                numbers = 0
+                position = skip_numbers(text, position, length)
+            end
+        elseif action == BEGIN_KEPT_STRING then
+            position = position + 1
+            start = position
+            begin_value(self, "string", position, state ~= KEPT_VALUE)
+            state = NEXT[index]
+        elseif action == BEGIN_KEPT_LITERAL then
+            start = position
+            position = position + 1
+            begin_value(self, "literal", position, false)
+            state = NEXT[index]
+        elseif action == END_KEPT_LITERAL then
+            end_value(self, text, start, position, position)
+            state = NEXT[index]
+        elseif action == OPEN_KEPT then
+            if depth == _M.MAX_DEPTH then
+                stop(self, "nested_too_deeply")
+                state = STOPPED
+                break
+            end
+            depth = depth + 1
+            local following, is_watched = begin_nested(self, position, depth, NEXT[index])
+            stack[depth] = AFTER[state] + (is_watched and WATCHED or 0)
+            seen[depth] = 0
+            state = following
+            position = position + 1
+        else
+            state = STOPPED
+            break
         end
     end
 
-    self.state, self.expected, self.depth = state, expected, depth
-    self.pending, self.carry, self.is_kept = pending, carry, is_kept
+    self.state, self.depth, self.carry = state, depth, carry
     if state ~= STOPPED then
         end_piece(self, text, start, length)
-        if self.raw_depth then
-            keep(self, text, self.from, length)
-            self.from = 0
-        end
     end
     self.offset = self.offset + length
     self.fed = nil
@@ -722,7 +865,7 @@ end
 function _M:finish()
     if self.state == STOPPED then
         return false
-    elseif self.expected ~= NOTHING then
+    elseif self.state ~= DONE then
         self.members = {}
         return false
     end

@@ -9,6 +9,7 @@ local affinity = require("apisix.plugins.azure-openai-proxy.affinity")
 local attempts = require("apisix.plugins.azure-openai-proxy.attempts")
 local availability = require("apisix.plugins.azure-openai-proxy.availability")
 local backend_keys = require("apisix.plugins.azure-openai-proxy.backend_keys")
+local body_memory = require("apisix.plugins.azure-openai-proxy.body_memory")
 local body_mod = require("apisix.plugins.azure-openai-proxy.body")
 local forwarding = require("apisix.plugins.azure-openai-proxy.forwarding")
 local health = require("apisix.plugins.azure-openai-proxy.health")
@@ -27,7 +28,6 @@ local models = require("genai.models")
 local picking = require("genai.picking")
 local targets = require("genai.target")
 local verdict = require("genai.verdict")
-local collectgarbage = collectgarbage
 local ngx = ngx
 local get_headers = ngx.req.get_headers
 local get_method = ngx.req.get_method
@@ -197,14 +197,8 @@ function _M.check_schema(conf)
 end
 
 
--- Request bodies pass through Lua as strings, and the collector's work is a fifth of a request's
--- where it begins anew each time the heap has doubled. A worker may grow by some tens of megabytes
--- instead.
-local GC_PAUSE_PERCENT = 500
-
-
 function _M.init()
-    collectgarbage("setpause", GC_PAUSE_PERCENT)
+    body_memory.start()
     health.start()
     readiness.start()
     metrics.start()
@@ -313,17 +307,15 @@ local function prepare(ctx, state)
         return 413, errors.body(413)
     end
 
-    local body, err = body_mod.read()
+    local body, code, err_body = body_mod.receive(state, headers)
     if not body then
-        core.log.error("the request body cannot be read: ", err)
-        return 500, errors.body(500)
+        return code, err_body
     end
 
     state.body = body
     state.content_type = headers["content-type"]
     local target = state.target
-    local problem
-    problem, err = body_mod.inspect(body, headers["content-type"], {
+    local problem, err = body_mod.inspect(body, headers["content-type"], {
         model = target.names_model,
         stream = target.generates,
         stored = state.method == "POST" and target.collection and state.pool.origin_count > 1,
@@ -799,6 +791,7 @@ end
 function _M.log(conf, ctx)
     local state = ctx.genai
     if state then
+        body_memory.release(state)
         availability.release(state.request)
         if state.pool.by_latency then
             latency.finish(state.request, state.seen.usage)

@@ -3,11 +3,15 @@
 -- nginx keeps a body that is longer than its buffer in a file. Such a body is read and sent in
 -- pieces and is never in memory as a whole; another name for its model is put in as it passes.
 
+local body_memory = require("apisix.plugins.azure-openai-proxy.body_memory")
+local budget = require("genai.body_budget")
 local core = require("apisix.core")
+local errors = require("genai.errors")
 local ffi = require("ffi")
 local json_scan = require("genai.json_scan")
 local multipart = require("genai.multipart")
 local stored = require("genai.stored")
+local temp_space = require("apisix.plugins.azure-openai-proxy.temp_space")
 local turns = require("apisix.plugins.azure-openai-proxy.turns")
 local C = ffi.C
 local cast = ffi.cast
@@ -18,6 +22,7 @@ local format = string.format
 local lower = string.lower
 local min = math.min
 local sub = string.sub
+local pcall = pcall
 local remove = table.remove
 local tonumber = tonumber
 local type = type
@@ -31,7 +36,10 @@ local buffer_type = ffi.typeof("uint8_t[?]")
 
 local _M = {}
 
-local PIECE = 65536
+local PIECE = budget.PIECE
+
+-- nginx waits as long for a client's next bytes.
+local CLIENT_TIMEOUT_MS = 60000
 
 local WANTED_OF_FORM = { model = true }
 
@@ -82,12 +90,32 @@ local function plan_for(wants)
 end
 
 
---- Reads the body from the client.
--- @treturn table `data` or, for one that nginx put into a file, `file`; `length` in bytes. Without
---   a body `length` is nil
--- @treturn nil|string the reason
-function _M.read()
-    ngx.req.read_body()
+-- Reads a body from the client into nginx's file, through a small buffer: for want of memory.
+local function read_into_file(length)
+    local socket = ngx.req.socket()
+    if not socket then
+        -- It has been read, or there is none.
+        ngx.req.read_body()
+        return true
+    end
+    socket:settimeout(CLIENT_TIMEOUT_MS)
+    ngx.req.init_body(budget.SMALL_BUFFER)
+    local left = length
+    while left > 0 do
+        local piece, err = socket:receive(min(left, budget.SMALL_BUFFER))
+        if not piece then
+            return nil, err
+        end
+        ngx.req.append_body(piece)
+        left = left - #piece
+    end
+    ngx.req.finish_body()
+    return true
+end
+
+
+-- What nginx has read.
+local function taken()
     local data = ngx.req.get_body_data()
     if data then
         return { data = data, length = #data }
@@ -104,6 +132,67 @@ function _M.read()
     local length = file:seek("end")
     file:close()
     return { file = name, length = length }
+end
+
+
+-- Whether there is space for a body that goes into a file.
+local function has_space(length, place)
+    if place ~= "file" and length <= body_memory.buffer() then
+        return true
+    end
+    local left = temp_space.left()
+    return not left or left >= length
+end
+
+
+-- What the client is told of a body that is not read.
+local function refused(code, message)
+    -- What is still to come of it is not read.
+    ngx.header["Connection"] = "close"
+    return nil, 503, errors.body(503, message, code)
+end
+
+
+--- Reads the body from the client.
+-- @tparam table state of the request; the memory that its body takes is counted there
+-- @tparam table headers
+-- @treturn table|nil `data` or, for one that nginx put into a file, `file`; `length` in bytes.
+--   Without a body `length` is nil
+-- @treturn nil|number the status of an error
+-- @treturn nil|table its body
+function _M.receive(state, headers)
+    local length = tonumber(headers["content-length"])
+    if length or headers["transfer-encoding"] then
+        local place = body_memory.take(state, length)
+        if not place then
+            return refused("body_memory_exhausted", "The gateway holds as many request bodies as it"
+                           .. " has memory for. Send the request again later.")
+        elseif not has_space(length or 0, place) then
+            temp_space.report()
+            return refused("body_storage_full", temp_space.MESSAGE)
+        elseif place == "file" then
+            local ok, is_read, err = pcall(read_into_file, length)
+            if not ok then
+                core.log.error("the request body cannot be stored: ", is_read)
+                temp_space.report()
+                return refused("body_storage_full", temp_space.MESSAGE)
+            elseif err == "timeout" then
+                ngx.header["Connection"] = "close"
+                return nil, 408, errors.body(408)
+            elseif not is_read then
+                return ngx.exit(499)
+            end
+        else
+            ngx.req.read_body()
+        end
+    end
+
+    local body, err = taken()
+    if not body then
+        core.log.error("the request body cannot be read: ", err)
+        return nil, 500, errors.body(500)
+    end
+    return body
 end
 
 
