@@ -80,7 +80,7 @@ local OPEN_BRACE, CLOSE_BRACE, OPEN_BRACKET, CLOSE_BRACKET = 6, 7, 8, 9
 -- Of an object or array whose end matters this is added to the state that follows it.
 local WATCHED = 32
 
--- The kind of each byte; by state and kind what to do, and the state that follows. Reading all of it
+-- The kind of each byte; by state and kind what to do, and the state that follows. Reading all that
 -- from memory keeps LuaJIT from taking states for constants: it does not compile a loop of which
 -- it knows that the next round goes another way.
 local KIND = ffi.new("uint8_t[256]")
@@ -340,30 +340,42 @@ local function is_escaped(text, start, position, carry)
 end
 
 
--- Whether a name with escapes may be one that is looked for, by its first character and its length
--- without the escapes. A string for each such name would be garbage that a client chooses.
-local function may_be_wanted(plan, text, start, length)
-    local position, last, count, first = start, start + length, 0, nil
+-- What digits are worth. Others make a number that is none of a letter.
+local HEX = ffi.new("uint16_t[256]")
+for each = 0, 255 do
+    HEX[each] = tonumber(char(each), 16) or 4096
+end
+
+-- A name without its escapes.
+local decoded = ffi.new("uint8_t[64]")
+
+
+-- A name with escapes, if it may be one that is looked for: its characters are not many, and all of
+-- them ones that such names have. A string for each other name would be garbage that a client
+-- chooses.
+local function decoded_name(plan, text, start, length)
+    local position, last, count = start, start + length, 0
     while position < last do
         local each = text[position]
         if each == BACKSLASH then
-            if position + 5 < last and text[position + 1] == LETTER_U then
-                each = tonumber(ffi_string(text + position + 2, 4), 16)
-                position = position + 6
-            else
-                -- None of the names has a character that is escaped by itself.
-                return false
+            if position + 5 >= last or text[position + 1] ~= LETTER_U then
+                return nil
             end
+            each = 0
+            for digit = position + 2, position + 5 do
+                each = each * 16 + HEX[text[digit]]
+            end
+            position = position + 6
         else
             position = position + 1
         end
-        count = count + 1
-        first = first or each
-        if count > plan.longest then
-            return false
+        if count == plan.longest or each > 127 then
+            return nil
         end
+        decoded[count] = each
+        count = count + 1
     end
-    return first and plan.candidates[count * 256 + first]
+    return plan.candidates[count * 256 + decoded[0]] and ffi_string(decoded, count) or nil
 end
 
 
@@ -377,9 +389,7 @@ local function wanted_as(self, text, start, length, depth)
     end
     local name
     if C.memchr(text + start, BACKSLASH, length) ~= nil then
-        if may_be_wanted(plan, text, start, length) then
-            name = _M.unescape(ffi_string(text + start, length))
-        end
+        name = decoded_name(plan, text, start, length)
     elseif plan.candidates[length * 256 + text[start]] then
         name = ffi_string(text + start, length)
     end

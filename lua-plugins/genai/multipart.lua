@@ -19,12 +19,14 @@ local ipairs = ipairs
 local lower = string.lower
 local match = string.match
 local min = math.min
+local pairs = pairs
 local setmetatable = setmetatable
 local sub = string.sub
 local tonumber = tonumber
 
 ffi.cdef([[
 void *memchr(const void *s, int c, size_t n);
+int memcmp(const void *a, const void *b, size_t n);
 ]])
 
 local bytes_type = ffi.typeof("const uint8_t *")
@@ -138,12 +140,14 @@ end
 -- Names that a part's head may give it, and what else of the head matters to readers.
 local function names_of(lines)
     local head = gsub(concat(lines, "\n"), "\n[ \t]+", " ")
-    local names, is_plain = {}, true
+    local names, is_plain, is_split = {}, true, false
     for line in gmatch(head, "[^\n]+") do
         local colon = find(line, ":", 1, true)
         local header = colon and lower(sub(line, 1, colon - 1))
         local value = colon and sub(line, colon + 1)
         if header == "content-disposition" then
+            -- Some readers put together what was sent as name*0 and name*1.
+            is_split = is_split or find(lower(value), "name%s*%*%s*%d") ~= nil
             if match(lower(value), "^%s*([^;%s]*)") == "form-data" then
                 for _, each in ipairs(parameters(value, "name", false)) do
                     names[#names + 1] = each
@@ -162,7 +166,7 @@ local function names_of(lines)
             is_plain = is_plain and (coding == "7bit" or coding == "8bit" or coding == "binary")
         end
     end
-    return names, is_plain
+    return names, is_plain, is_split
 end
 
 
@@ -197,9 +201,29 @@ function _M.new(boundary, wanted)
 end
 
 
+-- Whether a head may name a field that is wanted. Most do not, and are not taken apart.
+local function may_be_wanted(lines, wanted)
+    for _, line in ipairs(lines) do
+        if find(line, "\\", 1, true) or find(line, "*", 1, true) then
+            return true
+        end
+        for name in pairs(wanted) do
+            if find(line, name, 1, true) then
+                return true
+            end
+        end
+    end
+    return false
+end
+
+
 -- A part's head has ended: its data begins at `first`.
 local function end_head(self, first)
-    local names, is_plain = names_of(self.lines)
+    if not may_be_wanted(self.lines, self.wanted) then
+        return
+    end
+    local names, is_plain, is_split = names_of(self.lines)
+    self.is_doubtful = self.is_doubtful or is_split
     local wanted
     for _, each in ipairs(names) do
         wanted = wanted or self.wanted[each] and each
@@ -247,9 +271,20 @@ local function end_part(self, text, position)
         self.field = nil
     end
     self.is_doubtful = self.is_doubtful or not self.is_regular
-    self.lines, self.line, self.head_length = {}, "", 0
+    if self.lines[1] then
+        self.lines = {}
+    end
+    self.line, self.head_length = "", 0
     self.dashes, self.is_odd = 0, false
     self.break_at = self.offset + position
+end
+
+
+-- Whether a line of a head that begins with a byte is neither a header that matters nor the rest of
+-- one, nor a delimiter.
+local function matters_not(first)
+    return first ~= LETTER_C and first ~= SMALL_C and first ~= SPACE and first ~= TAB
+           and first ~= DASH and first ~= RETURN and first ~= LINE_FEED
 end
 
 
@@ -357,22 +392,44 @@ function _M:feed(text, length)
                 self.problem, state = "part_head_too_long", STOPPED
                 break
             end
-            local line = self.line .. ffi_string(text + position, taken)
-            position = stop + 1
-            if at == NOWHERE then
-                self.line = line
+            local first = text[position]
+            if at ~= NOWHERE and self.line == "" and matters_not(first) and taken > 1 then
+                -- Most lines need not become strings.
+                local return_at = next_of(text, RETURN, position, at)
+                self.is_doubtful = self.is_doubtful or return_at ~= at - 1
+                self.head_length = self.head_length + 1
+                position = stop + 1
+            elseif at ~= NOWHERE and self.line == "" and taken >= delimiter_length
+                   and C.memcmp(text + position, delimiter, delimiter_length) == 0
+            then
+                local rest = taken - delimiter_length
+                self.is_doubtful = self.is_doubtful or text[at - 1] ~= RETURN or rest ~= 1
+                                   and not (rest == 3 and text[at - 2] == DASH
+                                            and text[at - 3] == DASH)
+                if self.lines[1] then
+                    self.lines = {}
+                end
+                self.head_length = 0
+                position = stop + 1
             else
-                self.line, self.head_length = "", self.head_length + 1
-                if sub(line, 1, delimiter_length) == delimiter then
-                    self.lines, self.head_length = {}, 0
-                    local rest = sub(line, delimiter_length + 1)
-                    self.is_doubtful = self.is_doubtful or rest ~= "\r" and rest ~= "--\r"
-                elseif end_line(self, line) then
-                    end_head(self, offset + position + 1)
-                    self.from = position
-                    -- What follows may be a delimiter at once: the head's end is its line break.
-                    state, matched = DATA, 0
-                    self.break_at, self.is_regular = offset + position + 1, true
+                local line = self.line .. ffi_string(text + position, taken)
+                position = stop + 1
+                if at == NOWHERE then
+                    self.line = line
+                else
+                    self.line, self.head_length = "", self.head_length + 1
+                    if sub(line, 1, delimiter_length) == delimiter then
+                        self.lines, self.head_length = {}, 0
+                        local rest = sub(line, delimiter_length + 1)
+                        self.is_doubtful = self.is_doubtful or rest ~= "\r" and rest ~= "--\r"
+                    elseif end_line(self, line) then
+                        end_head(self, offset + position + 1)
+                        self.from = position
+                        -- What follows may be a delimiter at once: the head's end is its line
+                        -- break.
+                        state, matched = DATA, 0
+                        self.break_at, self.is_regular = offset + position + 1, true
+                    end
                 end
             end
         else

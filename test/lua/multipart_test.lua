@@ -156,6 +156,7 @@ describe("multipart: field", function()
                  .. "Content-Transfer-Encoding: base64", "YQ=="),
             part('Content-Disposition: form-data; name="model"\r\n'
                  .. "Content-Type: text/plain; charset=utf-16", "a"),
+            part('Content-Disposition: form-data; name*0="mo"; name*1="del"', "a"),
             part('X: y\rContent-Disposition: form-data; name="model"', "a"),
             "--b\r\n" .. field("model", "a"):gsub("^%-%-b", "--bc"),
         }) do
