@@ -53,6 +53,12 @@ local LETTER_C, SMALL_C = 67, 99
 -- Where the scan is: in a part's data, behind a boundary on its line, in a part's head.
 local DATA, BOUNDARY_LINE, HEAD, STOPPED = 0, 1, 2, 3
 
+-- The same, and how much of a delimiter may be found, in memory: LuaJIT does not compile a loop of
+-- which it knows that the next round goes another way.
+local STATES = ffi.new("int32_t[4]", { DATA, BOUNDARY_LINE, HEAD, STOPPED })
+local MATCHED = ffi.new("int32_t[2]", { -1, 0 })
+local NONE, BEGUN = 0, 1
+
 local NOWHERE = math.huge
 
 
@@ -338,10 +344,10 @@ function _M:feed(text, length)
                     matched = matched + 1
                     if matched == delimiter_length then
                         end_part(self, text, position)
-                        state, matched = BOUNDARY_LINE, -1
+                        state, matched = STATES[BOUNDARY_LINE], MATCHED[NONE]
                     end
                 else
-                    matched = -1
+                    matched = MATCHED[NONE]
                 end
             else
                 if next_feed < position then
@@ -362,7 +368,7 @@ function _M:feed(text, length)
                         self.break_at = self.is_regular and offset + at or offset + at + 1
                     end
                     position = at + 1
-                    matched = 0
+                    matched = MATCHED[BEGUN]
                 end
             end
         elseif state == BOUNDARY_LINE then
@@ -374,7 +380,7 @@ function _M:feed(text, length)
                 then
                     self.is_doubtful = true
                 end
-                state = HEAD
+                state = STATES[HEAD]
             elseif each == RETURN then
                 self.is_odd = self.is_odd or self.return_at > self.break_at
                 self.return_at = offset + position
@@ -427,7 +433,7 @@ function _M:feed(text, length)
                         self.from = position
                         -- What follows may be a delimiter at once: the head's end is its line
                         -- break.
-                        state, matched = DATA, 0
+                        state, matched = STATES[DATA], MATCHED[BEGUN]
                         self.break_at, self.is_regular = offset + position + 1, true
                     end
                 end
