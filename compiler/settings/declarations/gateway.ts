@@ -105,9 +105,9 @@ export const gatewaySettings = {
     section,
     description:
       'Memory for request bodies, over all workers. When most of it is used, bodies go to disk through a smaller buffer; when all of it is used, requests get 503 with Retry-After.',
-    default: 64 * 1024 ** 2,
-    defaultText: '64m',
-    example: '64m',
+    default: 128 * 1024 ** 2,
+    defaultText: '128m',
+    example: '128m',
     output: 'config.yaml: plugin_attr.azure-openai-proxy.body_memory',
     isNew: true,
   }),

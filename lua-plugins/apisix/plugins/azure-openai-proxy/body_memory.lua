@@ -17,7 +17,7 @@ local _M = {}
 
 local dict = ngx.shared["genai-gateway-state"]
 
-local DEFAULT_LIMIT = 64 * 1024 * 1024
+local DEFAULT_LIMIT = 128 * 1024 * 1024
 local DEFAULT_BUFFER = 128 * 1024
 
 -- Request bodies pass through Lua as strings, and the collector's work is a fifth of a request's
