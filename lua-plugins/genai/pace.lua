@@ -19,7 +19,7 @@ local UNCHECKED = 65536
 -- @tparam function now gives seconds, of a clock that goes on by itself
 -- @tparam function yield lets others go on
 function _M.new(now, yield)
-    return setmetatable({ now = now, yield = yield, since = now(), bytes = 0 }, mt)
+    return setmetatable({ now = now, yield = yield, bytes = 0 }, mt)
 end
 
 
@@ -31,7 +31,11 @@ function _M:read(count)
         return
     end
     self.bytes = 0
-    if self.now() - self.since >= TURN_S then
+    local now, since = self.now(), self.since
+    if not since then
+        -- Most are at their end before they get here.
+        self.since = now
+    elseif now - since >= TURN_S then
         self.yield()
         self.since = self.now()
     end
