@@ -135,11 +135,12 @@ end
 --- The boundary between the parts of a form.
 -- @tparam string content_type
 -- @treturn string|nil
--- @treturn boolean|nil true: it names two, and readers may take either
+-- @treturn boolean true: it names two, or has escapes: readers may take another one
 function _M.boundary(content_type)
     local values = parameters(content_type, "boundary", false)
     local boundary = values[1]
-    return boundary ~= "" and boundary or nil, values[2] ~= nil and values[2] ~= boundary
+    return boundary ~= "" and boundary or nil,
+           values[2] ~= nil and values[2] ~= boundary or find(content_type, "\\", 1, true) ~= nil
 end
 
 
@@ -155,6 +156,8 @@ local function names_of(lines)
             -- Some readers put together what was sent as name*0 and name*1.
             is_split = is_split or find(lower(value), "name%s*%*%s*%d") ~= nil
             if match(lower(value), "^%s*([^;%s]*)") == "form-data" then
+                -- What has a file's name is a file to many readers, and no field.
+                is_plain = is_plain and not parameters(value, "filename", false)[1]
                 for _, each in ipairs(parameters(value, "name", false)) do
                     names[#names + 1] = each
                 end

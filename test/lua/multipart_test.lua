@@ -156,6 +156,7 @@ describe("multipart: field", function()
                  .. "Content-Transfer-Encoding: base64", "YQ=="),
             part('Content-Disposition: form-data; name="model"\r\n'
                  .. "Content-Type: text/plain; charset=utf-16", "a"),
+            part('Content-Disposition: form-data; name="model"; filename="x"', "a"),
             part('Content-Disposition: form-data; name*0="mo"; name*1="del"', "a"),
             part('X: y\rContent-Disposition: form-data; name="model"', "a"),
             "--b\r\n" .. field("model", "a"):gsub("^%-%-b", "--bc"),
@@ -192,6 +193,8 @@ describe("multipart: field", function()
         equal(multipart.boundary("multipart/form-data; xboundary=a; boundary=b"), "b")
         equal(multipart.boundary('multipart/form-data; x="; boundary=a"; boundary=b'), "b")
         equal({ multipart.boundary("multipart/form-data; boundary=a; boundary=b") }, { "a", true })
+        equal({ multipart.boundary('multipart/form-data; boundary="a\\"b"') }, { "a\\", true })
+        equal({ multipart.boundary("multipart/form-data; boundary=a") }, { "a", false })
         equal(multipart.boundary("multipart/form-data; boundary="), nil)
     end)
 

@@ -215,7 +215,7 @@ end
 
 local function is_multipart(content_type)
     return type(content_type) == "string"
-           and find(lower(content_type), "multipart/form-data", 1, true) ~= nil
+           and find(lower(content_type), "^%s*multipart/form%-data[%s;]") ~= nil
 end
 
 
