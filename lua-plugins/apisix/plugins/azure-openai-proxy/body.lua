@@ -163,7 +163,7 @@ end
 function _M.receive(state, headers)
     local length = tonumber(headers["content-length"])
     -- HTTP/2 needs neither header.
-    if length or headers["transfer-encoding"] or ngx.req.http_version() >= 2 then
+    if length or headers["transfer-encoding"] or (ngx.req.http_version() or 2) >= 2 then
         local place = body_memory.take(state, length)
         if not place then
             return refused("body_memory_exhausted", "The gateway holds as many request bodies as it"

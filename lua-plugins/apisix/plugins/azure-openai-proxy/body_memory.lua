@@ -39,7 +39,8 @@ end
 -- A worker that is being shut down has a successor of the same number.
 local function publish()
     local id = worker_id()
-    if id and not is_exiting() then
+    -- APISIX loads plugins to validate files as well, without the shared memory.
+    if dict and id and not is_exiting() then
         dict:set(key_of(id), held)
     end
 end
