@@ -81,6 +81,8 @@ export function buildModel(settings: Settings): GatewayModel {
       logLevel: values.APISIX_LOG_LEVEL,
       workers: values.GATEWAY_WORKERS.toLowerCase(),
       maxBodySize: values.GATEWAY_MAX_BODY_SIZE,
+      bodyMemory: values.GATEWAY_BODY_MEMORY,
+      bodyBuffer: BODY_BUFFER,
       trustedProxies: values.GATEWAY_TRUSTED_PROXIES ?? [],
       trustedCaFile: values.GATEWAY_TRUSTED_CA_FILE,
       backendHeader: values.GATEWAY_BACKEND_HEADER,
@@ -208,6 +210,9 @@ function limits(settings: Settings): Limits {
     redis: values.AI_RATE_LIMIT_POLICY === 'redis' ? redis(settings, 'AI_RATE_LIMIT_REDIS') : undefined,
   });
 }
+
+/** Ordinary prompts stay in memory; each request that waits holds up to three times as much. */
+const BODY_BUFFER = 128 * 1024;
 
 /** What the OpenAI SDKs and the gateway's clients send; browsers take no `*` for these together with credentials. */
 const SDK_HEADERS = [

@@ -205,6 +205,10 @@ export interface Server {
   readonly workers: string;
   /** Bytes. */
   readonly maxBodySize: number;
+  /** Bytes that request bodies may take over all workers. */
+  readonly bodyMemory: number;
+  /** Bytes of the longest body that is kept in memory; a longer one goes to a file. */
+  readonly bodyBuffer: number;
   readonly trustedProxies: readonly string[];
   /** Undefined: those of the system. */
   readonly trustedCaFile?: string;

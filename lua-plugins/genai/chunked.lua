@@ -12,6 +12,7 @@ local _M = {}
 local mt = { __index = _M }
 
 local MAX_LINE = 8192
+local MAX_TRAILER = 65536
 local MAX_DIGITS = 12
 
 local LINE_FEED, RETURN, SPACE, TAB, SEMICOLON = 10, 13, 32, 9, 59
@@ -109,6 +110,12 @@ function _M:feed(data)
             elseif line_end == position then
                 self.state = "done"
                 self.done = true
+            else
+                -- Nothing of it goes on to the client, so nothing else ends it.
+                self.trailer = (self.trailer or 0) + line_end - position + 2
+                if self.trailer > MAX_TRAILER then
+                    return nil, "its trailer is too long"
+                end
             end
             position = line_end + 2
         end

@@ -17,6 +17,9 @@ local _M = {}
 --- A response's head may be so long.
 _M.MAX = 131072
 
+-- And have so many lines: to send on each header takes the longer, the more there are.
+local MAX_LINES = 1000
+
 
 --- Writes a request's head.
 -- @tparam string method
@@ -127,7 +130,7 @@ function _M.response(text)
     end
 
     local names, lower_names, values = {}, {}, {}
-    local count = 0
+    local count, lines = 0, 0
     local line_end = find(text, "\n", 1, true)
     while true do
         local start = line_end + 1
@@ -138,6 +141,10 @@ function _M.response(text)
         end
         if last < start then
             break
+        end
+        lines = lines + 1
+        if lines > MAX_LINES then
+            return nil, "its head has too many lines"
         end
 
         local colon = find(text, ":", start, true)

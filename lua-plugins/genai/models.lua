@@ -1,7 +1,6 @@
 --- Which models a client may call, where it has a list of them.
 
 local find = string.find
-local gsub = string.gsub
 local lower = string.lower
 local ipairs = ipairs
 local pairs = pairs
@@ -24,22 +23,62 @@ local CALLS_NONE = {
     containers = true,
 }
 
+-- Longer names are names of nothing.
+local MAX_NAME = 256
+
 local READS = { GET = true, HEAD = true, DELETE = true, OPTIONS = true }
 
 
--- A name with `*` in it as a pattern; without, the name itself is compared.
+-- The texts between the asterisks of a name, in which the first and the last may be empty.
+local function texts_of(name)
+    local texts = {}
+    local from = 1
+    while true do
+        local asterisk = find(name, "*", from, true)
+        texts[#texts + 1] = sub(name, from, (asterisk or 0) - 1)
+        if not asterisk then
+            return texts
+        end
+        from = asterisk + 1
+    end
+end
+
+
+-- A name without `*` is compared, one with it is taken apart.
 local function compile(list)
-    local names, patterns = {}, {}
+    local names, wildcards = {}, {}
     for _, each in ipairs(list) do
         local name = lower(each)
         if find(name, "*", 1, true) then
-            local escaped = gsub(name, "[%.%-]", "%%%0")
-            patterns[#patterns + 1] = "^" .. gsub(escaped, "%*+", ".*") .. "$"
+            wildcards[#wildcards + 1] = texts_of(name)
         else
             names[name] = true
         end
     end
-    return { names = names, patterns = patterns }
+    return { names = names, wildcards = wildcards }
+end
+
+
+-- Whether a name begins and ends with the outer texts of a wildcard, and has the others between
+-- them in their order. Each is taken where it comes first, so nothing is ever tried again.
+local function matches(texts, name)
+    local count = #texts
+    local first, last = texts[1], texts[count]
+    local position, limit = #first + 1, #name - #last
+    if #first + #last > #name or sub(name, 1, #first) ~= first or sub(name, limit + 1) ~= last then
+        return false
+    end
+    for i = 2, count - 1 do
+        local text = texts[i]
+        if text ~= "" then
+            local _, text_end = find(name, text, position, true)
+            if not text_end or text_end > limit then
+                return false
+            end
+            position = text_end + 1
+        end
+    end
+    return true
 end
 
 
@@ -47,6 +86,10 @@ end
 -- @tparam table list of names, `*` in them standing for any characters
 -- @tparam string name
 function _M.is_allowed(list, name)
+    -- No deployment has such a name, and a header may hold one of many kilobytes.
+    if #name > MAX_NAME then
+        return false
+    end
     local known = compiled[list]
     if not known then
         known = compile(list)
@@ -57,8 +100,8 @@ function _M.is_allowed(list, name)
     if known.names[name] then
         return true
     end
-    for _, pattern in ipairs(known.patterns) do
-        if find(name, pattern) then
+    for _, texts in ipairs(known.wildcards) do
+        if matches(texts, name) then
             return true
         end
     end

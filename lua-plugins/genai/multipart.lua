@@ -1,109 +1,465 @@
---- Finds a text field of a multipart/form-data body without taking the body apart.
+--- Finds text fields of a multipart/form-data body in one pass, as its bytes arrive.
+--
+-- Uploads are long and a client chooses every byte of them: each is read once, and no more is kept
+-- than the head of one part and the beginning of one field. Readers of forms differ in what they
+-- take for a part; where two of them may find other fields than are found here, the form is
+-- doubtful.
 
+local ffi = require("ffi")
+local C = ffi.C
 local byte = string.byte
+local cast = ffi.cast
+local char = string.char
+local concat = table.concat
+local ffi_string = ffi.string
 local find = string.find
+local gmatch = string.gmatch
+local gsub = string.gsub
+local ipairs = ipairs
 local lower = string.lower
 local match = string.match
+local min = math.min
+local pairs = pairs
+local setmetatable = setmetatable
 local sub = string.sub
-local max = math.max
+local tonumber = tonumber
+
+ffi.cdef([[
+void *memchr(const void *s, int c, size_t n);
+int memcmp(const void *a, const void *b, size_t n);
+]])
+
+local bytes_type = ffi.typeof("const uint8_t *")
 
 local _M = {}
+local mt = { __index = _M }
 
---- How many bytes of a part's head and value have to be looked at together.
-_M.WINDOW = 1024
+--- Bytes of the head of one part, at most.
+_M.MAX_HEAD = 16384
 
-local QUOTE, RETURN, SEMICOLON, SPACE = 34, 13, 59, 32
+--- Bytes of the boundary, at most; 70 in RFC 2046.
+_M.MAX_BOUNDARY = 256
+
+-- Bytes kept of a field. What is longer is no name of anything: its beginning is kept, so that a
+-- caller sees that it is too long.
+local MAX_VALUE = 2048
+
+local QUOTE, BACKSLASH, SEMICOLON, EQUALS, DASH = 34, 92, 59, 61, 45
+local LINE_FEED, RETURN, SPACE, TAB = 10, 13, 32, 9
+
+-- What the headers that matter begin with.
+local LETTER_C, SMALL_C = 67, 99
+
+-- Where the scan is: in a part's data, behind a boundary on its line, in a part's head.
+local DATA, BOUNDARY_LINE, HEAD, STOPPED = 0, 1, 2, 3
+
+-- The same, and how much of a delimiter may be found, in memory: LuaJIT does not compile a loop of
+-- which it knows that the next round goes another way.
+local STATES = ffi.new("int32_t[4]", { DATA, BOUNDARY_LINE, HEAD, STOPPED })
+local MATCHED = ffi.new("int32_t[2]", { -1, 0 })
+local NONE, BEGUN = 0, 1
+
+local NOWHERE = math.huge
 
 
--- Whether the name of a part ends at `position`: with its quote, or where it has none as .NET's
--- clients write it, with the line.
-local function is_name_end(text, position, is_quoted)
-    local each = byte(text, position)
-    if is_quoted then
-        return each == QUOTE
+local function is_blank(each)
+    return each == SPACE or each == TAB or each == RETURN or each == LINE_FEED
+end
+
+
+local function skip_blanks(text, position)
+    while is_blank(byte(text, position)) do
+        position = position + 1
     end
-    return each == RETURN or each == SEMICOLON or each == SPACE
+    return position
+end
+
+
+-- Where the quoted value that begins behind `start`'s quote ends. Some readers take a backslash for
+-- an escape, and some for a part of a file's name.
+local function quoted_end(text, start, has_escapes)
+    local position = start + 1
+    while true do
+        local each = byte(text, position)
+        if not each or each == QUOTE then
+            return position
+        end
+        position = position + (has_escapes and each == BACKSLASH and 2 or 1)
+    end
+end
+
+
+-- The values of one parameter of a header, in a list: mostly none or one.
+local function parameters(text, name, has_escapes)
+    local values = {}
+    local position = (find(text, ";", 1, true) or #text) + 1
+    while position <= #text do
+        position = skip_blanks(text, position)
+        local start = position
+        local each = byte(text, position)
+        while each and each ~= EQUALS and each ~= SEMICOLON do
+            position = position + 1
+            each = byte(text, position)
+        end
+        if each == EQUALS then
+            local key = gsub(lower(sub(text, start, position - 1)), "%s+", "")
+            position = skip_blanks(text, position + 1)
+            local value
+            if byte(text, position) == QUOTE then
+                local last = quoted_end(text, position, has_escapes)
+                value = sub(text, position + 1, last - 1)
+                if has_escapes then
+                    value = gsub(value, "\\(.)", "%1")
+                end
+                position = find(text, ";", last, true) or #text + 1
+            else
+                local last = (find(text, ";", position, true) or #text + 1) - 1
+                value = match(sub(text, position, last), "^[^%s]*")
+                position = last + 1
+            end
+            if key == name then
+                values[#values + 1] = value
+            elseif key == name .. "*" then
+                local encoded = match(value, "^[^']*'[^']*'(.*)$") or value
+                values[#values + 1] = gsub(encoded, "%%(%x%x)", function(digits)
+                    return char(tonumber(digits, 16))
+                end)
+            end
+        end
+        position = position + 1
+    end
+    return values
 end
 
 
 --- The boundary between the parts of a form.
 -- @tparam string content_type
 -- @treturn string|nil
+-- @treturn boolean true: it names two, or has escapes: readers may take another one
 function _M.boundary(content_type)
-    local _, last = find(lower(content_type), "boundary=", 1, true)
-    if not last then
-        return nil
-    end
-    return match(content_type, '^"([^"]+)"', last + 1)
-           or match(content_type, '^[^";,%s]+', last + 1)
+    local values = parameters(content_type, "boundary", false)
+    local boundary = values[1]
+    return boundary ~= "" and boundary or nil,
+           values[2] ~= nil and values[2] ~= boundary or find(content_type, "\\", 1, true) ~= nil
 end
 
 
--- Where the value of a part begins, if its head gives it a name.
-local function value_start(text, from, name)
-    -- From the line end behind the boundary to the empty line.
-    local head = sub(text, from, from + _M.WINDOW + 3)
-    local head_end = find(head, "\r\n\r\n", 1, true)
-    if not head_end then
-        return nil
-    end
-
-    local position = 1
-    while true do
-        local first, last = find(head, "name=", position, true)
-        if not first or first > head_end then
-            return nil
-        end
-        position = last + 1
-        local is_quoted = byte(head, position) == QUOTE
-        local start = is_quoted and position + 1 or position
-        local after = start + #name
-        -- Before any file's name, which may talk about forms as well.
-        if sub(head, start, after - 1) == name and is_name_end(head, after, is_quoted)
-           and find(lower(sub(head, max(1, first - 64), first - 1)),
-                    "\ncontent%-disposition: *form%-data; *$")
-        then
-            return from + head_end + 3
-        end
-    end
-end
-
-
---- A field's value. One that is there twice is none: backends may take either.
--- @tparam string text a body, or a piece of one
--- @tparam string name of the field
--- @tparam string boundary
--- @tparam boolean is_piece whether there is more of the body before the text
--- @treturn string|nil its value
--- @treturn number|nil where the value begins in `text`
--- @treturn number|nil where it ends
--- @treturn boolean|nil true: it is there twice
-function _M.field(text, name, boundary, is_piece)
-    local delimiter = "--" .. boundary
-    local from = 1
-    local value, value_first, value_last
-    while true do
-        local first, last = find(text, delimiter, from, true)
-        if not first then
-            return value, value_first, value_last
-        end
-        from = last + 1
-
-        -- What is uploaded may look like a part of a form, but holds no boundary.
-        if first == 1 and not is_piece
-           or first > 2 and sub(text, first - 2, first - 1) == "\r\n"
-        then
-            local start = value_start(text, from, name)
-            local value_end = start and find(sub(text, start, start + _M.WINDOW), "\r\n", 1, true)
-            if value_end then
-                if value then
-                    return nil, nil, nil, true
+-- Names that a part's head may give it, and what else of the head matters to readers.
+local function names_of(lines)
+    local head = gsub(concat(lines, "\n"), "\n[ \t]+", " ")
+    local names, is_plain, is_split = {}, true, false
+    for line in gmatch(head, "[^\n]+") do
+        local colon = find(line, ":", 1, true)
+        local header = colon and lower(sub(line, 1, colon - 1))
+        local value = colon and sub(line, colon + 1)
+        if header == "content-disposition" then
+            -- Some readers put together what was sent as name*0 and name*1.
+            is_split = is_split or find(lower(value), "name%s*%*%s*%d") ~= nil
+            if match(lower(value), "^%s*([^;%s]*)") == "form-data" then
+                -- What has a file's name is a file to many readers, and no field.
+                is_plain = is_plain and not parameters(value, "filename", false)[1]
+                for _, each in ipairs(parameters(value, "name", false)) do
+                    names[#names + 1] = each
                 end
-                value_first, value_last = start, start + value_end - 2
-                value = sub(text, value_first, value_last)
+                if find(value, "\\", 1, true) then
+                    for _, each in ipairs(parameters(value, "name", true)) do
+                        names[#names + 1] = each
+                    end
+                end
+            end
+        elseif header == "content-type" then
+            local charset = lower(parameters(value, "charset", false)[1] or "utf-8")
+            is_plain = is_plain and (charset == "utf-8" or charset == "us-ascii")
+        elseif header == "content-transfer-encoding" then
+            local coding = lower(match(value, "^%s*(%S*)"))
+            is_plain = is_plain and (coding == "7bit" or coding == "8bit" or coding == "binary")
+        end
+    end
+    return names, is_plain, is_split
+end
+
+
+--- A scan of a form that has read nothing yet.
+-- @tparam string boundary
+-- @tparam table wanted set of names of fields: `{ model = true }`
+function _M.new(boundary, wanted)
+    local delimiter = "--" .. boundary
+    local self = setmetatable({
+        wanted = wanted,
+        delimiter = delimiter,
+        -- of each field: `value`, and `first` and `last`, where it stands
+        fields = {},
+        is_doubtful = false,
+        state = DATA,
+        -- how much of the delimiter was found; -1: this is not the beginning of a line
+        matched = 0,
+        -- how many bytes came before this piece
+        offset = 0,
+        -- where the line break before this line begins, and the last carriage return stood
+        break_at = 0,
+        return_at = -2,
+        is_regular = true,
+        line = "",
+        lines = {},
+        head_length = 0,
+    }, mt)
+    if #boundary > _M.MAX_BOUNDARY then
+        self.problem, self.state = "boundary_too_long", STOPPED
+    end
+    return self
+end
+
+
+-- Whether a head may name a field that is wanted. Most do not, and are not taken apart.
+local function may_be_wanted(lines, wanted)
+    for _, line in ipairs(lines) do
+        if find(line, "\\", 1, true) or find(line, "*", 1, true) then
+            return true
+        end
+        for name in pairs(wanted) do
+            if find(line, name, 1, true) then
+                return true
             end
         end
     end
+    return false
+end
+
+
+-- A part's head has ended: its data begins at `first`.
+local function end_head(self, first)
+    if not may_be_wanted(self.lines, self.wanted) then
+        return
+    end
+    local names, is_plain, is_split = names_of(self.lines)
+    self.is_doubtful = self.is_doubtful or is_split
+    local wanted
+    for _, each in ipairs(names) do
+        wanted = wanted or self.wanted[each] and each
+    end
+    if not wanted then
+        return
+    end
+    for _, each in ipairs(names) do
+        self.is_doubtful = self.is_doubtful or each ~= wanted
+    end
+    self.is_doubtful = self.is_doubtful or not is_plain
+    if self.fields[wanted] then
+        self.duplicate = self.duplicate or wanted
+    end
+    self.field = { name = wanted, first = first, parts = {}, length = 0 }
+end
+
+
+-- Adds bytes to what is kept of a field.
+local function keep(field, text, from, to)
+    -- The delimiter comes with it, before it is known to be one.
+    local count = min(to - from, MAX_VALUE - field.length)
+    if count > 0 then
+        field.parts[#field.parts + 1] = ffi_string(text + from, count)
+        field.length = field.length + count
+    end
+end
+
+
+-- A delimiter was found: the part before it has ended.
+local function end_part(self, text, position)
+    local field = self.field
+    if field then
+        keep(field, text, self.from, position)
+        -- An empty field has the line break of its head before the delimiter.
+        local last = self.break_at - 1
+        if last < field.first - 1 then
+            last = field.first - 1
+        end
+        self.fields[field.name] = {
+            value = sub(concat(field.parts), 1, last - field.first + 1),
+            first = field.first,
+            last = last,
+        }
+        self.field = nil
+    end
+    self.is_doubtful = self.is_doubtful or not self.is_regular
+    if self.lines[1] then
+        self.lines = {}
+    end
+    self.line, self.head_length = "", 0
+    self.dashes, self.is_odd = 0, false
+    self.break_at = self.offset + position
+end
+
+
+-- Whether a line of a head that begins with a byte is neither a header that matters nor the rest of
+-- one, nor a delimiter.
+local function matters_not(first)
+    return first ~= LETTER_C and first ~= SMALL_C and first ~= SPACE and first ~= TAB
+           and first ~= DASH and first ~= RETURN and first ~= LINE_FEED
+end
+
+
+-- A line of a head has ended; `line` is without its line feed. Gives whether it was the empty one.
+local function end_line(self, line)
+    local has_return = byte(line, -1) == RETURN
+    line = has_return and sub(line, 1, -2) or line
+    if not has_return or find(line, "\r", 1, true) then
+        self.is_doubtful = true
+    end
+    if line == "" then
+        return true
+    end
+    local first = byte(line, 1)
+    if first == LETTER_C or first == SMALL_C or first == SPACE or first == TAB then
+        self.lines[#self.lines + 1] = line
+    end
+    return false
+end
+
+
+local function next_of(text, each, position, length)
+    local found = C.memchr(text + position, each, length - position)
+    if found == nil then
+        return NOWHERE
+    end
+    return tonumber(cast(bytes_type, found) - text)
+end
+
+
+--- Reads a piece.
+-- @tparam string|cdata text a string, or a pointer to bytes
+-- @tparam number|nil length of what a pointer points to
+-- @treturn boolean false: nothing that follows is of interest
+function _M:feed(text, length)
+    length = length or #text
+    -- A pointer alone does not keep a string.
+    self.fed = text
+    text = cast(bytes_type, text)
+    local delimiter, offset = self.delimiter, self.offset
+    local delimiter_length = #delimiter
+    local state, matched, position = self.state, self.matched, 0
+    -- Each is searched for once, not once for each of the other.
+    local next_feed, next_return = -1, -1
+    self.from = 0
+    while position < length do
+        if state == DATA then
+            if matched >= 0 then
+                if text[position] == byte(delimiter, matched + 1) then
+                    position = position + 1
+                    matched = matched + 1
+                    if matched == delimiter_length then
+                        end_part(self, text, position)
+                        state, matched = STATES[BOUNDARY_LINE], MATCHED[NONE]
+                    end
+                else
+                    matched = MATCHED[NONE]
+                end
+            else
+                if next_feed < position then
+                    next_feed = next_of(text, LINE_FEED, position, length)
+                end
+                if next_return < position then
+                    next_return = next_of(text, RETURN, position, length)
+                end
+                local at = min(next_feed, next_return)
+                if at == NOWHERE then
+                    position = length
+                else
+                    if at == next_return then
+                        self.return_at, self.break_at = offset + at + 1, offset + at + 1
+                        self.is_regular = false
+                    else
+                        self.is_regular = self.return_at == offset + at
+                        self.break_at = self.is_regular and offset + at or offset + at + 1
+                    end
+                    position = at + 1
+                    matched = MATCHED[BEGUN]
+                end
+            end
+        elseif state == BOUNDARY_LINE then
+            local each = text[position]
+            position = position + 1
+            if each == LINE_FEED then
+                if self.is_odd or self.dashes ~= 0 and self.dashes ~= 2
+                   or self.return_at ~= offset + position - 1
+                then
+                    self.is_doubtful = true
+                end
+                state = STATES[HEAD]
+            elseif each == RETURN then
+                self.is_odd = self.is_odd or self.return_at > self.break_at
+                self.return_at = offset + position
+            elseif each == DASH then
+                self.dashes = self.dashes + 1
+            elseif not is_blank(each) then
+                self.is_odd = true
+            end
+        elseif state == HEAD then
+            local at = next_of(text, LINE_FEED, position, length)
+            local stop = at == NOWHERE and length or at
+            local taken = stop - position
+            self.head_length = self.head_length + taken
+            if self.head_length > _M.MAX_HEAD then
+                self.problem, state = "part_head_too_long", STOPPED
+                break
+            end
+            local first = text[position]
+            if at ~= NOWHERE and self.line == "" and matters_not(first) and taken > 1 then
+                -- Most lines need not become strings.
+                local return_at = next_of(text, RETURN, position, at)
+                self.is_doubtful = self.is_doubtful or return_at ~= at - 1
+                self.head_length = self.head_length + 1
+                position = stop + 1
+            elseif at ~= NOWHERE and self.line == "" and taken >= delimiter_length
+                   and C.memcmp(text + position, delimiter, delimiter_length) == 0
+            then
+                local rest = taken - delimiter_length
+                self.is_doubtful = self.is_doubtful or text[at - 1] ~= RETURN or rest ~= 1
+                                   and not (rest == 3 and text[at - 2] == DASH
+                                            and text[at - 3] == DASH)
+                if self.lines[1] then
+                    self.lines = {}
+                end
+                self.head_length = 0
+                position = stop + 1
+            else
+                local line = self.line .. ffi_string(text + position, taken)
+                position = stop + 1
+                if at == NOWHERE then
+                    self.line = line
+                else
+                    self.line, self.head_length = "", self.head_length + 1
+                    if sub(line, 1, delimiter_length) == delimiter then
+                        self.lines, self.head_length = {}, 0
+                        local rest = sub(line, delimiter_length + 1)
+                        self.is_doubtful = self.is_doubtful or rest ~= "\r" and rest ~= "--\r"
+                    elseif end_line(self, line) then
+                        end_head(self, offset + position + 1)
+                        self.from = position
+                        -- What follows may be a delimiter at once: the head's end is its line
+                        -- break.
+                        state, matched = STATES[DATA], MATCHED[BEGUN]
+                        self.break_at, self.is_regular = offset + position + 1, true
+                    end
+                end
+            end
+        else
+            break
+        end
+    end
+
+    if self.field then
+        keep(self.field, text, self.from, length)
+    end
+    self.state, self.matched = state, matched
+    self.offset = offset + length
+    self.fed = nil
+    return state ~= STOPPED
+end
+
+
+--- The form has ended. A field that no boundary ends is none.
+-- @treturn boolean whether readers of forms agree on it
+function _M:finish()
+    return self.state ~= STOPPED and not self.field and not self.is_doubtful
 end
 
 

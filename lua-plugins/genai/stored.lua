@@ -1,14 +1,10 @@
 --- What a request names, or makes, that lives in one resource of Azure OpenAI and in no other:
 -- responses, conversations, files and the like.
 
-local byte = string.byte
 local find = string.find
 local lower = string.lower
 local match = string.match
-local sub = string.sub
-local pairs = pairs
-
-local json_members = require("genai.json_members")
+local ipairs = ipairs
 
 local _M = {}
 
@@ -56,11 +52,11 @@ local WORDS = {
     { name = "container", collection = "containers", prefix = "cntr_" },
 }
 
---- The members of a body that `of_body` reads.
-_M.WANTED = {}
-for _, each in pairs(MEMBERS) do
-    _M.WANTED[each.name] = true
-end
+-- What a backend encrypted for itself to read again: the reasoning of a model.
+local SEALED = "encrypted_content"
+
+--- How a client asks for what is encrypted.
+_M.SEALS_ASKED_FOR = "reasoning.encrypted_content"
 
 -- No request is tied down by more, and each costs a look.
 local MAX_NAMED = 8
@@ -68,10 +64,11 @@ local MAX_NAMED = 8
 -- Clients choose them. Azure's own are far shorter.
 local MAX_ID = 256
 
---- Of what a backend encrypted so much says which one it is.
-_M.SEAL = 128
+-- Of what a backend encrypted so much says which one it is.
+local SEAL = 128
 
-local QUOTE, COLON, OPEN_BRACKET, COMMA, BACKSLASH = 34, 58, 91, 44, 92
+--- Of one answer no more is remembered: a request is led by the last one of those that it holds.
+_M.MAX_SEALS = 256
 
 
 --- What the path names.
@@ -121,132 +118,86 @@ local function add(named, collection, id)
 end
 
 
--- The strings that are values of a member, or in its list, wherever in the text it stands. Inside
--- of a string no quote stands without a backslash before it: a prompt that talks of files is none.
-local function add_values(named, text, word, decode)
-    local from = 1
-    local searched = word.name .. '"'
-    while #named < MAX_NAMED do
-        local first, last = find(text, searched, from, true)
-        if not first then
-            return
-        end
-        from = last + 1
-
-        local position, each
-        if byte(text, first - 1) == QUOTE and byte(text, first - 2) ~= BACKSLASH then
-            position, each = json_members.skip_space(text, last + 1)
-        end
-        if each == COLON then
-            position, each = json_members.skip_space(text, position + 1)
-            local is_list = each == OPEN_BRACKET
-            if is_list then
-                position, each = json_members.skip_space(text, position + 1)
-            end
-            while each == QUOTE do
-                local value_end = json_members.value_end(text, position)
-                local id = value_end and decode(sub(text, position, value_end))
-                if id and (not word.prefix or sub(id, 1, #word.prefix) == word.prefix) then
-                    add(named, word.collection, id)
-                end
-                if not is_list or not value_end then
-                    break
-                end
-                position, each = json_members.skip_space(text, value_end + 1)
-                if each == COMMA then
-                    position, each = json_members.skip_space(text, position + 1)
-                end
-            end
-        end
+--- What a scan of a request's body has to look for.
+-- @treturn table members for `json_scan.plan`
+-- @treturn table words for it
+function _M.wanted()
+    local members, words = {}, {}
+    for _, each in ipairs(MEMBERS) do
+        members[#members + 1] = each.name
+        members[#members + 1] = each.name .. ".id"
     end
+    for i, each in ipairs(WORDS) do
+        words[i] = { name = each.name, prefix = each.prefix, limit = MAX_NAMED }
+    end
+    words[#words + 1] = { name = SEALED, length = SEAL, is_last = true }
+    return members, words
 end
 
 
 --- What a JSON body names.
--- @tparam string text the body
--- @tparam table members those of `WANTED` that it has, as `json_members.find` gives them
--- @tparam function decode decodes one JSON value; gives nil where it cannot
+-- @tparam table scan of it, for what `wanted` says
 -- @treturn table list of `{ collection, id }`, what ties the request down most first
-function _M.of_body(text, members, decode)
+function _M.of_scan(scan)
     local named = {}
+    local members, words = scan.members, scan.words
     for i = 1, #MEMBERS do
         local each = MEMBERS[i]
         local member = members[each.name]
-        if member then
-            local id = member.is_string and member.value
-                       or json_members.first_string(member.value, "id", decode)
-            add(named, each.collection, id)
+        if member and member.kind == "object" then
+            member = members[each.name .. ".id"]
+        end
+        if member and member.kind == "string" then
+            add(named, each.collection, member.value)
         end
     end
-    for i = 1, #WORDS do
-        add_values(named, text, WORDS[i], decode)
+    for i = 1, words and #WORDS or 0 do
+        local each = WORDS[i]
+        for _, id in ipairs(words[each.name] or {}) do
+            add(named, each.collection, id)
+        end
     end
     return named
 end
 
 
---- The id of what was made.
--- @tparam string text the beginning of a JSON answer, or all of it
+--- What was encrypted last of what a body holds, which says where a conversation was last.
+-- @tparam table scan as for `of_scan`
+-- @treturn string|nil its beginning
+function _M.last_sealed(scan)
+    local sealed = scan.words and scan.words[SEALED]
+    return sealed and sealed[1]
+end
+
+
+--- What a scan of an answer, or of an event, has to look for besides what others need there.
+-- @treturn table words for `json_scan.plan`
+function _M.sealed_words()
+    return { { name = SEALED, length = SEAL, limit = _M.MAX_SEALS } }
+end
+
+
+--- What was encrypted of all that an answer holds.
+-- @treturn table list of beginnings
+function _M.all_sealed(scan)
+    return scan.words and scan.words[SEALED] or {}
+end
+
+
+--- Whether an answer, or a part of it, may hold something encrypted: most do not.
+function _M.mentions_sealed(text)
+    return find(text, SEALED, 1, true) ~= nil
+end
+
+
+--- The id of what was made, of a scan that looks for it as `id`.
+-- @tparam table scan
+-- @tparam string|nil name "response.id" in a stream's events
 -- @treturn string|nil nil: it is not there, or not yet
-function _M.made(text, decode)
-    local id = json_members.first_string(text, "id", decode)
+function _M.made(scan, name)
+    local id = scan.members[name or "id"]
+    id = id and id.kind == "string" and id.value
     return id and id ~= "" and #id <= MAX_ID and id or nil
-end
-
-
---- The id of what a stream makes, of the data of one of its first events.
-function _M.made_by_event(data, decode)
-    local first, last = find(data, '"response"', 1, true)
-    if not first then
-        return nil
-    end
-    local position, each = json_members.skip_space(data, last + 1)
-    if each ~= COLON then
-        return nil
-    end
-    position = json_members.skip_space(data, position + 1)
-    return _M.made(sub(data, position), decode)
-end
-
-
---- What a backend encrypted for itself to read again, the reasoning of a model: the next of it in a
--- text.
--- @tparam string text of a request or an answer
--- @tparam number from where to begin
--- @treturn string|nil its beginning; nil: there is no more
--- @treturn number|nil where to go on
-function _M.next_sealed(text, from)
-    while true do
-        -- Of the two words the rarer one.
-        local _, last = find(text, 'encrypted_content"', from, true)
-        if not last then
-            return nil
-        end
-        from = last + 1
-        local position, each = json_members.skip_space(text, from)
-        if each == COLON then
-            position, each = json_members.skip_space(text, position + 1)
-            if each == QUOTE then
-                local sealed = match(sub(text, position + 1, position + _M.SEAL), '^[^"\\]+')
-                if sealed then
-                    return sealed, position + 1
-                end
-            end
-        end
-    end
-end
-
-
---- The last of it: what was encrypted last says where a conversation was last.
-function _M.last_sealed(text)
-    local last, from = nil, 1
-    while true do
-        local sealed, after = _M.next_sealed(text, from)
-        if not sealed then
-            return last
-        end
-        last, from = sealed, after
-    end
 end
 
 

@@ -63,7 +63,6 @@ describe.skipIf(cannotRunGatewayTests('model lists of clients'))('model lists of
 
   test.each<[string, string, string | FormData, Record<string, string>?]>([
     ['a body', '/openai/v1/chat/completions', chatBody('o1')],
-    ['the last of two names', '/openai/v1/chat/completions', '{"model":"gpt-4o","messages":[],"model":"o1"}'],
     [
       'a deployment',
       `/openai/deployments/o1/chat/completions?api-version=${API_VERSION}`,
@@ -78,6 +77,23 @@ describe.skipIf(cannotRunGatewayTests('model lists of clients'))('model lists of
       'JSON with comments',
       '/openai/v1/chat/completions',
       '{"model":"gpt-4o",/**/"model":"o1","messages":[]}',
+    ],
+    [
+      'JSON with comments further in',
+      '/openai/v1/chat/completions',
+      '{"x":[1/*"*/],"model":"o1","messages":[],"y":[/*"],"model":"gpt-4o","z":["*/]}',
+    ],
+    [
+      'a form with a part that only some readers see',
+      '/openai/v1/audio/transcriptions',
+      '--b\nContent-Disposition: form-data; name="model"\n\ngpt-4o\r\n--b--\r\n',
+      { 'content-type': 'multipart/form-data; boundary=b' },
+    ],
+    [
+      'a form of two boundaries',
+      '/openai/v1/audio/transcriptions',
+      '--b\r\nContent-Disposition: form-data; name="model"\r\n\r\ngpt-4o\r\n--b--\r\n',
+      { 'content-type': 'multipart/form-data; boundary=b; boundary=c' },
     ],
     ['no name', '/openai/v1/chat/completions', '{"messages":[]}'],
     ['no JSON', '/openai/v1/chat/completions', Buffer.from(chatBody('o1'), 'utf8').toString('utf16le')],
@@ -116,16 +132,28 @@ describe.skipIf(cannotRunGatewayTests('model lists of clients'))('model lists of
     return `${part('file', inner)}${models.map((model) => part('model', model)).join('')}--b--\r\n`;
   };
 
-  test.each([['o1'], ['gpt-4o', 'o1'], ['o1', 'gpt-4o'], []])(
-    '403 for forged forms of %s',
-    async (...models) => {
+  test.each<[number, ...string[]]>([[403, 'o1'], [400, 'gpt-4o', 'o1'], [400, 'o1', 'gpt-4o'], [403]])(
+    '%i for forged forms of %s, %s',
+    async (status, ...models) => {
       const type = { 'content-type': 'multipart/form-data; boundary=b' };
       const answer = await post('/openai/v1/audio/transcriptions', forged(...models), type);
-      expect(answer.status).toBe(403);
+      expect(answer.status).toBe(status);
       expect(calls(gateway)).toEqual([0]);
       expect((await post('/openai/v1/audio/transcriptions', forged('gpt-4o'), type)).status).toBe(200);
     },
   );
+
+  test.each([
+    '{"model":"gpt-4o","messages":[],"model":"o1"}',
+    '{"model":"o1","messages":[],"model":"gpt-4o"}',
+    '{"model":"gpt-4o","messages":[],"mod\\u0065l":"o1"}',
+    `{"model":"gpt-4o","x":"${'x'.repeat(300_000)}","model":"o1"}`,
+  ])('400 for a model that is named twice', async (body) => {
+    const answer = await post('/openai/v1/chat/completions', body);
+    expect(answer.status).toBe(400);
+    expect(await answer.json()).toMatchObject({ error: { code: 'duplicate_member' } });
+    expect(calls(gateway)).toEqual([0]);
+  });
 
   test('a name longer than any is that of no deployment', async () => {
     const answer = await post('/openai/v1/chat/completions', chatBody('gpt-4o'.repeat(50)));

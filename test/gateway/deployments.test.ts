@@ -116,13 +116,6 @@ describe.skipIf(cannotRunGatewayTests('AZURE_OPENAI_DEPLOYMENTS_N'))('AZURE_OPEN
     expect(onlyRequest(backend(1)).body.toString()).toBe(chatBody('eu-gpt4o'));
   });
 
-  test('of a name that stands twice the last one counts', async () => {
-    const body = (name: string) =>
-      `{"model":"nobody","messages":[{"role":"user","content":"x"}],"model":"${name}"}`;
-    expect((await post(V1, body('mini'))).status).toBe(200);
-    expect(onlyRequest(backend(1)).body.toString()).toBe(body('eu-gpt4o'));
-  });
-
   test('responses and embeddings as well', async () => {
     expect((await post('/openai/v1/responses', '{"model":"mini","input":"x"}')).status).toBe(200);
     expect(onlyRequest(backend(1)).body.toString()).toBe('{"model":"eu-gpt4o","input":"x"}');

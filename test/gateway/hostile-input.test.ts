@@ -311,8 +311,6 @@ describe.skipIf(skipped)('hostile input', () => {
     });
 
     test.each([
-      ['two of them', '{"model":"gpt-4o","model":"unserved","messages":[]}'],
-      ['two of them, one escaped', '{"model":"gpt-4o","mod\\u0065l":"unserved","messages":[]}'],
       ['after much else', `{"x":"${'a'.repeat(3 * 2 ** 20)}","model":"unserved"}`],
       ['with escapes', '{"model":"unserv\\u0065d","messages":[]}'],
       ['behind white space', '\r\n\t {\n "model"\t:\r"unserved" ,"messages":[]}'],
@@ -324,8 +322,37 @@ describe.skipIf(skipped)('hostile input', () => {
       expectRefused(await chat(body), [404]);
     });
 
-    test('a model that is served, behind one that is not', async () => {
-      const body = '{"model":"unserved","model":"gpt-4o","messages":[]}';
+    test.each([
+      ['the same', '{"model":"gpt-4o","model":"gpt-4o","messages":[]}'],
+      ['another', '{"model":"gpt-4o","messages":[],"model":"unserved"}'],
+      ['one that is served', '{"model":"unserved","model":"gpt-4o","messages":[]}'],
+      ['one whose name is escaped', '{"model":"gpt-4o","mod\\u0065l":"unserved","messages":[]}'],
+      ['one of another kind', '{"model":"gpt-4o","model":null,"messages":[]}'],
+      ['one behind a byte order mark', '\ufeff{"model":"gpt-4o","model":"unserved"}'],
+    ])('returns 400 for a model that stands there twice: %s', async (_, body) => {
+      const answer = await chat(body);
+      expectRefused(answer);
+      expect(JSON.parse(answer.body.toString())).toMatchObject({
+        error: { code: 'duplicate_member', message: expect.stringContaining('`model` twice') },
+      });
+    });
+
+    test.each([
+      ['513 levels', `{"model":"${MODEL}","x":${'['.repeat(512)}${']'.repeat(512)}}`, 'nesting_too_deep'],
+      ['a million levels', `{"model":"${MODEL}","x":${'{"a":'.repeat(1_000_000)}`, 'nesting_too_deep'],
+      ['a name of 16385 bytes', `{"model":"${MODEL}","${'n'.repeat(16_385)}":1}`, 'name_too_long'],
+    ])('returns 400 for %s', async (_, body, code) => {
+      const answer = await chat(body);
+      expectRefused(answer);
+      expect(JSON.parse(answer.body.toString())).toMatchObject({ error: { code } });
+    });
+
+    test.each([
+      ['512 levels', `,"x":${'['.repeat(511)}${']'.repeat(511)}`],
+      ['a name of 16384 bytes', `,"${'n'.repeat(16_384)}":1`],
+      ['other members that stand there twice', ',"user":"a","user":"b","x":{"model":"a"}'],
+    ])('passes on %s', async (_, more) => {
+      const body = chatBody(more);
       expect((await chat(body)).status).toBe(200);
       expect(received()[0]?.body.toString()).toBe(body);
     });

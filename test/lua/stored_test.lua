@@ -1,6 +1,6 @@
 local stored = require("genai.stored")
-local json_members = require("genai.json_members")
-local decode = require("json").decode
+local events = require("genai.events")
+local json_scan = require("genai.json_scan")
 local harness = require("harness")
 local describe, it, equal = harness.describe, harness.it, harness.equal
 
@@ -11,10 +11,24 @@ local function of_path(path)
 end
 
 
+local MEMBERS, WORDS = stored.wanted()
+local BODY = json_scan.plan(MEMBERS, WORDS, stored.SEALS_ASKED_FOR)
+local ANSWER = json_scan.plan({ { "id", is_first = true } }, stored.sealed_words())
+
+
+local function scanned(text, plan, is_open)
+    local scan = json_scan.new(plan)
+    scan:feed(text)
+    if not is_open then
+        scan:finish()
+    end
+    return scan
+end
+
+
 local function named(text)
     local found = {}
-    for i, each in ipairs(stored.of_body(text, json_members.find(text, stored.WANTED, decode) or {},
-                                         decode)) do
+    for i, each in ipairs(stored.of_scan(scanned(text, BODY))) do
         found[i] = each.collection .. "/" .. each.id
     end
     return found
@@ -60,7 +74,7 @@ describe("stored: of_path", function()
 end)
 
 
-describe("stored: of_body", function()
+describe("stored: of_scan", function()
     it("reads what continues a response or a conversation", function()
         equal(named('{"model":"m","previous_response_id":"resp_1"}'), { "responses/resp_1" })
         equal(named('{"conversation":"conv_1"}'), { "conversations/conv_1" })
@@ -104,6 +118,7 @@ describe("stored: of_body", function()
     it("ends, whatever it is given", function()
         equal(named('{"file_ids":["file-1","file-2"'), { "files/file-1", "files/file-2" })
         equal(named('{"file_ids":["file-1'), {})
+        equal(named('{"file_ids":[{"file_id":"file-2"}]}'), { "files/file-2" })
         equal(named('{"file_id":"'), {})
         equal(named('{"file_id"'), {})
         equal(named('[]'), {})
@@ -116,27 +131,34 @@ end)
 
 
 describe("stored: what is made", function()
+    local function made(text)
+        return stored.made(scanned(text, ANSWER, true))
+    end
+
     it("is the id of the outermost object", function()
-        equal(stored.made('{"id":"resp_1","output":[{"id":"msg_1"}]}', decode), "resp_1")
-        equal(stored.made('{"output":[{"id":"msg_1"}],"id":"resp_1"}', decode), "resp_1")
-        equal(stored.made('{"object":"list","data":[{"id":"x"}]}', decode), nil)
-        equal(stored.made('[1]', decode), nil)
-        equal(stored.made('{"id":7}', decode), nil)
+        equal(made('{"id":"resp_1","output":[{"id":"msg_1"}]}'), "resp_1")
+        equal(made('{"output":[{"id":"msg_1"}],"id":"resp_1","id":"x"}'), "resp_1")
+        equal(made('{"object":"list","data":[{"id":"x"}]}'), nil)
+        equal(made('[1]'), nil)
+        equal(made('{"id":7}'), nil)
+        equal(made('{"id":"' .. ("x"):rep(257) .. '"}'), nil)
     end)
 
     it("is there as soon as its bytes are", function()
-        equal(stored.made('{"object":"response","id":"resp_1","out', decode), "resp_1")
-        equal(stored.made('{"object":"response","id":"res', decode), nil)
-        equal(stored.made('{"obj', decode), nil)
-        equal(stored.made('', decode), nil)
+        equal(made('{"object":"response","id":"resp_1","out'), "resp_1")
+        equal(made('{"object":"response","id":"res'), nil)
+        equal(made('{"obj'), nil)
+        equal(made(''), nil)
     end)
 
     it("is in the first events of a stream", function()
-        equal(stored.made_by_event('{"type":"response.created","response":{"object":"response",'
-                                   .. '"id":"resp_1","output":[]}}', decode), "resp_1")
-        equal(stored.made_by_event('{"type":"response.output_text.delta","delta":"a"}', decode),
-              nil)
-        equal(stored.made_by_event('{"response":null}', decode), nil)
+        local function made_by_event(data)
+            return stored.made(scanned(data, events.PLAN), "response.id")
+        end
+        equal(made_by_event('{"type":"response.created","response":{"object":"response",'
+                            .. '"id":"resp_1","output":[]}}'), "resp_1")
+        equal(made_by_event('{"type":"response.output_text.delta","delta":"a"}'), nil)
+        equal(made_by_event('{"response":null}'), nil)
     end)
 end)
 
@@ -147,19 +169,27 @@ describe("stored: what is encrypted", function()
     it("is known by its beginning", function()
         local text = '{"output":[{"encrypted_content":"' .. long
                      .. '"},{"encrypted_content": "b"}]}'
-        local first, after = stored.next_sealed(text, 1)
-        equal(first, long:sub(1, stored.SEAL))
-        local second, last = stored.next_sealed(text, after)
-        equal(second, "b")
-        equal(stored.next_sealed(text, last), nil)
-        equal(stored.last_sealed(text), "b")
+        equal(stored.all_sealed(scanned(text, ANSWER)), { long:sub(1, 128), "b" })
+        equal(stored.last_sealed(scanned(text, BODY)), "b")
+        equal(stored.mentions_sealed(text), true)
+    end)
+
+    it("is bounded in number", function()
+        local items = {}
+        for i = 1, 1000 do
+            items[i] = '{"encrypted_content":"' .. i .. '"}'
+        end
+        local scan = scanned("[" .. table.concat(items, ",") .. "]", ANSWER)
+        equal(#stored.all_sealed(scan), stored.MAX_SEALS)
     end)
 
     it("is nothing where there is none", function()
-        equal(stored.last_sealed('{"encrypted_content":null}'), nil)
-        equal(stored.last_sealed('{"include":["reasoning.encrypted_content"]}'), nil)
-        equal(stored.last_sealed('{"encrypted_content":"'), nil)
-        equal(stored.last_sealed('{"input":"\\"encrypted_content\\": \\"x\\""}'), nil)
+        for _, text in ipairs({ '{"encrypted_content":null}', '{"encrypted_content":"',
+                                '{"include":["reasoning.encrypted_content"]}',
+                                '{"input":"\\"encrypted_content\\": \\"x\\""}' }) do
+            equal(stored.last_sealed(scanned(text, BODY)), nil, text)
+        end
+        equal(scanned('{"include":["reasoning.encrypted_content"]}', BODY).is_mentioned, true)
     end)
 
     it("is refused by other resources in two ways", function()

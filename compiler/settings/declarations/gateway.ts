@@ -101,6 +101,16 @@ export const gatewaySettings = {
     output: 'config.yaml: nginx_config.http.client_max_body_size',
     isNew: true,
   }),
+  GATEWAY_BODY_MEMORY: setting(size(1024 ** 2, 64 * 1024 ** 3), {
+    section,
+    description:
+      'Memory for request bodies, over all workers. When most of it is used, bodies go to disk through a smaller buffer; when all of it is used, requests get 503 with Retry-After.',
+    default: 128 * 1024 ** 2,
+    defaultText: '128m',
+    example: '128m',
+    output: 'config.yaml: plugin_attr.azure-openai-proxy.body_memory',
+    isNew: true,
+  }),
   GATEWAY_TRUSTED_PROXIES: setting(list(cidr()), {
     section,
     description: 'Proxies whose X-Forwarded-For is believed, for IP rules and limits per IP.',

@@ -3,6 +3,7 @@
 
 local core = require("apisix.core")
 local request_line = require("apisix.plugins.azure-openai-errors.request_line")
+local temp_space = require("apisix.plugins.azure-openai-proxy.temp_space")
 local errors = require("genai.errors")
 local ngx = ngx
 local ngx_var = ngx.var
@@ -82,13 +83,19 @@ function _M.page()
     if status < 400 then
         status = 500
     end
+    local message, code
+    -- nginx does not say why it could not put a body into its file.
+    if status == 500 and (ngx_var.request_body_file or "") ~= "" and temp_space.is_full() then
+        temp_space.report()
+        status, code, message = 503, "body_storage_full", temp_space.MESSAGE
+    end
     ngx.header["Content-Type"] = "application/json"
     if errors.is_retryable(status) then
         ngx.header["Retry-After"], ngx.header["retry-after-ms"] =
             errors.retry_after(DEFAULT_RETRY_MS)
     end
     ngx.status = status
-    local body = errors.body(status)
+    local body = errors.body(status, message, code)
     note_error(body)
     ngx.say(core.json.encode(body))
 end

@@ -9,6 +9,7 @@ local affinity = require("apisix.plugins.azure-openai-proxy.affinity")
 local attempts = require("apisix.plugins.azure-openai-proxy.attempts")
 local availability = require("apisix.plugins.azure-openai-proxy.availability")
 local backend_keys = require("apisix.plugins.azure-openai-proxy.backend_keys")
+local body_memory = require("apisix.plugins.azure-openai-proxy.body_memory")
 local body_mod = require("apisix.plugins.azure-openai-proxy.body")
 local failures = require("apisix.plugins.azure-openai-proxy.failures")
 local forwarding = require("apisix.plugins.azure-openai-proxy.forwarding")
@@ -29,7 +30,6 @@ local models = require("genai.models")
 local picking = require("genai.picking")
 local targets = require("genai.target")
 local verdict = require("genai.verdict")
-local collectgarbage = collectgarbage
 local ngx = ngx
 local get_headers = ngx.req.get_headers
 local get_method = ngx.req.get_method
@@ -199,14 +199,8 @@ function _M.check_schema(conf)
 end
 
 
--- Request bodies pass through Lua as strings, and the collector's work is a fifth of a request's
--- where it begins anew each time the heap has doubled. A worker may grow by some tens of megabytes
--- instead.
-local GC_PAUSE_PERCENT = 500
-
-
 function _M.init()
-    collectgarbage("setpause", GC_PAUSE_PERCENT)
+    body_memory.start()
     health.start()
     readiness.start()
     metrics.start()
@@ -320,27 +314,31 @@ local function prepare(ctx, state)
         return 413, errors.body(413)
     end
 
-    local body, err = body_mod.read()
+    local body, code, err_body = body_mod.receive(state, headers)
     if not body then
-        core.log.error("the request body cannot be read: ", err)
-        return 500, errors.body(500)
-    end
-
-    local target = state.target
-    local model
-    if target.names_model then
-        model = body_mod.model(body, headers["content-type"])
-    end
-    if target.generates then
-        state.wants_stream = body_mod.wants_stream(body)
-        if state.wants_stream then
-            ctx.var.request_type = "ai_stream"
-        end
+        return code, err_body
     end
 
     state.body = body
     state.content_type = headers["content-type"]
-    state.model = model
+    local target = state.target
+    local problem, err = body_mod.inspect(body, headers["content-type"], {
+        model = target.names_model,
+        stream = target.generates,
+        stored = state.method == "POST" and target.collection and state.pool.origin_count > 1,
+    })
+    if err then
+        core.log.error("the request body cannot be read: ", err)
+        return 500, errors.body(500)
+    elseif problem then
+        return 400, errors.body(400, problem[2], problem[1])
+    end
+    if body.wants_stream then
+        state.wants_stream = true
+        ctx.var.request_type = "ai_stream"
+    end
+
+    local model = body.model
     state.passed, err = headers_mod.to_backend(headers, state.pool.replaced_headers)
     if err then
         return 400, errors.body(400, "The request cannot be sent to a backend: " .. err .. ".",
@@ -392,7 +390,7 @@ local function written_for(state, backend, authorization)
         if target.deployment then
             path = targets.renamed_path(target, served_as)
         else
-            body = body_mod.with_model(body, state.model, served_as)
+            body = body_mod.with_model(body, served_as)
         end
     end
 
@@ -768,6 +766,7 @@ end
 function _M.log(conf, ctx)
     local state = ctx.genai
     if state then
+        body_memory.release(state)
         availability.release(state.request)
         if state.pool.by_latency then
             latency.finish(state.request, state.seen.usage)

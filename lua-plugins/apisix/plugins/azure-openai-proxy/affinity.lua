@@ -1,6 +1,5 @@
 --- Leads requests to the one resource that has what they name: from memory, and else by asking.
 
-local body_mod = require("apisix.plugins.azure-openai-proxy.body")
 local availability = require("apisix.plugins.azure-openai-proxy.availability")
 local backend_keys = require("apisix.plugins.azure-openai-proxy.backend_keys")
 local core = require("apisix.core")
@@ -8,16 +7,17 @@ local delay = require("genai.delay")
 local http_head = require("genai.http_head")
 local identities = require("apisix.plugins.azure-openai-proxy.identity")
 local metrics = require("apisix.plugins.azure-openai-proxy.metrics")
+local events = require("genai.events")
+local json_scan = require("genai.json_scan")
 local sse = require("genai.sse")
 local places = require("apisix.plugins.azure-openai-proxy.places")
 local stored = require("genai.stored")
 local targets = require("genai.target")
 local upstream = require("apisix.plugins.azure-openai-proxy.upstream")
+local usage = require("genai.usage")
 local ngx = ngx
 local ngx_now = ngx.now
-local concat = table.concat
 local insert = table.insert
-local find = string.find
 local ipairs = ipairs
 local match = string.match
 local min = math.min
@@ -36,12 +36,14 @@ local MAX_ANSWER = 65536
 -- Where a stream's first events do not say what is made, its later ones do not either.
 local MAX_EVENTS = 8
 
--- Of an answer no more is kept to look for what is encrypted in it.
-local MAX_KEPT = 4 * 1024 * 1024
-
-
-local function decode(text)
-    return (core.json.decode(text))
+-- What an answer says to a watch, by whether it looks for what is encrypted.
+local ANSWERS = {}
+for _, wants_seals in ipairs({ true, false }) do
+    local wanted = { { "id", is_first = true } }
+    for _, each in ipairs(usage.WANTED) do
+        wanted[#wanted + 1] = each
+    end
+    ANSWERS[wants_seals] = json_scan.plan(wanted, wants_seals and stored.sealed_words() or nil)
 end
 
 
@@ -164,18 +166,15 @@ local function as_answer(doubt)
 end
 
 
--- What a request names, in its path and in its body; and the body's text, where it is JSON.
+-- What a request names, in its path and in its body; and the scan of the body, where it is JSON.
 local function names_of(state)
     local target = state.target
-    local named, text = {}, nil
-    if state.method == "POST" and body_mod.is_json(state.body, state.content_type) then
-        text = body_mod.text(state.body)
-        named = stored.of_body(text, body_mod.members(state.body), decode)
-    end
+    local scan = state.method == "POST" and state.body.scan or nil
+    local named = scan and stored.of_scan(scan) or {}
     if target.stored_id then
         insert(named, 1, { collection = target.collection, id = target.stored_id })
     end
-    return named, text
+    return named, scan
 end
 
 
@@ -198,11 +197,11 @@ function _M.lead(ctx, state)
     end
 
     local scope = ctx.var.genai_client or ""
-    local named, text = names_of(state)
+    local named, scan = names_of(state)
     local affinity = { scope = scope }
     state.affinity = affinity
-    if text and target.collection == "responses" then
-        affinity.keeps_seals = find(text, "reasoning.encrypted_content", 1, true) ~= nil
+    if scan and target.collection == "responses" then
+        affinity.keeps_seals = scan.is_mentioned or false
     end
 
     if not named[1] then
@@ -210,7 +209,7 @@ function _M.lead(ctx, state)
             request.hash_key = scope
             return nil
         end
-        local sealed = text and stored.last_sealed(text)
+        local sealed = scan and stored.last_sealed(scan)
         if sealed then
             affinity.sealed_at, known_by = places.recall(pool, { places.key_of(scope, sealed) })
             request.preferred = affinity.sealed_at
@@ -292,8 +291,9 @@ function _M.watch(state, backend, exchange)
         wants_seals = affinity.keeps_seals,
         events_left = MAX_EVENTS,
         seals = {},
-        kept = {},
-        size = 0,
+        seals_left = stored.MAX_SEALS,
+        -- what the scan of a JSON answer has to look for
+        plan = ANSWERS[affinity.keeps_seals or false],
     }, watch_mt)
 end
 
@@ -309,17 +309,13 @@ function Watch:note(ids)
 end
 
 
-function Watch:note_seals(text)
-    local ids, from = {}, 1
-    while true do
-        local sealed
-        sealed, from = stored.next_sealed(text, from)
-        if not sealed then
-            break
-        end
+function Watch:note_seals(scan)
+    local ids = {}
+    for _, sealed in ipairs(stored.all_sealed(scan)) do
         -- It comes with its item, and again with the whole response.
-        if not self.seals[sealed] then
+        if not self.seals[sealed] and self.seals_left > 0 then
             self.seals[sealed] = true
+            self.seals_left = self.seals_left - 1
             ids[#ids + 1] = sealed
         end
     end
@@ -327,54 +323,58 @@ function Watch:note_seals(text)
 end
 
 
---- Bytes of a JSON answer, before they are sent.
-function Watch:piece(bytes, is_last)
-    if not self.wants_id and not self.wants_seals then
-        return
+--- Looks at the scan of a JSON answer, which has read what is about to be sent.
+function Watch:scanned(scan)
+    if self.wants_id and scan.members.id then
+        self.wants_id = false
+        self:note({ stored.made(scan) })
     end
-    self.size = self.size + #bytes
-    if self.size > MAX_KEPT then
-        self.wants_id, self.wants_seals = false, false
-        return
-    end
+end
 
-    self.kept[#self.kept + 1] = bytes
-    if not self.wants_id and not is_last then
-        return
+
+--- Looks at the scan of a JSON answer that has come to its end.
+function Watch:ended(scan)
+    if self.wants_seals then
+        self:note_seals(scan)
     end
-    local text = concat(self.kept)
-    self.kept = { text }
-    if self.wants_id then
-        local id = stored.made(text, decode)
-        if id then
-            self.wants_id = false
-            self:note({ id })
-        end
+end
+
+
+local function scan_of(data)
+    local scan = json_scan.new(events.PLAN)
+    scan:feed(data)
+    scan:finish()
+    return scan
+end
+
+
+--- One event of a stream, scanned.
+function Watch:event(scan)
+    if self.wants_id and self.events_left > 0 then
+        local id = stored.made(scan, "response.id")
+        self.events_left = self.events_left - 1
+        self.wants_id = not id and self.events_left > 0
+        self:note({ id })
     end
-    if self.wants_seals and is_last then
-        self:note_seals(text)
+    if self.wants_seals then
+        self:note_seals(scan)
     end
 end
 
 
 --- Complete events of a stream.
 function Watch:events(complete)
+    local wants_seals = self.wants_seals and stored.mentions_sealed(complete)
     local position = 1
-    while self.wants_id do
+    while self.wants_id or wants_seals do
         local next_position, data = sse.next_event(complete, position)
         if not next_position then
             break
         end
         position = next_position
-        local id = data and stored.made_by_event(data, decode)
-        self.events_left = self.events_left - 1
-        if id then
-            self:note({ id })
+        if data then
+            self:event(scan_of(data))
         end
-        self.wants_id = not id and self.events_left > 0
-    end
-    if self.wants_seals then
-        self:note_seals(complete)
     end
 end
 

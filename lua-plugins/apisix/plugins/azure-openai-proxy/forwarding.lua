@@ -2,7 +2,10 @@
 
 local core = require("apisix.core")
 local latency = require("apisix.plugins.azure-openai-proxy.latency")
+local turns = require("apisix.plugins.azure-openai-proxy.turns")
+local events_mod = require("genai.events")
 local headers_mod = require("genai.headers")
+local json_scan = require("genai.json_scan")
 local sse = require("genai.sse")
 local usage_mod = require("genai.usage")
 local verdict = require("genai.verdict")
@@ -13,9 +16,9 @@ local ngx_flush = ngx.flush
 local ngx_print = ngx.print
 local concat = table.concat
 local find = string.find
+local ipairs = ipairs
 local lower = string.lower
 local min = math.min
-local sub = string.sub
 
 local _M = {}
 
@@ -25,8 +28,8 @@ local ERROR_WAIT_S = 0.1
 -- Leading events beyond this are sent whatever they are.
 local MAX_HELD = 1024 * 1024
 
--- Of a longer JSON answer only the end is kept, where its usage stands.
-local MAX_JSON_KEPT = 1024 * 1024
+-- What the scan of a JSON answer looks for, where nothing else is to be found in it.
+local ANSWER = json_scan.plan(usage_mod.WANTED)
 
 
 local function decode(text)
@@ -34,16 +37,51 @@ local function decode(text)
 end
 
 
+-- What one of the leading events means for the stream. Gives true where no more has to be read.
+local function note_leading(result, name, event)
+    local kind, status, said = verdict.of_event(name, event)
+    if kind == "error" then
+        result.status, result.error = status, said
+        return said ~= nil and said.message ~= nil
+    elseif kind == "output" then
+        if said and not result.error then
+            -- What had failed without a word was the client's fault.
+            result.status = nil
+        end
+        result.has_output = not result.status or nil
+    end
+    return false
+end
+
+
+-- The same for all events of a text.
+local function note_all_leading(result, complete)
+    local position = 1
+    while true do
+        local next_position, data, name = sse.next_event(complete, position)
+        if not next_position then
+            return false
+        end
+        position = next_position
+        if data and note_leading(result, name, events_mod.of_data(data, decode)) then
+            return true
+        end
+    end
+end
+
+
 --- Reads the leading events of a stream, until there is output, an error or no time left.
 -- @tparam table exchange
 -- @tparam number hold_ms
--- @treturn table `held` (what was read, to be sent), `events` (the reader to go on with); of a
---   refused stream `status` and `error`; of one that broke off `err`
+-- @treturn table `held` (what was read, to be sent), `events` (the reader to go on with),
+--   `complete` and `long` (lists of texts of complete events, and of long ones); of a refused
+--   stream `status` and `error`; of one that broke off `err`
 function _M.read_leading(exchange, hold_ms)
     local events = sse.new()
-    local result = { held = {}, events = events }
+    local result = { held = {}, events = events, complete = {}, long = {} }
     local deadline = ngx_now() + hold_ms / 1000
     local read_ms = exchange.timeouts.read_ms
+    local pace = turns.new()
     local size = 0
     while true do
         local left = (deadline - ngx_now()) * 1000
@@ -61,34 +99,28 @@ function _M.read_leading(exchange, hold_ms)
 
         result.held[#result.held + 1] = bytes
         size = size + #bytes
-        local complete = events:feed(bytes)
-        local position = 1
-        while complete do
-            local next_position, data, name = sse.next_event(complete, position)
-            if not next_position then
-                break
-            end
-            position = next_position
-            if data then
-                local kind, status, said = verdict.of_event(name, decode(data))
-                if kind == "error" then
-                    result.status, result.error = status, said
-                    if said and said.message then
-                        return result
-                    end
-                    -- What the error is may come as an event of its own.
-                    deadline = min(deadline, ngx_now() + ERROR_WAIT_S)
-                elseif kind == "output" and not result.status then
-                    result.has_output = true
-                end
+        local had_error = result.status
+        local complete, long = events:feed(bytes)
+        if long then
+            result.long[#result.long + 1] = long
+            if note_leading(result, long.name, events_mod.of_scan(long.scan, decode)) then
+                return result
             end
         end
         if complete then
-            result.complete = result.complete and result.complete .. complete or complete
+            result.complete[#result.complete + 1] = complete
+            if note_all_leading(result, complete) then
+                return result
+            end
+        end
+        if result.status and not had_error then
+            -- What the error is may come as an event of its own.
+            deadline = min(deadline, ngx_now() + ERROR_WAIT_S)
         end
         if result.has_output or size > MAX_HELD then
             break
         end
+        pace:read(#bytes)
     end
     exchange:set_read_timeout(exchange.timeouts.read_ms)
     return result
@@ -125,6 +157,14 @@ function _M.send_head(exchange)
 end
 
 
+local function note_event(seen, event)
+    seen.usage = usage_mod.of_event(event) or seen.usage
+    if seen.wants_model then
+        seen.model = usage_mod.model_of_event(event)
+    end
+end
+
+
 local function note_usage(seen, complete)
     if not sse.mentions_usage(complete) then
         return
@@ -137,11 +177,7 @@ local function note_usage(seen, complete)
         end
         position = next_position
         if data and find(data, '"usage"', 1, true) then
-            local event = decode(data)
-            seen.usage = usage_mod.of_event(event) or seen.usage
-            if seen.wants_model then
-                seen.model = usage_mod.model_of_event(event)
-            end
+            note_event(seen, events_mod.of_data(data, decode))
         end
     end
 end
@@ -179,17 +215,40 @@ local function note_first_output(seen)
 end
 
 
+-- Notes what complete events say.
+local function note_complete(seen, complete, watch)
+    seen.events = seen.events + count_events(complete)
+    note_usage(seen, complete)
+    if watch then
+        watch:events(complete)
+    end
+end
+
+
+-- Notes what a long event says.
+local function note_long(seen, long, watch)
+    seen.events = seen.events + 1
+    if long.scan.members.usage or long.scan.members["response.usage"] then
+        note_event(seen, events_mod.of_scan(long.scan, decode))
+    end
+    if watch then
+        watch:event(long.scan)
+    end
+end
+
+
 local function forward_events(exchange, seen, leading, watch)
     local events = leading and leading.events or sse.new()
+    local pace = turns.new()
     seen.events = 0
     if leading then
         local held = concat(leading.held)
-        if leading.complete then
-            seen.events = count_events(leading.complete)
-            note_usage(seen, leading.complete)
-            if watch then
-                watch:events(leading.complete)
-            end
+        for _, long in ipairs(leading.long) do
+            note_long(seen, long, watch)
+        end
+        for _, complete in ipairs(leading.complete) do
+            note_complete(seen, complete, watch)
+            pace:read(#complete)
         end
         if held ~= "" then
             seen.has_begun = true
@@ -220,54 +279,65 @@ local function forward_events(exchange, seen, leading, watch)
         if not ok then
             return "client", err
         end
-        local complete = events:feed(bytes)
-        if complete then
-            seen.events = seen.events + count_events(complete)
-            note_usage(seen, complete)
-            if watch then
-                watch:events(complete)
-            end
+        local complete, long = events:feed(bytes)
+        if long then
+            note_long(seen, long, watch)
         end
+        if complete then
+            note_complete(seen, complete, watch)
+        end
+        pace:read(#bytes)
+    end
+end
+
+
+-- Notes what a JSON answer says that has come to its end.
+local function note_answer(seen, scan, watch)
+    scan:finish()
+    seen.usage = usage_mod.of_scan(scan, decode)
+    if seen.wants_model then
+        seen.model = usage_mod.model_of_scan(scan)
+    end
+    if watch then
+        watch:ended(scan)
     end
 end
 
 
 local function forward_body(exchange, seen, watch)
     local content_type = exchange.headers["content-type"]
-    local kept, size = nil, 0
-    if content_type and find(lower(content_type), "json", 1, true) then
-        kept = {}
+    local scan
+    if watch or content_type and find(lower(content_type), "json", 1, true) then
+        scan = json_scan.new(watch and watch.plan or ANSWER)
     end
 
+    local pace = turns.new()
     while true do
         local bytes, err = exchange:read()
         if not bytes then
-            if not err and kept and kept[1] then
-                local text = kept[2] and concat(kept) or kept[1]
-                seen.usage = usage_mod.of_body(text, decode)
-                if seen.wants_model and size <= MAX_JSON_KEPT then
-                    seen.model = usage_mod.model_of_body(text, decode)
-                end
+            if scan and not err then
+                note_answer(seen, scan, watch)
             end
             return err and "backend" or nil, err
         end
         seen.has_begun = true
-        if watch then
-            watch:piece(bytes, exchange.done)
+        -- What was made, and where, is known before the client can ask for it.
+        if scan then
+            scan:feed(bytes)
+            if watch then
+                watch:scanned(scan)
+            end
+            if exchange.done then
+                note_answer(seen, scan, watch)
+                scan = nil
+            end
         end
         local ok
         ok, err = pass_on(bytes, exchange.done)
         if not ok then
             return "client", err
         end
-        if kept then
-            kept[#kept + 1] = bytes
-            size = size + #bytes
-            if size > MAX_JSON_KEPT then
-                kept = { sub(concat(kept), -usage_mod.TAIL) }
-                size = usage_mod.TAIL
-            end
-        end
+        pace:read(#bytes)
     end
 end
 
@@ -278,8 +348,8 @@ end
 --   `model` where it has `wants_model`
 -- @tparam table|nil leading of a stream, as `read_leading` gave it
 -- @tparam boolean is_stream
--- @tparam table|nil watch looks on: `piece(bytes, is_last)` of a body, `events(complete)` of a
---   stream
+-- @tparam table|nil watch looks on: `scanned(scan)` and `ended(scan)` of a JSON body, which is
+--   scanned for its `plan`; `events(complete)` and `event(scan)` of a stream
 -- @treturn string|nil who broke it off: "backend" or "client"
 -- @treturn string|nil how
 function _M.send_body(exchange, seen, leading, is_stream, watch)

@@ -19,6 +19,9 @@ local mt = { __index = _M }
 -- As much as one read takes: whatever has arrived goes on in one piece.
 local READ_SIZE = 65536
 
+-- Heads of answers that only announce another one.
+local MAX_INTERIM = 20
+
 -- A connection that was kept alive may have been closed just when it was used.
 local STALE = { ["closed"] = true, ["connection reset by peer"] = true, ["broken pipe"] = true }
 
@@ -71,23 +74,35 @@ local function write(socket, head, body)
 end
 
 
+-- Reads until the head is complete. What arrives is put together once, not once for each read.
 local function read_head(socket)
-    local text = ""
+    local parts, size, tail, interim = {}, 0, "", 0
     while true do
         local data, err = socket:receiveany(READ_SIZE)
         if not data then
             return nil, err
         end
-        text = text == "" and data or text .. data
-        local response
-        response, err = http_head.response(text)
-        -- Answers that only announce the real one.
-        while response and response.status < 200 do
-            text = response.rest
+        parts[#parts + 1] = data
+        size = size + #data
+        local seam = tail .. data
+        tail = sub(seam, -2)
+        if size > http_head.MAX or find(seam, "\n\r\n", 1, true) or find(seam, "\n\n", 1, true) then
+            local text = concat(parts)
+            local response
             response, err = http_head.response(text)
-        end
-        if response or err then
-            return response, err
+            -- Answers that only announce the real one.
+            while response and response.status < 200 do
+                interim = interim + 1
+                if interim > MAX_INTERIM then
+                    return nil, "it announces its answer too often"
+                end
+                text = response.rest
+                response, err = http_head.response(text)
+            end
+            if response or err then
+                return response, err
+            end
+            parts, size, tail = { text }, #text, sub(text, -2)
         end
     end
 end
