@@ -75,7 +75,8 @@ local function ask(backend, pool)
     local text = exchange:read_short(MAX_ANSWER, STEP_MS)
     exchange:finish(pool)
     if status ~= 401 and status ~= 403 then
-        return (status < 400 or status == 404) and "accepted" or "unknown", status
+        local is_silent = status == 408 or status == 429 or status >= 500
+        return is_silent and "unknown" or "accepted", status
     end
 
     local why = verdict.of_refusal(status, exchange.headers, text)
