@@ -30,8 +30,9 @@ local MIN_TOLD_MS = 100
 -- was the time in which it has room for another request, not the end of its trouble.
 local MIN_OF_NAMED_MS = 1000
 
--- The first cooldown of a backend that refuses connections.
-local REFUSED_MS = 1000
+-- The first cooldown of a backend that refuses connections, and each further one. To find out that
+-- it still does takes a millisecond.
+local REFUSED_MS, REFUSED_AGAIN_MS = 1000, 2000
 
 local LOG = "backend-changes"
 local MAX_SCOPE = 128
@@ -48,18 +49,16 @@ function _M.duration_ms(named, conf)
 end
 
 
---- How long the cooldown of a backend that cannot be reached lasts: it is short at first, and
--- doubles while the backend stays out of reach.
+--- How long the cooldown of a backend that cannot be reached lasts.
 -- @tparam boolean is_costly whether finding that out takes a request long, as a connect time-out
--- @tparam table|nil before the entry of the backend's last cooldown
+-- @tparam boolean is_again whether it could not be reached a moment ago
 -- @tparam table conf `default_ms`, `max_ms`
-function _M.unreachable_ms(is_costly, before, conf)
+function _M.unreachable_ms(is_costly, is_again, conf)
     local longest = _M.duration_ms(nil, conf)
     if is_costly then
         return longest
     end
-    local is_again = before and before.reason == "unreachable"
-    return min(longest, is_again and before.duration * 2 or REFUSED_MS)
+    return min(longest, is_again and REFUSED_AGAIN_MS or REFUSED_MS)
 end
 
 

@@ -2,7 +2,7 @@
 
 local find = string.find
 local gmatch = string.gmatch
-local ipairs = ipairs
+local gsub = string.gsub
 local lower = string.lower
 local match = string.match
 local max = math.max
@@ -31,8 +31,14 @@ local WORD_MS = {
 }
 
 -- What stands before a delay in messages of Azure, OpenAI and API Management, in lower case.
-local PHRASES = { "retry after", "retry in", "try again in", "try again after", "retrying in",
-                  "retrying after", "replenished in", "please wait", "wait for", "wait at least" }
+local PHRASES = { "retry after", "retry in", "again in", "again after", "request after",
+                  "request in", "retrying in", "retrying after", "replenished in", "reset in",
+                  "resets in", "reset after", "resets after", "wait", "available in",
+                  "retry-after", "retry_after" }
+
+-- What may stand between a phrase and its delay.
+local FILLERS = { "about ", "approximately ", "approx. ", "at least ", "at most ", "up to ",
+                  "less than ", "another ", "for ", "around " }
 
 -- Two clocks agree where the answer's `Date` is no older than this, in seconds.
 local AGREEING_S = 1.5
@@ -80,6 +86,8 @@ end
 
 -- The delay that a text begins with, such as "26 seconds", "1m2.5s" or "07:01:20".
 local function delay_at(text)
+    -- "1,000 ms"
+    text = gsub(text, "^(%d%d?%d?),(%d%d%d)%f[%D]", "%1%2")
     local hours, minutes, seconds = match(text, "^(%d+):(%d%d):(%d%d)")
     if hours then
         local total = tonumber(hours) * UNIT_MS.h + tonumber(minutes) * UNIT_MS.m
@@ -109,6 +117,22 @@ local function delay_at(text)
 end
 
 
+-- Where a delay may begin behind a phrase.
+local function after_fillers(text)
+    local _, position = find(text, "^[%s:=\"'~(]*")
+    local is_more = true
+    while is_more do
+        is_more = false
+        for i = 1, #FILLERS do
+            if sub(text, position + 1, position + #FILLERS[i]) == FILLERS[i] then
+                position, is_more = position + #FILLERS[i], true
+            end
+        end
+    end
+    return position + 1
+end
+
+
 --- The delay that a message names, as in "Please retry after 26 seconds.".
 -- @tparam string|nil message
 -- @treturn number|nil milliseconds; nil: it names none
@@ -116,7 +140,7 @@ function _M.of_message(message)
     if type(message) ~= "string" then
         return nil
     end
-    local text = lower(sub(message, 1, MAX_MESSAGE))
+    local text = gsub(lower(sub(message, 1, MAX_MESSAGE)), "%s+", " ")
     for i = 1, #PHRASES do
         local from = 1
         while true do
@@ -125,14 +149,7 @@ function _M.of_message(message)
                 break
             end
             local rest = sub(text, last + 1, last + MAX_DELAY_TEXT)
-            local _, skipped = find(rest, "^[%s:]*")
-            for _, word in ipairs({ "about ", "approximately ", "at least ", "another " }) do
-                if sub(rest, skipped + 1, skipped + #word) == word then
-                    skipped = skipped + #word
-                    break
-                end
-            end
-            local milliseconds = delay_at(sub(rest, skipped + 1))
+            local milliseconds = delay_at(sub(rest, after_fillers(rest)))
             if milliseconds then
                 return milliseconds
             end
@@ -173,10 +190,12 @@ function _M.named_ms(headers, now, parse_http_time, message, is_throttled)
 
     local after = first(headers["retry-after"])
     if after then
-        local seconds = positive(after)
-        if seconds then
-            return seconds * 1000
+        -- Some name units, and some join several lines.
+        local named = reset_ms(match(after, "^(.-),%s") or after)
+        if named then
+            return named
         end
+        local seconds
         local date = parse_http_time(after)
         seconds = date and seconds_until(date, headers, now, parse_http_time)
         if seconds and seconds > 0 then

@@ -141,41 +141,58 @@ function _M.boundary(content_type)
     local boundary = values[1]
     return boundary ~= "" and boundary or nil,
            values[2] ~= nil and values[2] ~= boundary or find(content_type, "\\", 1, true) ~= nil
+           or find(lower(content_type), "boundary%s*%*") ~= nil
 end
 
 
--- Names that a part's head may give it, and what else of the head matters to readers.
-local function names_of(lines)
-    local head = gsub(concat(lines, "\n"), "\n[ \t]+", " ")
-    local names, is_plain, is_split = {}, true, false
+-- What the head of a part says to readers: names that it may give the part; whether all readers
+-- take it for a field; and whether it is written differently from what clients send, so that a
+-- reader may find another name in it.
+local function read_head(lines)
+    local text = concat(lines, "\n")
+    local head = gsub(text, "\n[ \t]+", " ")
+    local names, dispositions = {}, 0
+    local is_field, is_strange = true, find(text, "^[ \t]") ~= nil
     for line in gmatch(head, "[^\n]+") do
-        local colon = find(line, ":", 1, true)
-        local header = colon and lower(sub(line, 1, colon - 1))
-        local value = colon and sub(line, colon + 1)
-        if header == "content-disposition" then
-            -- Some readers put together what was sent as name*0 and name*1.
-            is_split = is_split or find(lower(value), "name%s*%*%s*%d") ~= nil
-            if match(lower(value), "^%s*([^;%s]*)") == "form-data" then
-                -- What has a file's name is a file to many readers, and no field.
-                is_plain = is_plain and not parameters(value, "filename", false)[1]
-                for _, each in ipairs(parameters(value, "name", false)) do
+        local header = match(line, "^([%w!#$%%&'*+%-.^_`|~]+):")
+        local value = header and sub(line, #header + 2)
+        header = header and lower(header)
+        if not header then
+            is_strange = true
+        elseif header == "content-disposition" then
+            dispositions = dispositions + 1
+            local is_form_data = match(lower(value), "^%s*([^;%s]*)%s*;") == "form-data"
+            is_strange = is_strange or not is_form_data
+                         -- Some readers put together what was sent as name*0 and name*1.
+                         or find(lower(value), "name%s*%*%s*%d") ~= nil
+            -- What has a file's name is a file to many readers, and no field.
+            is_field = is_field and not parameters(value, "filename", false)[1]
+            for _, each in ipairs(is_form_data and parameters(value, "name", false) or {}) do
+                names[#names + 1] = each
+            end
+            if is_form_data and find(value, "\\", 1, true) then
+                for _, each in ipairs(parameters(value, "name", true)) do
                     names[#names + 1] = each
-                end
-                if find(value, "\\", 1, true) then
-                    for _, each in ipairs(parameters(value, "name", true)) do
-                        names[#names + 1] = each
-                    end
                 end
             end
         elseif header == "content-type" then
             local charset = lower(parameters(value, "charset", false)[1] or "utf-8")
-            is_plain = is_plain and (charset == "utf-8" or charset == "us-ascii")
+            is_field = is_field and (charset == "utf-8" or charset == "us-ascii")
         elseif header == "content-transfer-encoding" then
             local coding = lower(match(value, "^%s*(%S*)"))
-            is_plain = is_plain and (coding == "7bit" or coding == "8bit" or coding == "binary")
+            is_field = is_field and (coding == "7bit" or coding == "8bit" or coding == "binary")
         end
     end
-    return names, is_plain, is_split
+    return names, is_field, is_strange or dispositions ~= 1
+end
+
+
+-- Whether a name is that of a field to some readers: in another case, in other quotes, encoded.
+local function is_alike(name, wanted)
+    if find(name, "=?", 1, true) then
+        return true
+    end
+    return wanted[lower(match(name, "^['%s]*(.-)['%s]*$"))] == true
 end
 
 
@@ -213,11 +230,12 @@ end
 -- Whether a head may name a field that is wanted. Most do not, and are not taken apart.
 local function may_be_wanted(lines, wanted)
     for _, line in ipairs(lines) do
-        if find(line, "\\", 1, true) or find(line, "*", 1, true) then
+        if find(line, "\\", 1, true) or find(line, "*", 1, true) or find(line, "=?", 1, true) then
             return true
         end
+        local text = lower(line)
         for name in pairs(wanted) do
-            if find(line, name, 1, true) then
+            if find(text, name, 1, true) then
                 return true
             end
         end
@@ -231,19 +249,20 @@ local function end_head(self, first)
     if not may_be_wanted(self.lines, self.wanted) then
         return
     end
-    local names, is_plain, is_split = names_of(self.lines)
-    self.is_doubtful = self.is_doubtful or is_split
+    local names, is_field, is_strange = read_head(self.lines)
     local wanted
     for _, each in ipairs(names) do
         wanted = wanted or self.wanted[each] and each
+        self.is_doubtful = self.is_doubtful or not self.wanted[each] and is_alike(each, self.wanted)
     end
+    self.is_doubtful = self.is_doubtful or is_strange
     if not wanted then
         return
     end
     for _, each in ipairs(names) do
         self.is_doubtful = self.is_doubtful or each ~= wanted
     end
-    self.is_doubtful = self.is_doubtful or not is_plain
+    self.is_doubtful = self.is_doubtful or not is_field
     if self.fields[wanted] then
         self.duplicate = self.duplicate or wanted
     end

@@ -121,13 +121,16 @@ end
 
 
 --- Whether an error says that a backend does not have the deployment.
--- @tparam any err the member `error` of an answer or of an event of a stream
+-- @tparam any err the member `error` of an answer or of an event of a stream, or a flat answer
 function _M.is_missing_deployment(err)
     if type(err) ~= "table" then
         return false
     end
-    if err.code == "DeploymentNotFound" or err.type == "DeploymentNotFound" then
-        return true
+    for _, field in ipairs({ "code", "type" }) do
+        local value = type(err[field]) == "string" and lower(err[field])
+        if value == "deploymentnotfound" or value == "model_not_found" then
+            return true
+        end
     end
     local message = type(err.message) == "string" and lower(sub(err.message, 1, MAX_TEXT)) or ""
     return find(message, "could not find an existing deployment", 1, true) ~= nil

@@ -163,7 +163,7 @@ describe.skipIf(cannotRunGatewayTests('backend credentials, all refused'))('ever
   afterEach(async () => {
     resetMocks(gateway);
     // So long the gateway trusts what a backend said when it asked.
-    await sleep(10_100);
+    await sleep(2_100);
   });
 
   test.each(BAD_CREDENTIALS)(
@@ -189,6 +189,19 @@ describe.skipIf(cannotRunGatewayTests('backend credentials, all refused'))('ever
       expect(clientCalls(gateway)).toEqual([1, 1]);
     },
   );
+
+  test('nobody can tell, for the backends are silent when they are asked: their 401', {
+    timeout: CONTAINER_TIMEOUT_MS,
+  }, async () => {
+    gateway ??= await start({ settings: { ...inOrder(2), ...NO_COOLDOWN } });
+    for (const mock of gateway.mocks) {
+      mock.always({ path: /models/, status: 500 });
+      mock.script({ path: /chat/, ...answers.badKey() });
+    }
+    const answer = await gateway.chat('gpt-4o');
+    expect(answer.status).toBe(401);
+    expect(await answer.json()).toEqual(answers.badKey().body);
+  });
 
   test('only this request: its 401 is the client’s, unchanged', {
     timeout: CONTAINER_TIMEOUT_MS,

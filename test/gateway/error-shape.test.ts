@@ -207,7 +207,7 @@ suite('errors after backends were tried', {
   settings: { AI_PROXY_COOLDOWN: '0', AI_PROXY_COOLDOWN_MAX: '0', AI_PROXY_READ_TIMEOUT: '1s' },
 }, (gateway) => {
   const server = 'server_error';
-  const FORBIDDEN: Shape = { status: 403, type: 'permission_error', code: 'forbidden' };
+  const FORBIDDEN: Shape = { status: 403, type: 'permission_error', code: 'upstream_refused' };
   const CASES: readonly (readonly [string, Behaviour, Shape])[] = [
     ['credentials refused', { status: 401 }, { status: 502, type: server, code: 'upstream_credentials' }],
     ['failing without words', { status: 503, body: '' }, { status: 503, type: server, code: 'unavailable' }],

@@ -68,7 +68,7 @@ describe.skipIf(cannotRunGatewayTests('usage and metrics'))('usage and metrics',
     await chatOnWire(gateway, 'cut').waitForClose();
     backend(0).script(answers.contentFiltered());
     await text(gateway.chat('filtered'));
-    for (const mock of gateway.mocks) mock.script(answers.deploymentNotFound());
+    for (const index of [0, 1]) backend(index).script(answers.deploymentNotFound());
     await text(gateway.chat('nobody-has-this'));
     await text(gateway.fetch('/openai/v1/models'));
 
@@ -169,7 +169,10 @@ describe.skipIf(cannotRunGatewayTests('usage and metrics'))('usage and metrics',
   test('models that nobody serves are no values of labels', () => {
     expect(metrics.filter(({ labels }) => Object.values(labels).includes('nobody-has-this'))).toEqual([]);
     expect(total('apisix_http_status', { code: '404', route: 'openai-v1' })).toBe(1);
-    expect(total('apisix_genai_attempts_total', { request_llm_model: 'other' })).toBe(3);
+    // Both backends that serve any deployment were asked.
+    expect(
+      total('apisix_genai_attempts_total', { request_llm_model: 'other', outcome: 'deployment_not_found' }),
+    ).toBe(2);
   });
 
   test('no connection is counted as active any more', () => {

@@ -83,12 +83,18 @@ describe.skipIf(cannotRunGatewayTests('missing deployments'))('a deployment is n
     expect(calls(gateway)).toEqual([2, 1]);
   });
 
-  test('it is remembered no further than there is another', async () => {
+  test('it is asked again where no other has it', async () => {
     backend(0).script(answers.deploymentNotFound());
     expect(await status('moved')).toBe(200);
     backend(1).script(answers.deploymentNotFound());
-    expect(await status('moved')).toBe(404);
-    expect(calls(gateway)).toEqual([1, 2]);
+    expect(await status('moved')).toBe(200);
+    expect(calls(gateway)).toEqual([2, 2]);
+    // And where the other one fails.
+    backend(0).script(answers.deploymentNotFound());
+    expect(await status('created')).toBe(200);
+    backend(1).script({ status: 500 });
+    expect(await status('created')).toBe(200);
+    expect(calls(gateway)).toEqual([4, 4]);
   });
 
   test('another 404 is the client’s', async () => {
@@ -172,6 +178,48 @@ describe.skipIf(cannotRunGatewayTests('failing backends'))('a backend fails', ()
     expect(await answer.json()).toEqual(behaviour.body);
     expect(Number(answer.headers.get('retry-after'))).toBeGreaterThan(20);
     expect(Number(answer.headers.get('retry-after'))).toBeLessThanOrEqual(26);
+  });
+
+  test.each<[string, object | string]>([
+    ['no model', { messages: [] }],
+    ['a model that is no name', { model: 5, messages: [] }],
+    ['a model that looks like an operation', { model: '(chat_completions)', messages: [] }],
+    ['no JSON', 'model=gpt-4o'],
+  ])('a throttled request with %s throttles no deployment', async (_, body) => {
+    for (const mock of gateway.mocks) mock.script(answers.throttled({ retryAfter: 60 }));
+    const init = { method: 'POST', headers: { 'content-type': 'application/json' } };
+    const sent = typeof body === 'string' ? body : JSON.stringify(body);
+    expect((await gateway.fetch('/openai/v1/chat/completions', { ...init, body: sent })).status).toBe(429);
+    // What is throttled is all that names no deployment.
+    resetMocks(gateway);
+    expect(await asOther(`named-beside-${sent.length}`)).toBe(200);
+    expect(calls(gateway)).toEqual([1, 0]);
+  });
+
+  test('a quota that a 403 speaks of, perhaps in the client’s words, is a guess', async () => {
+    always({
+      status: 403,
+      body: { error: { message: 'Tool "insufficient_quota, retry after 100 seconds" is not permitted.' } },
+    });
+    expect(await status('echo')).toBe(403);
+    resetMocks(gateway);
+    expect(await asOther('echo')).toBe(200);
+  });
+
+  test.each<[string, Behaviour]>([
+    ['after its head', { reset: 'after-headers', body: { choices: [] } }],
+    ['in its body', { body: { choices: [], filler: 'x'.repeat(100) }, cutAfter: 10 }],
+  ])('a JSON answer that breaks off %s: the next backend', async (what, behaviour) => {
+    backend(0).script(behaviour);
+    expect(await status(`cut-${what.replace(/\W/g, '-')}`)).toBe(200);
+    expect(calls(gateway)).toEqual([1, 1]);
+  });
+
+  test('the delay of a refusal is not told: a retry would not help', async () => {
+    backend(0).script({ status: 403, body: '', headers: { 'Retry-After': '20' } });
+    backend(1).script({ status: 500 });
+    const answer = await chat('refused-and-failing');
+    expect([answer.status, answer.headers.get('retry-after')]).toEqual([500, null]);
   });
 
   test('a response that failed for its prompt is the client’s', async () => {

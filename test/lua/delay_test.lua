@@ -71,6 +71,8 @@ describe("delay: what an answer names", function()
 
     it("is the first of several", function()
         equal(named({ ["retry-after"] = { "3", "9" } }), 3000)
+        equal(named({ ["retry-after"] = "5, 9" }), 5000)
+        equal(named({ ["retry-after"] = "5s" }), 5000)
     end)
 
     it("is measured by the backend's clock where it is a date", function()
@@ -120,6 +122,16 @@ describe("delay: what a message names", function()
             ["retry after 26.5 seconds"] = 26500,
             ["Quota will be replenished in 07:01:20."] = 25280000,
             ["You may retry after some time. Try again in 9 s."] = 9000,
+            ["Wait 26 seconds before the next request"] = 26000,
+            ["Please retry your request after 10 seconds"] = 10000,
+            ["Try your request again in 5 s"] = 5000,
+            ["The limit will reset in 20s"] = 20000,
+            ["try again in less than 30 seconds"] = 30000,
+            ["retry in ~7s"] = 7000,
+            ['{"detail":"busy","retry_after": 30}'] = 30000,
+            ["Please try\nagain  in 4 seconds"] = 4000,
+            ["try again in 1,000 ms"] = 1000,
+            ["retry after 1,500 seconds"] = 1500000,
         }) do
             equal(delay.of_message(message), milliseconds, message)
         end

@@ -91,6 +91,36 @@ describe("multipart: field", function()
               nil)
     end)
 
+    it("is doubtful where readers may find another one in an odd head", function()
+        for _, head in ipairs({
+            'Content-Disposition: attachment; name="model"',
+            'Content-Disposition: "form-data"; name="model"',
+            'Content-Disposition: ; name="model"',
+            'Content-Disposition: name="model"',
+            'Content-Disposition : form-data; name="model"',
+            'Content-Disposition\t: form-data; name="model"',
+            ' Content-Disposition: form-data; name="model"',
+            'Content-Disposition: form-data; name="x"\r\n'
+                .. 'Content-Disposition: attachment; name="model"',
+            'Content-Disposition: form-data; name="Model"',
+            "Content-Disposition: form-data; name='model'",
+            'Content-Disposition: form-data; name="=?utf-8?b?bW9kZWw=?="',
+            'Content-Disposition: form-data; name="model "',
+        }) do
+            local value, _, is_plain = read(field("model", "a") .. part(head, "b") .. "--b--")
+            equal({ value, is_plain }, { "a", false }, head)
+        end
+        for _, head in ipairs({
+            'Content-Disposition: form-data; name="file"; filename="model.wav"',
+            "Content-Disposition: form-data; name=\"file\"; filename*=UTF-8''model.wav",
+            'Content-Disposition: form-data; name="file"; filename="=?utf-8?b?bW9kZWw=?="',
+            'Content-Disposition: form-data; name="language"\r\nContent-Type: text/model',
+        }) do
+            local value, _, is_plain = read(field("model", "a") .. part(head, "b") .. "--b--")
+            equal({ value, is_plain }, { "a", true }, head)
+        end
+    end)
+
     it("is not one that breaks off", function()
         local whole = field("model", "whisper-1") .. "--b"
         for length = 1, #whole - 1 do

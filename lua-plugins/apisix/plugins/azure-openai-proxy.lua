@@ -301,8 +301,16 @@ local function is_too_large(headers)
 end
 
 
-local scope_of_operation = memo.of(function(operation)
-    return "(" .. operation .. ")"
+-- Of what a cooldown may be that no deployment is named for. Deployments are in lower case, so that
+-- none can have such a name.
+local scopes_of_operation = memo.of(function(operation)
+    return {
+        label = "(" .. operation .. ")",
+        unnamed = "WITHOUT DEPLOYMENT " .. operation,
+        permission = memo.of(function(method)
+            return "PERMISSION " .. method .. " " .. operation
+        end),
+    }
 end)
 
 
@@ -349,10 +357,11 @@ local function prepare(ctx, state)
 
     local request = state.request
     request.deployment = target.deployment or model and model.value or nil
-    -- Where no model is named, a throttled operation does not stop the others.
-    local operation_scope = scope_of_operation(target.operation)
-    request.cooldown_scope = request.deployment and lower(request.deployment) or operation_scope
-    request.operation_scope = request.deployment and operation_scope or nil
+    local scopes = scopes_of_operation(target.operation)
+    request.cooldown_label = request.deployment and lower(request.deployment) or scopes.label
+    request.cooldown_scope = request.deployment and request.cooldown_label or scopes.unnamed
+    request.permission_scope, request.permission_label = scopes.permission(state.method),
+                                                         scopes.label
     request.asks_for_stream = state.wants_stream
     request.hash_key = hash_key(state.pool, ctx)
 
@@ -426,7 +435,8 @@ local function words_of(text)
     end
     local err = decoded.error
     local message = type(err) == "table" and err.message or decoded.message
-    return text, type(message) == "string" and message or nil, err
+    return text, type(message) == "string" and message or nil,
+           type(err) == "table" and err or decoded
 end
 
 
@@ -485,11 +495,16 @@ local function failure_of_body(state, exchange)
     then
         return nil
     end
-    local text = exchange:read_short(MAX_ERROR_BODY)
+    local text, err = exchange:read_short(MAX_ERROR_BODY)
+    if err then
+        -- It broke off before the client got a byte of it.
+        return { reason = "failing", status = err == "timeout" and 504 or 502, err = err,
+                 is_of_stream = true }
+    end
     local failure
     if exchange.done and (find(text, '"failed"', 1, true) or find(text, '^%s*{%s*"error"%s*:')) then
-        local status, err = verdict.of_body(core.json.decode(text))
-        failure = status and failure_inside(state, exchange, status, err, text)
+        local status, said = verdict.of_body(core.json.decode(text))
+        failure = status and failure_inside(state, exchange, status, said, text)
     end
     if not failure then
         exchange:put_back(text)
@@ -537,7 +552,7 @@ local function attempt(state, backend, is_fresh)
         local text = exchange:read_short(MAX_ERROR_BODY, ERROR_MS)
         local body, message = words_of(text)
         failure = failure_of(state, exchange, exchange.status, text, message)
-        failure.body = body
+        failure.body, failure.text = body, text
         if exchange.status == 401 and backend_keys.is_replaced(backend, signed_in_by) then
             failure.has_new_key = true
         end
@@ -545,6 +560,7 @@ local function attempt(state, backend, is_fresh)
         failure = missing_deployment(state, exchange)
     end
     if failure then
+        failure.signed_in_by = signed_in_by .. (authorization or "")
         exchange:finish(pool)
         return nil, failure
     end
@@ -571,6 +587,7 @@ local function attempt(state, backend, is_fresh)
         failure = failure_of_body(state, exchange)
     end
     if failure then
+        failure.signed_in_by = signed_in_by .. (authorization or "")
         exchange:finish(pool)
         return nil, failure
     end

@@ -24,7 +24,7 @@ local PATH = "/openai/v1/models"
 local STEP_MS = 3000
 
 -- An answer holds this long: refused requests, however many, cause one question in this time.
-local KNOWN_S = 10
+local KNOWN_S = 2
 
 -- A question that is never answered, because its worker ended, is asked again after this.
 local ASKING_S = 20

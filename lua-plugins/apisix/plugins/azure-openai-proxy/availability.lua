@@ -23,8 +23,8 @@ local MAX_LAST_RESORTS = 3
 
 -- How soon a request looks at such a backend: the sooner, the likelier it answers. Whatever is not
 -- here has a delay that holds.
-local LAST_RESORT = { failing = 1, refused = 1, throttled = 2, unreachable = 3,
-                      deployment_not_found = 4 }
+local LAST_RESORT = { failing = 1, refused = 1, throttled = 2, deployment_not_found = 3,
+                      unreachable = 4 }
 
 local dict = ngx.shared["genai-gateway-state"]
 local view = cooldown.view(dict)
@@ -55,9 +55,10 @@ local function look(backend, request, now)
     end
 
     local state, counts = "usable", nil
-    -- Of the whole backend, of the deployment, and of the operation where that is something else.
+    -- Of the whole backend, of the deployment, and of the permission for the operation.
     for i = 1, 3 do
-        local scope = i == 2 and request.cooldown_scope or i == 3 and request.operation_scope or nil
+        local scope = i == 2 and request.cooldown_scope or i == 3 and request.permission_scope
+                      or nil
         local entry = (i == 1 or scope) and view:cooldown(id, scope, now)
         if entry then
             local each = entry.till <= now and "ended" or entry.is_firm and "firm" or "guess"
@@ -220,12 +221,11 @@ local function last_resort(request, seen)
         return nil
     end
 
-    -- Where a delay is known, or an answer is here, the costly and the hopeless are not tried.
-    local has_word = seen.soonest or next(request.tried)
+    -- Where a delay is known, the costly and the unlikely are not tried.
     local best, best_rank
     for _, each in ipairs(seen.guesses) do
         local rank = LAST_RESORT[each.entry.reason]
-        if rank and not (has_word and rank > 2)
+        if rank and not (seen.soonest and rank > 2)
            and (not best or rank < best_rank
                 or rank == best_rank and each.entry.till < best.entry.till)
         then
@@ -239,7 +239,8 @@ local function last_resort(request, seen)
     -- for a connect time-out each.
     if best.entry.reason == "unreachable" then
         if not take_probe(request, best.backend, best.entry) then
-            seen.probed = best.backend
+            -- Who has nothing to tell yet waits for what the other request finds out.
+            seen.probed = not next(request.tried) and best.backend or nil
             return nil
         end
     else
@@ -252,7 +253,7 @@ end
 
 --- The backend for the next attempt.
 -- @tparam table pool
--- @tparam table request `tried` (a set), `deployment`, `cooldown_scope`, `operation_scope`,
+-- @tparam table request `tried` (a set), `deployment`, `cooldown_scope`, `permission_scope`,
 --   `hash_key`, `asks_for_stream`; `pinned`, the one origin that can serve it, or `preferred`, the
 --   one to begin with if it can be used; its `probing` is set where the backend cools down or has
 --   just ceased to, and what is remembered of it goes when it works
@@ -349,7 +350,7 @@ local function forget(request, backend, with_scopes)
         cooldown.stop(dict, id)
     end
     for i = 1, with_scopes and 2 or 0 do
-        local scope = i == 1 and request.cooldown_scope or request.operation_scope
+        local scope = i == 1 and request.cooldown_scope or request.permission_scope
         if scope and view:cooldown(id, scope, now) then
             cooldown.stop(dict, id, scope)
         end
@@ -394,7 +395,7 @@ function _M.cool(backend, request, scope, reason, duration_ms, is_firm)
     cooldown.start(dict, backend.id, scope, milliseconds(), duration_ms, reason, is_firm)
     local about = request
     if not request or scope and scope ~= request.cooldown_scope then
-        about = { cooldown_scope = scope }
+        about = { cooldown_label = request and request.permission_label }
     end
     metrics.cooling(backend, about, cooldown.key(backend.id, scope), reason)
 end
@@ -407,7 +408,8 @@ end
 function _M.close_unreachable(backend, request, is_costly, conf)
     view:refresh()
     local before = view:cooldown(backend.id, nil, milliseconds())
-    local duration = cooldown.unreachable_ms(is_costly, before, conf)
+    local is_again = before ~= nil and before.reason == "unreachable"
+    local duration = cooldown.unreachable_ms(is_costly, is_again, conf)
     _M.cool(backend, request, nil, "unreachable", duration)
     return duration
 end

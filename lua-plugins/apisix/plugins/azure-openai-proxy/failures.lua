@@ -19,8 +19,10 @@ local ngx_now = ngx.now
 local parse_http_time = ngx.parse_http_time
 local concat = table.concat
 local find = string.find
+local gmatch = string.gmatch
 local ipairs = ipairs
 local lower = string.lower
+local match = string.match
 local min = math.min
 local type = type
 
@@ -85,7 +87,8 @@ local function remember(state, backend, failure)
     local reason, named = failure.reason, failure.named_ms
     if reason == "throttled" then
         local duration = cooldown.duration_ms(named, conf)
-        if named then
+        -- What is refused for a quota may repeat the client's words: it is no more than a guess.
+        if named and failure.status ~= 401 and failure.status ~= 403 then
             availability.cool(backend, request, request.cooldown_scope, reason, duration, true)
             return duration
         end
@@ -96,8 +99,7 @@ local function remember(state, backend, failure)
         suspect(state, backend, request.cooldown_scope, reason, MISSING_MS)
     elseif reason == "refused" then
         if failure.is_permission then
-            suspect(state, backend, request.operation_scope or request.cooldown_scope, reason,
-                    conf.max_ms)
+            suspect(state, backend, request.permission_scope, reason, conf.max_ms)
         end
     elseif not failure.err then
         -- A refused credential or a firewall, as the backend says of this request.
@@ -118,18 +120,21 @@ end
 -- @tparam table state of the request
 -- @tparam table backend
 -- @tparam table failure `reason`; `status` and `headers` of an answer, with `body` and `message`
---   where it is JSON; `err` where there was none
+--   where it is JSON, and `signed_in_by`, the lines that the request was signed in by; `err` where
+--   there was no answer
 function _M.note(state, backend, failure)
     metrics.failed(state, backend, failure)
     failure.backend, failure.asked = backend.name, backend
     if failure.headers then
         failure.named_ms = delay.named_ms(failure.headers, ngx_now(), parse_http_time,
-                                          failure.message, failure.reason == "throttled")
-        state.named_ms = failure.named_ms and min(failure.named_ms, state.named_ms
-                                                                    or failure.named_ms)
-                         or state.named_ms
+                                          failure.text or failure.body or failure.message,
+                                          failure.reason == "throttled")
     end
-    local reason = failure.reason
+    local reason, named = failure.reason, failure.named_ms
+    -- No retry helps against a refusal or a missing deployment, however late.
+    if named and verdict.rank(failure) >= RANK_OF_TROUBLE then
+        state.named_ms = min(named, state.named_ms or named)
+    end
     if reason == "failing" then
         state.failing = (state.failing or 0) + 1
     end
@@ -140,7 +145,7 @@ function _M.note(state, backend, failure)
     if state.request.awaited then
         -- What keeps requests away for a while is not slow.
         latency.failed(state.request, reason == "unreachable"
-                                      or cooldown.duration_ms(failure.named_ms,
+                                      or cooldown.duration_ms(named,
                                                               state.pool.conf.cooldown) > 0)
     end
     availability.failed(state.request, not failure.err)
@@ -231,11 +236,14 @@ local function best_failure(state, held)
 end
 
 
--- Whether a 401 was about the request, because the gateway's credential is accepted.
-local function is_about_request(failure)
-    return not failure.err and failure.asked ~= nil
-           and access_check.answer(failure.asked, ACCESS_PATIENCE_S) == "accepted"
+-- Whether the gateway's own credential is refused, and not only the request.
+local function is_shut_out(failure)
+    return failure.err ~= nil or failure.asked == nil
+           or access_check.answer(failure.asked, ACCESS_PATIENCE_S) == "refused"
 end
+
+
+local REQUEST_REFUSED = "The backends refuse this request."
 
 
 -- What the client is told: status, code, message, and the failure whose words those are.
@@ -244,8 +252,10 @@ local function told(state, held)
     if not last then
         local status, code, message = refusal(held)
         return status, code, message
-    elseif last.reason == "credentials" and not is_about_request(last) then
+    elseif last.reason == "credentials" and is_shut_out(last) then
         return 502, "upstream_credentials", CREDENTIALS_REFUSED
+    elseif last.status == 401 or last.status == 403 then
+        return last.status, "upstream_refused", REQUEST_REFUSED, last
     end
     local code = last.code
     if not code and last.err then
@@ -274,6 +284,30 @@ local function delay_of(state, failure)
 end
 
 
+-- Whether a text shows what the gateway signed in with. No backend is known to do that, and no
+-- client is to see it.
+local function shows_credential(text, signed_in_by)
+    for name, value in gmatch(signed_in_by, "([^\r\n:]+): ([^\r\n]+)") do
+        if name ~= "host" and name ~= "accept-encoding"
+           and find(text, match(value, "^%a+ (.+)$") or value, 1, true)
+        then
+            return true
+        end
+    end
+    return false
+end
+
+
+-- The words of a backend that the client gets; nil: it gave none.
+local function words_of(failure)
+    local body = failure and failure.body
+    if body and failure.signed_in_by and shows_credential(body, failure.signed_in_by) then
+        return nil
+    end
+    return body
+end
+
+
 local function is_json(headers)
     local content_type = headers["content-type"]
     return type(content_type) == "string" and find(lower(content_type), "json", 1, true) ~= nil
@@ -291,7 +325,10 @@ function _M.give_up(ctx, state, held)
     local status, code, message, failure = told(state, held)
     metrics.unserved(ctx, state, status, code)
     state.status = status
-    local body = errors.body(status, message, code)
+    local words = words_of(failure)
+    -- A message without its body is one that is not to be shown.
+    local is_shown = words or not (failure and failure.body)
+    local body = errors.body(status, is_shown and message or nil, code)
     state.error = body.error.code
 
     -- Written here, for nginx answers a 408 with nothing, and other plugins would add to it.
@@ -303,10 +340,9 @@ function _M.give_up(ctx, state, held)
     if soonest then
         ngx.header["Retry-After"], ngx.header["retry-after-ms"] = errors.retry_after(soonest)
     end
-    local has_words = failure and failure.body
-    ngx.header["Content-Type"] = has_words and failure.headers and is_json(failure.headers)
+    ngx.header["Content-Type"] = words and is_json(failure.headers)
                                  and failure.headers["content-type"] or "application/json"
-    ngx.print(has_words and failure.body or core.json.encode(body))
+    ngx.print(words or core.json.encode(body))
     return ngx_exit(ngx.HTTP_OK)
 end
 

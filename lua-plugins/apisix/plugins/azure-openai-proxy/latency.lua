@@ -18,7 +18,7 @@ end
 local function kind_of(request)
     local kind = request.kind
     if not kind then
-        kind = latency.kind(request.cooldown_scope, request.asks_for_stream)
+        kind = latency.kind(request.cooldown_label, request.asks_for_stream)
         request.kind = kind
     end
     return kind
@@ -44,7 +44,7 @@ end
 
 --- Picks one of several candidates.
 -- @tparam table candidates at least two
--- @tparam table request `cooldown_scope`, `asks_for_stream`
+-- @tparam table request `cooldown_label`, `asks_for_stream`
 function _M.pick(candidates, request)
     if #candidates > MAX_LOOKED_AT then
         candidates = some_of(candidates)

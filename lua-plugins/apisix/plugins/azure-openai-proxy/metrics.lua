@@ -237,8 +237,8 @@ end
 
 --- The label for the model that a request names; "" where it names none.
 function _M.model(request)
-    return request.deployment and request.cooldown_scope
-           and labels.model(request.names, request.cooldown_scope) or ""
+    return request.deployment and request.cooldown_label
+           and labels.model(request.names, request.cooldown_label) or ""
 end
 
 
@@ -256,7 +256,7 @@ end
 
 local function learn(request)
     if request.deployment then
-        labels.learn(request.names, request.cooldown_scope)
+        labels.learn(request.names, request.cooldown_label)
     end
 end
 
@@ -338,7 +338,7 @@ end
 function _M.cooling(backend, request, key, reason)
     local model = labels.ALL
     if key ~= backend.key then
-        local scope = request.cooldown_scope
+        local scope = request.cooldown_label
         model = request.deployment and labels.model(request.names, scope) or scope
         if model == labels.OTHER then
             dict:set(LAST_OTHER .. backend.id, key)

@@ -237,8 +237,9 @@ end
 -- @tparam number limit bytes; of a longer body no more than that is read
 -- @tparam number|nil within_ms the time limit of all reads together; nil: each has its own
 -- @treturn string what has arrived, and the body may go on
+-- @treturn nil|string "timeout", or how it broke off
 function _M:read_short(limit, within_ms)
-    local pieces, size = {}, 0
+    local pieces, size, err = {}, 0, nil
     local deadline = within_ms and ngx_now() + within_ms / 1000
     while size < limit do
         if deadline then
@@ -248,7 +249,8 @@ function _M:read_short(limit, within_ms)
             end
             self:set_read_timeout(left)
         end
-        local data = self:read()
+        local data
+        data, err = self:read()
         if not data then
             break
         end
@@ -258,7 +260,7 @@ function _M:read_short(limit, within_ms)
     if deadline then
         self:set_read_timeout(self.timeouts.read_ms)
     end
-    return concat(pieces)
+    return concat(pieces), err
 end
 
 
