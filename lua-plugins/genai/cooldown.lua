@@ -30,9 +30,11 @@ local MIN_TOLD_MS = 100
 -- was the time in which it has room for another request, not the end of its trouble.
 local MIN_OF_NAMED_MS = 1000
 
--- The first cooldown of a backend that refuses connections, and each further one. To find out that
--- it still does takes a millisecond.
-local REFUSED_MS, REFUSED_AGAIN_MS = 1000, 2000
+-- The first cooldown of a backend that refuses connections.
+local REFUSED_MS = 1000
+
+--- And each further one. To find out that it still refuses them takes a millisecond.
+_M.REFUSED_AGAIN_MS = 2000
 
 local LOG = "backend-changes"
 local MAX_SCOPE = 128
@@ -58,7 +60,7 @@ function _M.unreachable_ms(is_costly, is_again, conf)
     if is_costly then
         return longest
     end
-    return min(longest, is_again and REFUSED_AGAIN_MS or REFUSED_MS)
+    return min(longest, is_again and _M.REFUSED_AGAIN_MS or REFUSED_MS)
 end
 
 

@@ -127,8 +127,7 @@ function _M.is_missing_deployment(err)
         return false
     end
     for _, field in ipairs({ "code", "type" }) do
-        local value = type(err[field]) == "string" and lower(err[field])
-        if value == "deploymentnotfound" or value == "model_not_found" then
+        if type(err[field]) == "string" and lower(err[field]) == "deploymentnotfound" then
             return true
         end
     end

@@ -21,6 +21,9 @@ local WAIT_S = 0.05
 -- A request that has no other backend tries this many whose cooldowns are guesses.
 local MAX_LAST_RESORTS = 3
 
+-- A backend that refuses connections is tried no more often than this for want of another.
+local AGAIN_S = 0.1
+
 -- How soon a request looks at such a backend: the sooner, the likelier it answers. Whatever is not
 -- here has a delay that holds.
 local LAST_RESORT = { failing = 1, refused = 1, throttled = 2, deployment_not_found = 3,
@@ -235,16 +238,17 @@ local function last_resort(request, seen)
     if not best then
         return nil
     end
-    -- One request at a time finds out whether a backend can be reached again: others need not wait
-    -- for a connect time-out each.
-    if best.entry.reason == "unreachable" then
+    if best.entry.reason ~= "unreachable" then
+        request.probing = { backend = best.backend }
+    elseif best.entry.duration > cooldown.REFUSED_AGAIN_MS then
+        -- One request at a time waits for a connect time-out; the others are told at once.
         if not take_probe(request, best.backend, best.entry) then
-            -- Who has nothing to tell yet waits for what the other request finds out.
-            seen.probed = not next(request.tried) and best.backend or nil
             return nil
         end
-    else
+    elseif dict:add("again|" .. best.backend.key, true, AGAIN_S) then
         request.probing = { backend = best.backend }
+    else
+        return nil
     end
     request.last_resorts = request.last_resorts + 1
     return best.backend

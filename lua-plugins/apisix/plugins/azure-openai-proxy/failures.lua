@@ -258,7 +258,9 @@ local function told(state, held)
         return last.status, "upstream_refused", REQUEST_REFUSED, last
     end
     local code = last.code
-    if not code and last.err then
+    if last.reason == "deployment_not_found" then
+        code = "DeploymentNotFound"
+    elseif not code and last.err then
         code = last.status == 504 and "upstream_timeout" or "upstream_unreachable"
     end
     return last.status, code, last.message, last
