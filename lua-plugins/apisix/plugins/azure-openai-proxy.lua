@@ -529,6 +529,7 @@ local function attempt(state, backend, is_fresh)
     end
 
     local exchange, phase
+    local began = ngx_now()
     exchange, phase, err = upstream.send(backend, state.method, head, source, pool.conf.timeouts,
                                          is_fresh)
     if not exchange then
@@ -539,7 +540,7 @@ local function attempt(state, backend, is_fresh)
             return nil, { reason = "failing", status = 504, err = err }
         end
         return nil, { reason = phase == "connect" and "unreachable" or "failing", status = 502,
-                      err = err }
+                      err = err, took_ms = (ngx_now() - began) * 1000 }
     end
 
     accounting.note_upstream(state, backend, exchange.status)

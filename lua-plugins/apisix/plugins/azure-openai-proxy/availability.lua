@@ -21,8 +21,9 @@ local WAIT_S = 0.05
 -- A request that has no other backend tries this many whose cooldowns are guesses.
 local MAX_LAST_RESORTS = 3
 
--- A backend that refuses connections is tried no more often than this for want of another.
-local AGAIN_S = 0.1
+-- A backend that cannot be reached is tried no more often than this for want of another. Where that
+-- takes long, as a name that does not resolve, the requests between are told at once.
+local AGAIN_S, COSTLY_AGAIN_S = 0.1, 5
 
 -- How soon a request looks at such a backend: the sooner, the likelier it answers. Whatever is not
 -- here has a delay that holds.
@@ -238,18 +239,15 @@ local function last_resort(request, seen)
     if not best then
         return nil
     end
-    if best.entry.reason ~= "unreachable" then
-        request.probing = { backend = best.backend }
-    elseif best.entry.duration > cooldown.REFUSED_AGAIN_MS then
-        -- One request at a time waits for a connect time-out; the others are told at once.
-        if not take_probe(request, best.backend, best.entry) then
+    if best.entry.reason == "unreachable" then
+        local is_costly = best.entry.duration > cooldown.REFUSED_AGAIN_MS
+        if not dict:add("again|" .. best.backend.key, true,
+                        is_costly and COSTLY_AGAIN_S or AGAIN_S)
+        then
             return nil
         end
-    elseif dict:add("again|" .. best.backend.key, true, AGAIN_S) then
-        request.probing = { backend = best.backend }
-    else
-        return nil
     end
+    request.probing = { backend = best.backend }
     request.last_resorts = request.last_resorts + 1
     return best.backend
 end

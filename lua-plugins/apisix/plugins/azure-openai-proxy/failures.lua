@@ -34,6 +34,10 @@ local MISSING_MS = 5 * 60 * 1000
 -- A request that fails at this many backends is more likely at fault than they are.
 local MAX_FAILING = 5
 
+-- An attempt that takes longer than this to find out that a backend cannot be reached is costly:
+-- connections that time out, names that do not resolve.
+local COSTLY_MS = 200
+
 -- The longest delay that a client is told where the settings set no cap: official SDKs do not wait
 -- for a longer one.
 local MAX_TOLD_MS = 120 * 1000
@@ -105,7 +109,8 @@ local function remember(state, backend, failure)
         -- A refused credential or a firewall, as the backend says of this request.
         access_check.begin(backend, state.pool)
     elseif reason == "unreachable" then
-        return availability.close_unreachable(backend, request, failure.err == "timeout", conf)
+        return availability.close_unreachable(backend, request,
+                                              failure.took_ms and failure.took_ms > COSTLY_MS, conf)
     else
         -- The gateway has no credential to send.
         local duration = min(failure.lasts_ms or conf.max_ms, conf.max_ms)
@@ -121,7 +126,7 @@ end
 -- @tparam table backend
 -- @tparam table failure `reason`; `status` and `headers` of an answer, with `body` and `message`
 --   where it is JSON, and `signed_in_by`, the lines that the request was signed in by; `err` where
---   there was no answer
+--   there was no answer, and `took_ms` until that was known
 function _M.note(state, backend, failure)
     metrics.failed(state, backend, failure)
     failure.backend, failure.asked = backend.name, backend
