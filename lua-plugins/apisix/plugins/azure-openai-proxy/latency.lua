@@ -26,7 +26,7 @@ end
 
 
 -- Of more candidates some are looked at, in turn: each look reads the shared memory.
-local MAX_LOOKED_AT = 16
+local MAX_LOOKED_AT = 8
 
 local turn = 0
 
