@@ -434,8 +434,8 @@ local function written_for(state, backend, authorization)
 end
 
 
--- What an answer that is no answer for the client says, where that is JSON.
-local function words_of(text)
+-- An error body where it is JSON: its text, its message, and the table with its code.
+local function parsed_error(text)
     local decoded = core.json.decode(text)
     if type(decoded) ~= "table" then
         return nil
@@ -471,7 +471,7 @@ local function missing_deployment(state, exchange)
         return nil
     end
     local text = exchange:read_short(MAX_ERROR_BODY, ERROR_MS)
-    local body, message, err = words_of(text)
+    local body, message, err = parsed_error(text)
     if not body or not verdict.is_missing_deployment(err) then
         exchange:put_back(text)
         return nil
@@ -558,7 +558,7 @@ local function attempt(state, backend, is_fresh)
     local failure
     if verdict.of_status(exchange.status, pool.retry) ~= "answer" then
         local text = exchange:read_short(MAX_ERROR_BODY, ERROR_MS)
-        local body, message = words_of(text)
+        local body, message = parsed_error(text)
         failure = failure_of(state, exchange, exchange.status, text, message)
         failure.body, failure.text = body, text
         if exchange.status == 401 and backend_keys.is_replaced(backend, signed_in_by) then

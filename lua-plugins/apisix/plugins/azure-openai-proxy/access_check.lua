@@ -9,7 +9,6 @@ local headers_mod = require("genai.headers")
 local http_head = require("genai.http_head")
 local verdict = require("genai.verdict")
 local ngx = ngx
-local min = math.min
 local ngx_now = ngx.now
 local ngx_sleep = ngx.sleep
 local pcall = pcall
@@ -44,7 +43,7 @@ end
 
 
 -- One question. Gives what the backend answers: "accepted", "refused", "blocked" (by a firewall or
--- a private network) or "unknown"; and its status.
+-- a private network) or "unknown"; its status; and of a refusal the line that signed it in.
 local function ask(backend, pool)
     local authorization = identities.authorization(backend.identity)
     if backend.identity and not authorization then
@@ -58,16 +57,7 @@ local function ask(backend, pool)
         return "unknown"
     end
 
-    local configured = pool.conf.timeouts
-    local timeouts = {
-        connect_ms = min(configured.connect_ms, STEP_MS),
-        send_ms = min(configured.send_ms, STEP_MS),
-        read_ms = min(configured.read_ms, STEP_MS),
-    }
-    local exchange, phase = upstream.send(backend, "GET", head, nil, timeouts)
-    if phase == "stale" then
-        exchange = upstream.send(backend, "GET", head, nil, timeouts, true)
-    end
+    local exchange = upstream.get(backend, head, pool.conf.timeouts, STEP_MS)
     if not exchange then
         return "unknown"
     end

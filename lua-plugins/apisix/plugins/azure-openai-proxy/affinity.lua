@@ -20,7 +20,6 @@ local ngx_now = ngx.now
 local insert = table.insert
 local ipairs = ipairs
 local match = string.match
-local min = math.min
 local parse_http_time = ngx.parse_http_time
 local setmetatable = setmetatable
 
@@ -72,17 +71,8 @@ local function ask(state, backend, named, is_again)
         return false
     end
 
-    local timeouts = pool.conf.timeouts
-    timeouts = {
-        connect_ms = min(timeouts.connect_ms, ASK_MS),
-        send_ms = min(timeouts.send_ms, ASK_MS),
-        read_ms = min(timeouts.read_ms, ASK_MS),
-    }
     local exchange, phase
-    exchange, phase, err = upstream.send(backend, "GET", head, nil, timeouts, false)
-    if phase == "stale" then
-        exchange, phase, err = upstream.send(backend, "GET", head, nil, timeouts, true)
-    end
+    exchange, phase, err = upstream.get(backend, head, pool.conf.timeouts, ASK_MS)
     if not exchange then
         return nil, { reason = phase == "connect" and "unreachable" or "failing", err = err }
     end

@@ -187,7 +187,7 @@ local function candidates_of(tier, request, now, seen)
 end
 
 
--- Takes the right to try a backend whose cooldown has ended, or is a guess.
+-- Takes the right to try a backend whose cooldown has ended.
 local function take_probe(request, backend, entry)
     local key = cooldown.key(backend.id, entry.scope)
     if not cooldown.take_probe(dict, key) then

@@ -11,7 +11,6 @@ local endpoints = require("genai.endpoint")
 local health = require("genai.health")
 local headers_mod = require("genai.headers")
 local latency = require("genai.latency")
-local memo = require("genai.memo")
 local picking = require("genai.picking")
 local verdict = require("genai.verdict")
 local ipairs = ipairs
@@ -111,9 +110,6 @@ local function backend_of(instance, details, ai_conf, conf)
         origin = endpoint.origin,
         id = id,
         key = cooldown.key(id),
-        key_of = memo.of(function(scope)
-            return cooldown.key(id, scope)
-        end),
         health_key = conf.health_checks and health.key(id) or nil,
         priority = instance.priority or 0,
         weight = instance.weight,

@@ -7,6 +7,7 @@ local http_head = require("genai.http_head")
 local concat = table.concat
 local find = string.find
 local lower = string.lower
+local min = math.min
 local ngx_now = ngx.now
 local setmetatable = setmetatable
 local sub = string.sub
@@ -164,6 +165,27 @@ function _M.send(backend, method, head, body, timeouts, is_fresh)
         return nil, "reset", err
     end
     return self
+end
+
+
+--- Sends a request of the gateway's own, which has no body: over a fresh connection where one that
+-- was kept alive had gone stale.
+-- @tparam table backend
+-- @tparam string head
+-- @tparam table timeouts those of clients' requests
+-- @tparam number step_ms the longest time for each step, in milliseconds
+-- @treturn table|nil the exchange, and what failed, as `send` gives them
+function _M.get(backend, head, timeouts, step_ms)
+    local capped = {
+        connect_ms = min(timeouts.connect_ms, step_ms),
+        send_ms = min(timeouts.send_ms, step_ms),
+        read_ms = min(timeouts.read_ms, step_ms),
+    }
+    local exchange, phase, err = _M.send(backend, "GET", head, nil, capped, false)
+    if phase == "stale" then
+        return _M.send(backend, "GET", head, nil, capped, true)
+    end
+    return exchange, phase, err
 end
 
 
