@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { defineConfig, type Plugin } from 'vitest/config';
-import { bundleVirtualModule } from './compiler/build.mjs';
+import { bundleVirtualModule, homepage } from './compiler/build.mjs';
 
 /** What esbuild puts into the bundle, for tests that import the TypeScript itself. */
 const bundled: Plugin = {
@@ -16,7 +16,10 @@ const bundled: Plugin = {
 
 export default defineConfig({
   plugins: [bundled],
-  define: { PACKAGE_VERSION: JSON.stringify(JSON.parse(readFileSync('package.json', 'utf8')).version) },
+  define: {
+    PACKAGE_VERSION: JSON.stringify(JSON.parse(readFileSync('package.json', 'utf8')).version),
+    PACKAGE_HOMEPAGE: JSON.stringify(homepage()),
+  },
   test: {
     include: ['test/**/*.test.ts'],
     // Tests of the gateway wait most of their time: one file at a time would leave two cores idle.

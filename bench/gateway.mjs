@@ -1,10 +1,13 @@
-/** What the gateway costs, as ratios in one run: `npm run bench:gateway`. Needs Docker and the APISIX image. */
+/**
+ * Measures the cost of the gateway as ratios within one run: `npm run bench:gateway`. Needs Docker and the APISIX
+ * image.
+ */
 import { spawnSync } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { bundle } from '../compiler/build.mjs';
 
-// The tests' own support starts gateway and mocks; it is TypeScript, which Node 20 does not read.
+// Uses the tests' support code, which is TypeScript and must be transpiled for Node 20.
 const file = fileURLToPath(new URL('../node_modules/.bench-gateway.mjs', import.meta.url));
 await bundle({
   entryPoints: [fileURLToPath(new URL('gateway/main.ts', import.meta.url))],
@@ -13,7 +16,7 @@ await bundle({
   packages: 'external',
   alias: {},
   banner: {
-    js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);",
+    js: "import { createRequire as requireFrom } from 'node:module'; const require = requireFrom(import.meta.url);",
   },
   define: {
     PACKAGE_VERSION: '"bench"',

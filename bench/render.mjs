@@ -1,12 +1,21 @@
 /**
- * How long a render takes, as a ratio to a bare `node -e 0` in the same run: `npm run bench`, after a build.
- * Every figure is a median; the commands alternate, so that a machine that slows down slows all of them.
+ * The duration of a render, as a ratio to a bare `node -e 0` in the same run: `npm run bench`, after a build.
+ * Every figure is a median. The commands alternate, so that a slower phase of the machine affects all of them.
+ * With GENAI_GATEWAY_BENCH=smoke every command runs once, on small settings: this only shows that the bench works, and
+ * its test uses it.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+
+const SMOKE = process.env.GENAI_GATEWAY_BENCH === 'smoke';
+if (!SMOKE && (process.env.GENAI_GATEWAY_BENCH ?? '') !== '') {
+  throw new Error(`GENAI_GATEWAY_BENCH is ${process.env.GENAI_GATEWAY_BENCH}: write smoke, or unset it.`);
+}
+const [BACKENDS, CLIENTS, SIZES] = SMOKE ? [10, 100, [10, 20, 100]] : [1000, 10_000, [100, 1_000, 10_000]];
+const count = (number) => number.toLocaleString('en');
 
 const PROGRAM = fileURLToPath(new URL('../dist/genai-gateway.cjs', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'genai-gateway-bench-'));
@@ -31,7 +40,7 @@ function envFile(backends, clients) {
   return path;
 }
 
-/** Renders into a folder of its own, new for every run: the slowest case, with three files to write. */
+/** Renders into a new folder for each run: the slowest case, because it writes all three files. */
 function render(backends, clients) {
   const file = envFile(backends, clients);
   let run = 0;
@@ -71,10 +80,14 @@ function median(list) {
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
-/** Runs each command in turn, `runs` times after one that is not counted; medians in milliseconds. */
-function alternate(commands, runs) {
+/**
+ * Runs the commands alternately, `usualRuns` times after a first run that does not count.
+ * @returns medians in milliseconds
+ */
+function alternate(commands, usualRuns) {
   const times = commands.map(() => []);
-  for (let run = -1; run < runs; run++) {
+  const [first, runs] = SMOKE ? [0, 1] : [-1, usualRuns];
+  for (let run = first; run < runs; run++) {
     for (const [index, command] of commands.entries()) {
       const { milliseconds } = once(command(), false);
       if (run >= 0) times[index].push(milliseconds);
@@ -90,18 +103,17 @@ try {
     `3 backends, 3 clients      ${(three / bare).toFixed(2)} × bare node (${three.toFixed(0)} ms, bare ${bare.toFixed(0)} ms; wanted ≤ 2.0)\n`,
   );
 
-  const large = render(1000, 10_000);
+  const large = render(BACKENDS, CLIENTS);
   const [again, thousands] = alternate([small, large], 5);
   const { mebibytes } = once(large(), true);
   process.stdout.write(
-    `1,000 backends, 10,000 clients  ${(thousands / again).toFixed(1)} × that (wanted ≤ 20), peak ${mebibytes.toFixed(0)} MiB (wanted ≤ 400)\n`,
+    `${count(BACKENDS)} backends, ${count(CLIENTS)} clients  ${(thousands / again).toFixed(1)} × that (wanted ≤ 20), peak ${mebibytes.toFixed(0)} MiB (wanted ≤ 400)\n`,
   );
 
-  const sizes = [100, 1_000, 10_000];
-  const [base, ...grown] = alternate([small, ...sizes.map((clients) => render(3, clients))], 5);
-  const perClient = grown.map((milliseconds, index) => (1000 * (milliseconds - base)) / sizes[index]);
+  const [base, ...grown] = alternate([small, ...SIZES.map((clients) => render(3, clients))], 5);
+  const perClient = grown.map((milliseconds, index) => (1000 * (milliseconds - base)) / SIZES[index]);
   process.stdout.write(
-    `per client at ${sizes.join(', ')}: ${perClient.map((each) => `${each.toFixed(0)} µs`).join(', ')} (wanted: not growing)\n`,
+    `per client at ${SIZES.join(', ')}: ${perClient.map((each) => `${each.toFixed(0)} µs`).join(', ')} (wanted: not growing)\n`,
   );
 } finally {
   rmSync(folder, { recursive: true, force: true });

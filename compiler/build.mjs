@@ -1,13 +1,17 @@
 /** Builds dist/: the bundle, one file with templates and validators precompiled into it, and what starts it fast. */
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import {
   chmodSync,
-  copyFileSync,
+  existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
+  writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
@@ -19,6 +23,7 @@ import Handlebars from 'handlebars';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const TEMPLATES = `${root}templates/`;
+const DIST = `${root}dist/`;
 
 /** The helpers that templates may use; a name that is not here does not compile. */
 const TEMPLATE_HELPERS = { json: true, join: true, concat: true, is: true, duration: true };
@@ -74,8 +79,9 @@ const virtual = {
 };
 
 /**
- * commander loads node:child_process for subcommands that are programs of their own. There are none here, and loading it
- * costs a tenth of a start: commander gets nothing in its place. What does start programs loads it when it does.
+ * commander loads node:child_process for subcommands that are separate programs. There are none here, and loading it
+ * costs a tenth of the start time, so the bundle replaces it by an empty module. Code that starts programs imports
+ * node:child_process itself.
  */
 const noChildProcessForCommander = {
   name: 'no-child-process-for-commander',
@@ -88,9 +94,19 @@ const noChildProcessForCommander = {
   },
 };
 
+const packageJson = () => JSON.parse(readFileSync(`${root}package.json`, 'utf8'));
+
+/** The address of the documentation: the homepage in package.json, else the package's page on npm. */
+export function homepage() {
+  const { homepage: given, name } = packageJson();
+  return given ?? `https://www.npmjs.com/package/${name}`;
+}
+
 /** @param {import('esbuild').BuildOptions} options */
 export function bundle(options) {
   return build({
+    // Paths in the bundle and its metafile must not depend on the folder from which the build is started.
+    absWorkingDir: root,
     bundle: true,
     platform: 'node',
     target: 'node20.19',
@@ -98,14 +114,15 @@ export function bundle(options) {
     charset: 'ascii',
     loader: { '.env': 'text' },
     define: {
-      PACKAGE_VERSION: JSON.stringify(JSON.parse(readFileSync(`${root}package.json`, 'utf8')).version),
+      PACKAGE_VERSION: JSON.stringify(packageJson().version),
+      PACKAGE_HOMEPAGE: JSON.stringify(homepage()),
     },
     logLevel: 'warning',
     ...options,
   });
 }
 
-/** A virtual module by itself, as the text of an ES module: for vitest. */
+/** The source of one virtual module, as an ES module: for vitest. */
 export async function bundleVirtualModule(name) {
   const { outputFiles } = await bundle({
     stdin: {
@@ -120,8 +137,8 @@ export async function bundleVirtualModule(name) {
 }
 
 /**
- * npm links the programs of dependencies only; with the link, npx finds this one without making a package of its own
- * for it. Where links are not to be had (Windows), npx does that.
+ * npm links the programs of dependencies, but not those of the package itself. With this link npx finds the program
+ * without creating a temporary package. On Windows, where the link may fail, npx creates one.
  */
 function linkProgram(program) {
   const link = `${root}node_modules/.bin/genai-gateway`;
@@ -129,15 +146,108 @@ function linkProgram(program) {
   try {
     symlinkSync(relative(dirname(link), program), link);
   } catch {
-    // Nothing is lost but a second at the first npx.
+    // Without the link only the first npx is slower, by about a second.
   }
 }
 
-/** Runs a render as a user would and keeps the code that V8 compiled for it. */
+/**
+ * The npm packages whose code the bundle contains, sorted by name: those in esbuild's output, not all its inputs.
+ * @param {import('esbuild').Metafile} metafile
+ * @param {string} base the folder that the paths of the metafile are relative to
+ */
+export function bundledPackages({ outputs }, base = root) {
+  const inputs = Object.values(outputs).flatMap((output) => Object.entries(output.inputs));
+  const folders = inputs
+    .filter(([path, { bytesInOutput }]) => bytesInOutput > 0 && path.includes('node_modules/'))
+    .map(([path]) => folderOfPackage(join(base, path)));
+  return [...new Set(folders)]
+    .map((folder) => {
+      const { name, version, license } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+      if (typeof license !== 'string') throw new Error(`${name} ${version} does not name its licence`);
+      const texts = readdirSync(folder)
+        .filter((file) => /^(?:licen[cs]e|copying|notice)(?:[.-]|$)/i.test(file))
+        .sort()
+        .map((file) => readFileSync(join(folder, file), 'utf8').trim());
+      if (texts.length === 0) {
+        throw new Error(`${name} ${version} has no file with its licence, which the package must contain`);
+      }
+      return { name, version, license, texts };
+    })
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/**
+ * The folder of the package.json that has a name. Packages can contain further package.json files, which only set the
+ * module type of a folder.
+ */
+function folderOfPackage(path) {
+  const folder = dirname(path);
+  const file = join(folder, 'package.json');
+  if (existsSync(file) && JSON.parse(readFileSync(file, 'utf8')).name !== undefined) return folder;
+  return folderOfPackage(folder);
+}
+
+/** The licences of the bundled packages require their notices in every copy. */
+function thirdPartyLicenses(packages) {
+  const rule = `\n${'-'.repeat(80)}\n\n`;
+  const list = packages.map(({ name, version, license }) => `  ${name} ${version} (${license})\n`).join('');
+  const texts = packages.map(({ name, version, texts }) => `${name} ${version}\n\n${texts.join('\n\n')}\n`);
+  return [`bundle.cjs contains code of these packages, under their licences:\n\n${list}`, ...texts].join(
+    rule,
+  );
+}
+
+/**
+ * The range of package.json's `engines` for the launcher: the first version of each line, and the range in words.
+ * @param {string} range
+ */
+export function supportedNode(range) {
+  const lines = range.split(' || ').map((part) => {
+    const [, operator, major, minor, patch] = /^(\^|>=)(\d+)\.(\d+)\.(\d+)$/.exec(part) ?? [];
+    if (operator === undefined || patch !== '0') {
+      throw new Error(
+        `engines.node of package.json: "${part}" is neither ^MAJOR.MINOR.0 nor >=MAJOR.MINOR.0`,
+      );
+    }
+    return { major: Number(major), minor: Number(minor), orLater: operator === '>=' };
+  });
+  const words = lines.map(({ major, minor, orLater }) => {
+    const version = minor === 0 ? `${major}` : `${major}.${minor}`;
+    return orLater ? `${version} or later` : `${version} or a later ${major}`;
+  });
+  return { lines, words: words.join(', ').replace(/, ([^,]*)$/, ', or $1') };
+}
+
+/** The launcher, in JavaScript that old versions of Node can parse, so that it can print a message there. */
+async function writeLauncher(file) {
+  const { engines } = JSON.parse(readFileSync(`${root}package.json`, 'utf8'));
+  await build({
+    entryPoints: [`${root}compiler/launcher.cjs`],
+    outfile: file,
+    target: 'es2015',
+    charset: 'ascii',
+    define: {
+      SUPPORTED_NODE: JSON.stringify(supportedNode(engines.node)),
+      BUNDLE_DIGEST: JSON.stringify(digestOf([`${DIST}bundle.cjs`]).slice(0, 16)),
+    },
+    logLevel: 'warning',
+  });
+  chmodSync(file, 0o755);
+}
+
+/** Runs a render like a user and keeps the code that V8 compiled for it. */
 function writeCodeCache(launcher) {
   const folder = mkdtempSync(join(tmpdir(), 'genai-gateway-build-'));
   try {
-    const args = [launcher, 'render', '--env-file', `${root}examples/minimal.env`, '--out', folder];
+    const args = [
+      launcher,
+      'render',
+      '--quiet',
+      '--env-file',
+      `${root}examples/minimal.env`,
+      '--out',
+      folder,
+    ];
     execFileSync(process.execPath, args, {
       env: { GENAI_GATEWAY_BUILD: 'code-cache' },
       stdio: ['ignore', 'ignore', 'inherit'],
@@ -147,21 +257,68 @@ function writeCodeCache(launcher) {
   }
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const dist = `${root}dist/`;
-  rmSync(dist, { recursive: true, force: true });
-  await bundle({
+/** All inputs of a build. lua-plugins/ is shipped without a build step. */
+const INPUTS = ['compiler', 'examples', 'schemas', 'templates', 'package.json', 'package-lock.json'];
+/** Stores the digest of the inputs of dist/. It is outside dist/, because dist/ is published. */
+const STAMP = `${root}node_modules/.cache/genai-gateway/build.json`;
+
+/** A digest of the contents of the files, and of all files below the folders. */
+function digestOf(paths, ...more) {
+  const hash = createHash('sha256').update(JSON.stringify(more));
+  const add = (path) => {
+    if (statSync(path).isDirectory()) {
+      for (const name of readdirSync(path).sort()) add(join(path, name));
+    } else {
+      const content = readFileSync(path);
+      hash.update(`${relative(root, path)}\0${content.length}\0`).update(content);
+    }
+  };
+  for (const path of paths) add(path);
+  return hash.digest('hex');
+}
+
+/** The code cache belongs to one version of Node on one kind of processor. */
+const inputs = () =>
+  digestOf(
+    INPUTS.map((path) => root + path),
+    process.version,
+    process.arch,
+  );
+const outputs = () => digestOf([DIST]);
+
+/** Whether dist/ was built from the current sources. */
+export function isBuilt() {
+  try {
+    const stamp = JSON.parse(readFileSync(STAMP, 'utf8'));
+    return stamp.inputs === inputs() && stamp.outputs === outputs();
+  } catch {
+    // There is no build, or it was interrupted.
+    return false;
+  }
+}
+
+export async function buildProgram() {
+  rmSync(STAMP, { force: true });
+  rmSync(DIST, { recursive: true, force: true });
+  // The digest is taken before the build, so that a change during the build causes another build.
+  const madeOf = inputs();
+  const { metafile } = await bundle({
     entryPoints: [`${root}compiler/main.ts`],
-    outfile: `${dist}bundle.cjs`,
+    outfile: `${DIST}bundle.cjs`,
     format: 'cjs',
     minify: true,
+    metafile: true,
     legalComments: 'none',
-    // The function that Node makes of a module: the launcher calls it without making another copy of the text.
+    // The same wrapper function that Node creates for a module; the launcher calls it without copying the source text.
     banner: { js: '(function (exports, require, module, __filename, __dirname) {' },
     footer: { js: '})' },
   });
-  copyFileSync(`${root}compiler/launcher.cjs`, `${dist}genai-gateway.cjs`);
-  chmodSync(`${dist}genai-gateway.cjs`, 0o755);
-  writeCodeCache(`${dist}genai-gateway.cjs`);
-  linkProgram(`${dist}genai-gateway.cjs`);
+  writeFileSync(`${DIST}THIRD_PARTY_LICENSES.txt`, thirdPartyLicenses(bundledPackages(metafile)));
+  await writeLauncher(`${DIST}genai-gateway.cjs`);
+  writeCodeCache(`${DIST}genai-gateway.cjs`);
+  linkProgram(`${DIST}genai-gateway.cjs`);
+  mkdirSync(dirname(STAMP), { recursive: true });
+  writeFileSync(STAMP, JSON.stringify({ inputs: madeOf, outputs: outputs() }));
 }
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await buildProgram();

@@ -1,4 +1,8 @@
-/** The whole pipeline, from variables to checked documents. Everything but reading variables and templates is pure. */
+/**
+ * The whole pipeline, from variables to checked documents. All of it is pure, except for reading variables and
+ * templates.
+ */
+import type { DiagnosticCode } from './diagnostics/catalog.ts';
 import {
   strict as asStrict,
   type Diagnostic,
@@ -6,7 +10,7 @@ import {
   hasErrors,
   sortDiagnostics,
 } from './diagnostics/diagnostic.ts';
-import { type Documents, emitDocuments } from './emit/emit.ts';
+import { type Documents, type Emitted, emitDocuments, type Needs } from './emit/emit.ts';
 import { withManifest } from './emit/manifest.ts';
 import type { TemplateSources } from './emit/overrides.ts';
 import { TemplateError, type TemplateOverrides } from './emit/templates.ts';
@@ -16,97 +20,109 @@ import { checkDocuments } from './output/check.ts';
 import { readTemplateFiles } from './output/template-files.ts';
 import { parseSettings, type Settings } from './settings/parse.ts';
 import { checkRules } from './settings/rules/index.ts';
+import { runTimeVariables } from './settings/run-time.ts';
 import { Secret } from './settings/secret.ts';
-import { type EnvFile, type RawSettings, readSources } from './settings/sources.ts';
+import { type EnvFile, isUnreadFile, type RawSettings, readSources } from './settings/sources.ts';
 
 export interface CompileOptions {
   /** Folder of the user's own templates. */
   readonly templates?: string | undefined;
-  /** Warnings are errors. */
-  readonly strict?: boolean;
-  /** Inline secrets are shown as `[redacted]`. */
+  /** Treat warnings as errors: always, never, or if GATEWAY_STRICT is set. Default: never. */
+  readonly strict?: boolean | 'as-set';
+  /** Codes that stay warnings with `strict`. */
+  readonly allow?: readonly DiagnosticCode[] | undefined;
+  /** The documents will be used by a gateway, so placeholders are errors; `now`: also an example as a whole. */
+  readonly toRun?: 'later' | 'now' | undefined;
+  /** Show inline secrets as `[redacted]`. */
   readonly redact?: boolean;
 }
 
 export interface CompileInput extends CompileOptions {
   readonly environment: Readonly<Record<string, string | undefined>>;
-  /** Later ones win; the environment wins over all. */
+  /** Later files win; the environment overrides all files. */
   readonly envFiles: readonly EnvFile[];
-  /** Changes what was read, before it is looked at. */
+  /** Changes the variables before they are parsed. */
   readonly adapt?: ((raw: RawSettings) => Promise<RawSettings>) | undefined;
 }
 
 export interface CompileResult {
-  /** Sorted; with an error among them there are no documents. */
+  /** Sorted. If one is an error, there are no documents. */
   readonly diagnostics: readonly Diagnostic[];
   readonly settings: Settings;
-  /** Every variable that was read, ours or not, with its raw value: secrets too. */
+  /** All variables that were read, including foreign ones, with raw values and secrets. */
   readonly variables: RawSettings['variables'];
   readonly model?: GatewayModel;
   readonly documents?: Documents;
-  /** The same documents with every secret written in one way, whatever GATEWAY_SECRETS says. */
-  readonly documentsWith?: (secrets: GatewayModel['server']['secrets']) => Documents | undefined;
+  /** Variables that the APISIX and collector processes need, including those that the gateway reads at run time. */
+  readonly needs?: Needs;
+  /** The user's own templates, to render the model again in another form. */
+  readonly overrides?: TemplateOverrides;
 }
 
-/** Never throws on any input; what is wrong is in the diagnostics. */
+/** Reads and compiles the settings. Never throws: errors are in the diagnostics. */
 export async function compile(input: CompileInput): Promise<CompileResult> {
   const given = readSources(input.environment, input.envFiles);
   return compileSettings(input.adapt ? await input.adapt(given) : given, input);
 }
 
-/** The same from variables that have been read. */
+/** Compiles variables that were already read. */
 export async function compileSettings(raw: RawSettings, input: CompileOptions): Promise<CompileResult> {
   const { settings, diagnostics } = parseSettings(raw);
   const found = [...diagnostics];
-  // Without an env file that was named, what is missing may well stand in it.
-  const unread =
-    settings.unusable.has('GATEWAY_ENV_FILES') ||
-    raw.diagnostics.some(({ code }) => code === 'ENV_FILE_UNREADABLE' || code === 'ENV_FILE_NOT_TEXT');
-  if (!unread) found.push(...checkRules(settings, (name) => raw.variables.has(name)));
+  // If an env file could not be read, missing settings may be in it, so rules about missing settings do not run.
+  const unread = settings.unusable.has('GATEWAY_ENV_FILES') || raw.diagnostics.some(isUnreadFile);
+  if (!unread) {
+    const broken = checkRules(settings, (name) => raw.variables.has(name));
+    found.push(...broken.map((each) => asRejected(each, input.toRun)));
+  }
   const { variables } = raw;
   const finish = (
     result: Omit<CompileResult, 'diagnostics' | 'settings' | 'variables'> = {},
   ): CompileResult => {
-    const sorted = sortDiagnostics(input.strict ? asStrict(found) : found);
+    const isStrict = input.strict === 'as-set' ? settings.values.GATEWAY_STRICT : input.strict;
+    const sorted = sortDiagnostics(isStrict ? asStrict(found, input.allow) : found);
     return hasErrors(sorted)
       ? { diagnostics: sorted, settings, variables }
       : { diagnostics: sorted, settings, variables, ...result };
   };
   const overrides = await loadOverrides(input.templates, found);
   if (hasErrors(found)) return finish();
-  const model = buildModel(settings);
-  const documents = emit(model, overrides, input.redact ?? false, found);
-  if (!documents) return finish();
-  const { diagnostics: inDocuments, parsed } = await checkDocuments(documents, [
-    ...overrides.templates.keys(),
-  ]);
-  found.push(...(model.server.secrets === 'inline' ? withoutSecrets(inDocuments, settings) : inDocuments));
-  const documentsWith: CompileResult['documentsWith'] = (secrets) =>
-    emit({ ...model, server: { ...model.server, secrets } }, overrides, false, []);
+  const secrets = settings.values.GATEWAY_SECRETS;
+  const model = buildModel(settings, secrets === 'inline' && input.redact ? 'redacted' : secrets);
+  const emitted = emit(model, overrides, found);
+  if (!emitted) return finish();
+  const { documents, needs } = emitted;
+  const { diagnostics: inDocuments, parsed } = await checkDocuments(
+    documents,
+    [...overrides.templates.keys()],
+    secrets === 'inline' ? secretsOf(settings) : [],
+  );
+  found.push(...inDocuments);
   return finish({
     model,
     documents: { ...documents, 'apisix.yaml': withManifest(documents['apisix.yaml'], parsed['apisix.yaml']) },
-    documentsWith,
+    needs: {
+      ...needs,
+      variables: {
+        ...needs.variables,
+        apisix: [...needs.variables.apisix, ...runTimeVariables(settings)],
+      },
+    },
+    overrides: overrides.templates,
   });
 }
 
-/** A user's template can put a secret where its text would be named: as a key, say. */
-function withoutSecrets(
-  diagnostics: readonly Diagnostic[],
-  { values, backends, clients }: Settings,
-): Diagnostic[] {
-  if (diagnostics.length === 0) return [];
-  const secrets = [values, ...backends, ...clients]
+const asRejected = (each: Diagnostic, toRun: CompileOptions['toRun']): Diagnostic => {
+  const isRejected =
+    (each.code === 'PLACEHOLDER' && toRun !== undefined) ||
+    (each.code === 'EXAMPLE_SETTINGS' && toRun === 'now');
+  return isRejected ? { ...each, severity: 'error' } : each;
+};
+
+function secretsOf({ values, backends, clients }: Settings): Secret[] {
+  return [values, ...backends, ...clients]
     .flatMap((group) => Object.values<unknown>({ ...group }))
-    .filter((value) => value instanceof Secret)
-    .flatMap((secret) => [
-      secret.reveal(),
-      JSON.stringify(secret.reveal()).slice(1, -1),
-      secret.reveal().replaceAll('~', '~0').replaceAll('/', '~1'),
-    ]);
-  const mask = (text: string) =>
-    secrets.reduce((masked, secret) => masked.replaceAll(secret, '[redacted]'), text);
-  return diagnostics.map((each) => ({ ...each, message: mask(each.message) }));
+    .filter((value) => value instanceof Secret);
 }
 
 interface LoadedOverrides {
@@ -127,14 +143,9 @@ async function loadOverrides(folder: string | undefined, found: Diagnostic[]): P
   return { templates: overrides, sources: read.sources };
 }
 
-function emit(
-  model: GatewayModel,
-  overrides: LoadedOverrides,
-  redact: boolean,
-  found: Diagnostic[],
-): Documents | undefined {
+function emit(model: GatewayModel, overrides: LoadedOverrides, found: Diagnostic[]): Emitted | undefined {
   try {
-    return emitDocuments(model, { overrides: overrides.templates, redact });
+    return emitDocuments(model, overrides.templates);
   } catch (error) {
     if (!(error instanceof TemplateError)) throw error;
     const override = overrides.sources.get(error.template);

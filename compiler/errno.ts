@@ -11,7 +11,7 @@ const ERRNO: Readonly<Record<string, string>> = {
   ELOOP: 'too many symbolic links',
 };
 
-/** Words for a failed system call. Messages of Node name paths, which callers already do. */
+/** Text for a failed system call. Node's own messages contain the path, which callers already print. */
 export function errnoText(error: unknown): string {
   const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown error';
   return ERRNO[code] ?? code;

@@ -1,4 +1,4 @@
-/** Writes the files that are made from the settings' declarations. `npm run generate`, after a build. */
+/** Writes the files that are generated from the declarations: `npm run generate`, after a build. */
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -6,6 +6,8 @@ import { fileURLToPath } from 'node:url';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const GENERATED = [
   ['docs/settings.md', ['docs']],
+  ['docs/diagnostics.md', ['docs', 'diagnostics']],
+  ['docs/client-errors.md', ['docs', 'client-errors']],
   ['.env.example', ['docs', 'env-example']],
   ['schemas/settings.schema.json', ['schema']],
 ];

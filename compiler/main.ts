@@ -2,7 +2,7 @@ import { writeSync } from 'node:fs';
 import { run } from './cli.ts';
 import { EXIT } from './commands/terminal.ts';
 
-/** NO_COLOR and FORCE_COLOR, else whether the stream is a terminal; asked only when something is coloured. */
+/** NO_COLOR and FORCE_COLOR, else whether the stream is a terminal. Checked only when text is coloured. */
 function wantsColor(stream: number): boolean {
   const { NO_COLOR, FORCE_COLOR, TERM } = process.env;
   if (NO_COLOR) return false;
@@ -10,7 +10,7 @@ function wantsColor(stream: number): boolean {
   return TERM !== 'dumb' && (stream === 1 ? process.stdout : process.stderr).isTTY;
 }
 
-/** Writes all of a text at once: making Node's streams for it would cost a tenth of a start. */
+/** Writes a text synchronously. Creating Node's output streams would take a tenth of the start time. */
 function write(stream: number, text: string): void {
   const bytes = Buffer.from(text, 'utf8');
   for (let written = 0; written < bytes.length; ) {
@@ -18,10 +18,10 @@ function write(stream: number, text: string): void {
       written += writeSync(stream, bytes, written);
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      // A reader that has seen enough (`| head`) is no error.
+      // The reader closed the pipe (`| head`), which is not an error.
       if (code === 'EPIPE') return;
       if (code !== 'EAGAIN') throw error;
-      // A pipe that is full for now.
+      // The pipe is full: wait a moment.
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
     }
   }
@@ -33,7 +33,7 @@ run(process.argv.slice(2), {
   out: (text) => write(1, text),
   err: (text) => write(2, text),
 }).then(
-  // All is written: leaving at once spares Node the clearing of a heap that nobody needs any more.
+  // All output is written. Exiting at once saves the time of cleaning up the heap.
   (code) => process.exit(code),
   (error: unknown) => {
     const { code, syscall } = error as NodeJS.ErrnoException;
@@ -42,7 +42,7 @@ run(process.argv.slice(2), {
       write(2, `the output cannot be written: ${code}\n`);
       return;
     }
-    // Only a defect gets here. Its message could hold anything, so the place is all that is shown.
+    // Only a bug reaches this. The message could contain secrets, so only the stack is printed.
     const at =
       error instanceof Error
         ? (error.stack ?? '')
@@ -50,7 +50,7 @@ run(process.argv.slice(2), {
             .filter((line) => /^\s+at /.test(line))
             .slice(0, 5)
         : [];
-    write(2, `genai-gateway has a defect and stopped; please report this:\n${at.join('\n')}\n`);
+    write(2, `genai-gateway stopped because of a bug; please report this:\n${at.join('\n')}\n`);
     process.exitCode = 70;
   },
 );

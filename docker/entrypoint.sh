@@ -71,12 +71,17 @@ prepare() {
     fail 3 "/tmp cannot be written: mount a volume or tmpfs there"
 }
 
+# A switch that is off, or not set: the words of the compiler's boolean type, in any case.
+is_false() {
+  [[ ${1,,} =~ ^[[:space:]]*(false|0|no|off)?[[:space:]]*$ ]]
+}
+
 # Files that another container has rendered: in the conf folder itself, or in the one that GATEWAY_SHARED_DIR names.
 take_rendered() {
   local from=${GATEWAY_SHARED_DIR:-$conf} name
   [[ $from == /* ]] || fail 1 "GATEWAY_SHARED_DIR is $from: write an absolute path"
   say info "nothing is rendered here: APISIX starts from $from"
-  [[ ${GATEWAY_WATCH:-false} == false ]] ||
+  is_false "${GATEWAY_WATCH-}" ||
     say warning "GATEWAY_WATCH has no effect here: let the container that renders run genai-gateway watch --out DIR"
   for name in config.yaml apisix.yaml; do
     [[ -r $from/$name ]] ||

@@ -1,9 +1,9 @@
-/** Requests on kept-alive connections, and what they show. */
+/** Sends requests over kept-alive connections and measures them. */
 import http from 'node:http';
 
 export interface Sample {
   readonly status: number;
-  /** To the end of the answer. */
+  /** Milliseconds to the end of the answer. */
   readonly milliseconds: number;
 }
 
@@ -13,7 +13,7 @@ export interface Request {
   readonly body: string;
 }
 
-/** Sends `count` requests over `connections`; `request` gives the one of a number. */
+/** Sends `count` requests over `connections`; `request` returns the request with a given number. */
 export async function send(
   count: number,
   connections: number,
@@ -43,6 +43,18 @@ function exchange(agent: http.Agent, { url, headers, body }: Request): Promise<S
     request.on('error', reject);
     request.end(body);
   });
+}
+
+/** A chat request of about `size` bytes, its model last, as SDKs write it. */
+export function chatBody(size: number, more: object = {}): string {
+  const content = 'lorem ipsum dolor '.repeat(Math.ceil(size / 18)).slice(0, Math.max(0, size - 90));
+  return JSON.stringify({ messages: [{ role: 'user', content }], ...more, model: 'gpt-4o' });
+}
+
+/** @throws if any request had another status */
+export function expectAll(samples: readonly Sample[], status: number): void {
+  const other = samples.find((each) => each.status !== status);
+  if (other) throw new Error(`an answer with status ${other.status} instead of ${status}`);
 }
 
 export function percentile(values: readonly number[], share: number): number {

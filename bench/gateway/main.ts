@@ -1,18 +1,22 @@
-/** Prints one line a figure. Everything compared is measured in turn, in one run, on one gateway. */
+/** Prints one line for each figure. Compared variants are measured alternately, in one run, on one gateway. */
 import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Documents } from '../../compiler/emit/emit.ts';
-import { gatewayTestsAvailable, parseAsApisix } from '../../test/support/apisix.ts';
+import { throttled } from '../../compiler/mock/answers.ts';
+import { withItems } from '../../test/support/apisix.ts';
 import { CLIENT_KEY, type Gateway, hostAddress, startGateway } from '../../test/support/gateway.ts';
-import { throttled } from '../../test/support/mock-azure-openai/answers.ts';
 import { startMockIdentity } from '../../test/support/mock-identity.ts';
 import { RESOURCE, startMockIngestion } from '../../test/support/mock-ingestion.ts';
 import { AUDIENCE, startMockIssuer } from '../../test/support/mock-issuer.ts';
 import { startRedis } from '../../test/support/redis.ts';
+import { isAvailable } from '../../test/support/requirements.ts';
 import { secretFolder } from '../../test/support/secret-folder.ts';
 import { startBackend } from './backend.ts';
-import { median, percentile, type Request, type Sample, send } from './load.ts';
+import { chatBody, expectAll, median, percentile, type Request, send } from './load.ts';
 import { metricsPage } from './metrics.ts';
+import { mixedLoad } from './mixed.ts';
+import { peers } from './peers.ts';
+import { reloads } from './reload.ts';
 import { coldStart } from './start.ts';
 
 const CONNECTIONS = 8;
@@ -21,18 +25,17 @@ const ROUNDS = 7;
 const print = (line: string) => process.stdout.write(`${line}\n`);
 const ms = (value: number) => `${value.toFixed(value < 10 ? 2 : 0)} ms`;
 
-/** A chat request whose body has about so many bytes, its model last, as SDKs write it. */
+/** A chat request with a body of about `bytes` bytes. The model is last, as SDKs write it. */
 function chat(path: string, gateway: Gateway, size: number, more: Record<string, string> = {}): Request {
-  const content = 'lorem ipsum dolor '.repeat(Math.ceil(size / 18)).slice(0, Math.max(0, size - 90));
   const stream = more['x-bench'] === 'stream' ? { stream: true } : {};
   return {
     url: `${gateway.url}${path}`,
     headers: { 'content-type': 'application/json', 'api-key': CLIENT_KEY, 'user-agent': 'bench', ...more },
-    body: JSON.stringify({ messages: [{ role: 'user', content }], ...stream, model: 'gpt-4o' }),
+    body: chatBody(size, stream),
   };
 }
 
-/** Each with request-id and metrics (APISIX's, where it is not ours), and without. */
+/** Each variant with request-id and metrics (APISIX's, unless it is our gateway), and without. */
 const PATHS = {
   ours: '/openai/v1/chat/completions',
   nginx: '/nginx/openai/v1/chat/completions',
@@ -43,7 +46,9 @@ const PATHS = {
 } as const;
 type Path = keyof typeof PATHS;
 
-/** Adds what the gateway is compared with, to the same backend: nginx's own upstream, and ai-proxy-multi sending itself. */
+/**
+ * Adds the variants for comparison, with the same backend: nginx's own upstream, and ai-proxy-multi sending by itself.
+ */
 function withComparisons(address: string): (documents: Documents) => Documents {
   const upstream = { type: 'roundrobin', nodes: { [address]: 1 } };
   const instance = (name: string) => ({
@@ -54,33 +59,27 @@ function withComparisons(address: string): (documents: Documents) => Documents {
     override: { endpoint: `http://${address}${PATHS.ours}` },
   });
   return (documents) => {
-    const file = parseAsApisix(documents['apisix.yaml']) as {
-      routes: { uri?: string }[];
-      services: { plugins: Record<string, object> }[];
+    type File = { routes: { uri?: string }[]; services: { plugins: Record<string, object> }[] };
+    const added = (file: File) => {
+      const { 'request-id': requestId, 'azure-openai-metrics': _, ...own } = file.services[0]?.plugins ?? {};
+      const telemetry = { 'request-id': requestId, prometheus: { prefer_name: true } };
+      const native = { 'ai-proxy-multi': { instances: [instance('a'), instance('b')] } };
+      // A separate route for the same plugins without telemetry.
+      file.routes = file.routes.filter(({ uri }) => uri !== '/openai/deployments/*');
+      const routes = [
+        { uri: PATHS.nginx, upstream, plugins: telemetry },
+        { uri: PATHS.native, plugins: { ...native, ...telemetry } },
+        { uri: PATHS.oursBare, plugins: own },
+        { uri: PATHS.nginxBare, upstream },
+        { uri: PATHS.nativeBare, plugins: native },
+      ];
+      file.routes.push(...routes.map((route, index) => ({ id: `bench-${index}`, ...route })));
     };
-    const { 'request-id': requestId, 'azure-openai-metrics': _, ...own } = file.services[0]?.plugins ?? {};
-    const telemetry = { 'request-id': requestId, prometheus: { prefer_name: true } };
-    const native = { 'ai-proxy-multi': { instances: [instance('a'), instance('b')] } };
-    // A route of its own, for the same plugins without telemetry.
-    file.routes = file.routes.filter(({ uri }) => uri !== '/openai/deployments/*');
-    const routes = [
-      { uri: PATHS.nginx, upstream, plugins: telemetry },
-      { uri: PATHS.native, plugins: { ...native, ...telemetry } },
-      { uri: PATHS.oursBare, plugins: own },
-      { uri: PATHS.nginxBare, upstream },
-      { uri: PATHS.nativeBare, plugins: native },
-    ];
-    file.routes.push(...routes.map((route, index) => ({ id: `bench-${index}`, ...route })));
-    return { ...documents, 'apisix.yaml': `${JSON.stringify(file)}\n#END\n` };
+    return { ...documents, 'apisix.yaml': withItems(documents['apisix.yaml'], added) };
   };
 }
 
-function expectAll(samples: readonly Sample[], status: number): void {
-  const other = samples.find((each) => each.status !== status);
-  if (other) throw new Error(`an answer with status ${other.status} instead of ${status}`);
-}
-
-/** Milliseconds on the CPU that the one worker took for each request. */
+/** CPU time of the single worker for each request, in milliseconds. */
 async function cpuPerRequest(gateway: Gateway, count: number, request: (index: number) => Request) {
   const before = await gateway.apisix.workers();
   expectAll(await send(count, CONNECTIONS, request), 200);
@@ -199,7 +198,7 @@ async function cooling(): Promise<void> {
   }
 }
 
-/** Events carry the time at which they were sent; both ends are in this process. */
+/** Events contain the time at which they were sent; sender and receiver are in this process. */
 async function eventDelay(): Promise<void> {
   const gateway = await startGateway({ backends: [{}] });
   try {
@@ -255,7 +254,7 @@ function readDelays(url: string, key: string): Promise<number[]> {
   });
 }
 
-/** The same load by 100 clients and by 10,000, of which each is known by a key of its own. */
+/** The same load by 100 clients and by 10,000, each with its own key. */
 async function clients(address: string): Promise<void> {
   const start = (count: number) => {
     const settings: Record<string, string> = {
@@ -282,7 +281,7 @@ async function clients(address: string): Promise<void> {
       });
     };
     const times: [number[], number[]] = [[], []];
-    // The first round of the larger one is its warm-up: each client's first request makes its series of metrics.
+    // The first round is a warm-up: the first request of each client creates its metrics series.
     await measure(few, 100);
     for (let round = 0; round < 2; round++) await measure(many, 10_000);
     for (let round = 0; round < 5; round++) {
@@ -301,18 +300,18 @@ async function clients(address: string): Promise<void> {
 
 interface Policy {
   readonly name: string;
-  /** What it needs beside the gateway. */
+  /** Starts the servers that the policy needs, and returns its settings. `host` is how containers reach this machine. */
   prepare(host: string): Prepared | Promise<Prepared>;
 }
 
 interface Prepared {
   readonly settings: Readonly<Record<string, string>>;
-  /** Of the gateway that it is compared with, beside none. */
+  /** Settings of the gateway for comparison; default: none. */
   readonly without?: Readonly<Record<string, string>>;
   readonly adaptWithout?: (documents: Documents) => Documents;
   /** Default: chat. */
   readonly path?: string;
-  /** Headers of requests to the gateway that has it. */
+  /** Additional request headers for the gateway with the policy. */
   readonly headers?: Readonly<Record<string, string>>;
   stop?(): Promise<void>;
 }
@@ -327,7 +326,7 @@ const setTo = (name: string, settings: Readonly<Record<string, string>>): Policy
 
 const traced = (rate: string): Policy => ({
   name: `traces at a rate of ${rate}`,
-  // Who answers anything takes spans too.
+  // Any server that answers is enough to receive spans.
   prepare: (address) => ({ settings: { OTEL_COLLECTOR_ENDPOINT: address, OTEL_SAMPLE_RATE: rate } }),
 });
 
@@ -339,13 +338,13 @@ const withoutAccessLog = (documents: Documents): Documents => ({
   ),
 });
 
-/** Metrics of requests, which are most of them. */
+/** Metrics of requests, which are the majority of the metrics. */
 const withoutMetrics = (documents: Documents): Documents => ({
   ...documents,
   'apisix.yaml': documents['apisix.yaml'].replaceAll(/^ *azure-openai-metrics: .*\n/gm, ''),
 });
 
-/** Settings for records, with who takes them. */
+/** Settings for APIM-style records, with a server that receives them. */
 async function recording(address: string) {
   const host = new URL(`http://${address}`).hostname;
   const identity = await startMockIdentity({ host, hostName: host });
@@ -358,14 +357,14 @@ async function recording(address: string) {
   const stop = async () => {
     await ingestion.stop();
     await identity.stop();
-    // Otherwise the ratio is that of a gateway that gave its records up.
+    // If no record arrived, the ratio would be that of a gateway that dropped its records.
     if (ingestion.records.length < 2000 * ROUNDS)
       throw new Error(`only ${ingestion.records.length} records have arrived`);
   };
   return { settings, stop };
 }
 
-/** What is measured beside a gateway that has none of it. */
+/** Policies that are measured against a gateway without them. */
 const POLICIES: readonly Policy[] = [
   setTo('lanes', LANES),
   {
@@ -385,7 +384,7 @@ const POLICIES: readonly Policy[] = [
   setTo('balancing by latency', { LB_ALG: 'latency' }),
   setTo('health checks', { APISIX_ACTIVE_HEALTH_CHECKS: 'true' }),
   {
-    // One resource has everything; with two, each response is remembered.
+    // With one resource nothing needs to be remembered; with two, the owner of each response is.
     name: 'affinity of responses',
     prepare: (address) => ({
       settings: {},
@@ -440,9 +439,9 @@ const POLICIES: readonly Policy[] = [
   },
 ];
 
-/** What each policy adds to the CPU of a request, as a ratio to the gateway without it. */
+/** The CPU cost of each policy, as a ratio to the gateway without it. */
 async function policies(address: string): Promise<void> {
-  // The same backend under two names, so that there is something to choose from and to remember.
+  // The same backend under two names, so that balancing and affinity have work to do.
   const start = (settings: Readonly<Record<string, string>> = {}, adapt = (each: Documents) => each) =>
     startGateway({
       adapt,
@@ -476,7 +475,7 @@ async function policies(address: string): Promise<void> {
   }
 }
 
-/** What files of keys cost: in a request, and a worker that has nothing to do but to look at them. */
+/** The cost of key files: for a request, and for an idle worker that polls them. */
 async function secrets(address: string): Promise<void> {
   for (const count of [100, 10_000]) {
     const named = Object.fromEntries(
@@ -503,7 +502,7 @@ async function secrets(address: string): Promise<void> {
         return performance.now() - from;
       };
       const [firstOfVariables, firstOfFiles] = [await first(inVariables), await first(inFiles)];
-      // Long rounds: what a larger heap costs comes seldom.
+      // Rounds are long, because the cost of a larger heap appears only at garbage collections.
       const [base, added] = await inTurn(
         [
           [inVariables, chat(PATHS.ours, inVariables, 4096)],
@@ -530,7 +529,7 @@ async function secrets(address: string): Promise<void> {
   }
 }
 
-/** What a choice among many backends costs: the same backend under many names, with 4 of them and with 1,000. */
+/** The cost of choosing a backend: the same backend under 4 and under 1,000 names. */
 async function backends(address: string): Promise<void> {
   const start = (count: number, settings: Readonly<Record<string, string>>) =>
     startGateway({
@@ -578,7 +577,7 @@ const IDLE_S = 10;
 
 const SECOND_NAME = 'second-name.host.internal';
 
-/** Milliseconds of CPU for a request of two gateways: medians of rounds, in which each has its turn. */
+/** CPU milliseconds for a request of two gateways: medians of alternating rounds. */
 async function inTurn(
   sides: readonly [readonly [Gateway, Request], readonly [Gateway, Request]],
   requests = 2000,
@@ -605,11 +604,19 @@ const SECTIONS = [
   'backends',
   'start',
   'metrics',
+  'reload',
+  'mixed',
+  'peers',
 ] as const;
 const wanted = process.argv.slice(2);
-const isWanted = (section: (typeof SECTIONS)[number]) => wanted.length === 0 || wanted.includes(section);
+/** Not part of the default run: the mixed load takes half an hour, and peers must be installed. */
+const ONLY_WHERE_NAMED: readonly string[] = ['mixed', 'peers'];
+const isWanted = (section: (typeof SECTIONS)[number]) =>
+  wanted.includes(section) || (wanted.length === 0 && !ONLY_WHERE_NAMED.includes(section));
+/** Arguments after the name of a section: cases of `reload`, the minutes of `mixed`. */
+const argumentsOf = () => wanted.filter((each) => !SECTIONS.some((section) => section === each));
 
-const availability = gatewayTestsAvailable();
+const availability = isAvailable('apisix');
 if (!availability.available)
   throw new Error(`the bench needs Docker and the APISIX image: ${availability.reason}`);
 const host = await hostAddress();
@@ -638,6 +645,9 @@ try {
   if (isWanted('backends')) await backends(address);
   if (isWanted('start')) await coldStart(address, print);
   if (isWanted('metrics')) await metricsPage(host, print);
+  if (isWanted('reload')) await reloads(address, print, argumentsOf());
+  if (isWanted('peers')) await peers(address, print);
+  if (isWanted('mixed')) await mixedLoad(print, argumentsOf()[0]);
 } finally {
   await backend.stop();
 }

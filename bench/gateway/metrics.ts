@@ -1,4 +1,4 @@
-/** The page of metrics at growing sizes: all clients, models, backends and operations active, by real requests. */
+/** The metrics page at increasing sizes, with real requests of all clients, models, backends and operations. */
 import { spawn } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
@@ -6,7 +6,7 @@ import { PORTS } from '../../test/support/apisix.ts';
 import { type Gateway, quickMetrics, startGateway } from '../../test/support/gateway.ts';
 import { median, percentile, type Request, send } from './load.ts';
 
-/** Clients, models, backends, operations. The sixth is what the default of GATEWAY_METRICS_MEMORY is for. */
+/** Clients, models, backends, operations. The default of GATEWAY_METRICS_MEMORY is for the sixth. */
 const SIZES = [
   [10, 2, 3, 2],
   [12, 10, 3, 3],
@@ -24,7 +24,7 @@ const SCRAPES = 20;
 const PINGS = 1000;
 const WATCH_MS = 8000;
 
-/** Backends in one thread. Each answers every tenth request with 429, so that all of them see failovers. */
+/** Backends in one thread. Each answers every tenth request with 429, so that all have failovers. */
 const SOURCE = `
 const http = require('node:http');
 const { parentPort, workerData } = require('node:worker_threads');
@@ -97,7 +97,7 @@ const request = (gateway: Gateway, client: number, model: number, operation: num
   headers: {
     'content-type': 'application/json',
     'api-key': keyOf(client),
-    // Each client has one lane.
+    // Each client uses one lane.
     'x-priority': client % 2 === 0 ? 'high' : 'low',
   },
   body: JSON.stringify({
@@ -105,7 +105,7 @@ const request = (gateway: Gateway, client: number, model: number, operation: num
     input: 'Hello',
     prompt: 'Hello',
     messages: [{ role: 'user', content: 'Hello' }],
-    // Any other client streams.
+    // Every second client streams.
     ...(operation === 0 && client % 4 < 2 ? { stream: true, stream_options: { include_usage: true } } : {}),
   }),
 });
@@ -117,7 +117,7 @@ async function scrape(gateway: Gateway) {
   return { status: answer.status, text, ms: performance.now() - started };
 }
 
-/** CPU and memory of a process of nginx, by its title. */
+/** CPU and memory of an nginx process, by its title. */
 async function processes(gateway: Gateway, title: string) {
   const script = `for d in /proc/[0-9]*; do if grep -qs "^nginx: ${title}" "$d/cmdline"; then echo "$(cut -d " " -f 1 "$d/schedstat") $(cut -d " " -f 2 "$d/statm")"; fi; done`;
   const rows = (await gateway.apisix.asRoot(script))
@@ -141,7 +141,7 @@ const sumOf = (text: string, name: string) =>
     0,
   );
 
-/** One line a size. */
+/** Prints one line for each size. */
 export async function metricsPage(host: string, print: (line: string) => void): Promise<void> {
   const only = process.env.BENCH_SIZES?.split(',').map(Number);
   for (const [index, [clients, models, backends, operations]] of SIZES.entries()) {
@@ -179,11 +179,11 @@ export async function metricsPage(host: string, print: (line: string) => void): 
       await sleep(WATCH_MS);
       const later = await processes(gateway, 'privileged agent');
 
-      // Requests of one connection, without scrapes and while the page is read ten times a second.
+      // Latency of one connection, without scrapes and with ten scrapes a second.
       const pings = async () =>
         (await send(PINGS, 1, () => request(gateway, 0, 0, 2))).map(({ milliseconds }) => milliseconds);
       const alone = await pings();
-      // In a process of its own, so that reading does not delay the requests that are measured.
+      // A separate process scrapes, so that reading does not delay the measured requests.
       const url = `http://127.0.0.1:${gateway.apisix.mappedPort(PORTS.metrics)}/apisix/prometheus/metrics`;
       const reader = spawn('bash', [
         '-c',

@@ -1,15 +1,19 @@
-/** From `docker run` to the first answered request: the image that renders, beside the stock one on rendered files. */
+/**
+ * Time from `docker run` to the first answered request: the image that renders, compared with the stock image and
+ * rendered files.
+ */
 import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { freePorts } from '../../compiler/commands/local/docker.ts';
 import { APISIX_IMAGE } from '../../test/support/apisix.ts';
 import { CLIENT_KEY } from '../../test/support/gateway.ts';
-import { buildImage, imageTestsAvailable } from '../../test/support/image.ts';
+import { buildImage } from '../../test/support/image.ts';
+import { isAvailable } from '../../test/support/requirements.ts';
 import { compileVariables } from '../../test/support/scenarios.ts';
 import { median, percentile } from './load.ts';
 
@@ -17,9 +21,9 @@ const ROUNDS = 10;
 const IMAGE = 'genai-gateway-bench';
 const PATIENCE_MS = 30_000;
 
-/** `address` is a backend's, as containers reach it. */
+/** @param address the address of the backends, as containers reach it */
 export async function coldStart(address: string, print: (line: string) => void): Promise<void> {
-  const state = imageTestsAvailable();
+  const state = isAvailable('image');
   if (!state.available) throw new Error(`a cold start needs the images it is built on: ${state.reason}`);
   await buildImage(IMAGE);
   const settings = {
@@ -45,7 +49,7 @@ export async function coldStart(address: string, print: (line: string) => void):
       APISIX_IMAGE,
     ];
     const times: Record<'ours' | 'stock', number[]> = { ours: [], stock: [] };
-    // The first of each warms the file system's cache, and is not counted.
+    // The first run of each warms the file system's cache, and does not count.
     for (let round = -1; round < ROUNDS; round++) {
       for (const [side, options] of [
         ['stock', stock],
@@ -70,7 +74,7 @@ async function firstAnswer(
   options: readonly string[],
   settings: Readonly<Record<string, string>>,
 ): Promise<number> {
-  const port = await freePort();
+  const [port = 0] = await freePorts(1);
   const name = `genai-gateway-bench-${randomUUID()}`;
   const run = ['run', '--detach', `--name=${name}`, `--publish=127.0.0.1:${port}:9080`];
   const environment = Object.keys(settings).map((each) => `--env=${each}`);
@@ -111,11 +115,3 @@ const status = (port: number): Promise<number | undefined> =>
     request.on('error', () => resolve(undefined));
     request.end(BODY);
   });
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((listening) => void server.listen(0, '127.0.0.1', listening));
-  const { port } = server.address() as { port: number };
-  await new Promise((closed) => server.close(closed));
-  return port;
-}

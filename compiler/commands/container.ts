@@ -1,25 +1,36 @@
 /**
- * What the image's entrypoint needs to know, as assignments of a shell: the variables that env files give and the
- * process itself does not have, the env files, whether they are to be followed, whether messages are to be JSON. The
- * entrypoint reads them from a pipe: no value ever stands in a file or an argument.
+ * The data for the image's entrypoint, as shell assignments: the variables that only env files set, the env files,
+ * whether to follow them, and whether messages are JSON. The entrypoint reads them from a pipe, so that no secret is in
+ * a file or an argument.
  */
+import { Option } from 'commander';
 import { hasErrors, sortDiagnostics } from '../diagnostics/diagnostic.ts';
 import { parseSettings } from '../settings/parse.ts';
 import { namedEnvFiles, type RawSettings, readSources } from '../settings/sources.ts';
+import type { Command } from './command.ts';
+import { notEmpty } from './options.ts';
 import { type RenderOptions, writeRendered } from './render.ts';
 import { compileAndReport, EXIT, formatOf, printReport, type Terminal } from './terminal.ts';
 
-export interface ContainerOptions {
-  /** Where to render to; without it another container has rendered, and the env files only are read. */
+interface ContainerOptions {
+  /** Folder to render to. Absent: another container renders, and only the env files are read. */
   readonly out?: string;
 }
 
-/** A shell sets no other names, and keeps these for itself. */
+/** Hidden, because it is for the image's entrypoint only: it prints secrets to the pipe that the entrypoint reads. */
+export const command: Command<ContainerOptions> = {
+  description:
+    "Used by the image's entrypoint: renders, and prints the environment that the APISIX process needs.",
+  options: [new Option('-o, --out <dir>', 'folder to render to').argParser(notEmpty)],
+  run: ({ options, terminal }) => container(options, terminal),
+};
+
+/** Names that a shell can export, without the variables that bash or the entrypoint reserve. */
 const SHELL_NAME =
   /^(?!(?:BASHOPTS|BASH_VERSINFO|EUID|PPID|SHELLOPTS|UID|GENAI_GATEWAY_EXPORTED)$)[A-Za-z_]\w*$/;
 
-/** Renders into the folder, where there is one, and tells the entrypoint what it needs. */
-export async function container({ out }: ContainerOptions, terminal: Terminal): Promise<number> {
+/** Renders if a folder is given, and prints the data for the entrypoint. */
+async function container({ out }: ContainerOptions, terminal: Terminal): Promise<number> {
   const read = await (out === undefined ? readOnly(terminal) : renderAll(out, terminal));
   if (read.code !== EXIT.ok) return read.code;
   terminal.out(
@@ -34,7 +45,7 @@ export async function container({ out }: ContainerOptions, terminal: Terminal): 
   return EXIT.ok;
 }
 
-/** Nothing is false to a shell. */
+/** A shell treats the empty string as false. */
 type Flag = 'true' | '';
 
 const flag = (on: boolean): Flag => (on ? 'true' : '');
@@ -48,8 +59,8 @@ interface Read {
 
 async function renderAll(out: string, terminal: Terminal): Promise<Read> {
   const options: RenderOptions = { out, oneLine: true };
-  const result = await compileAndReport(options, terminal);
-  // What was written where is nothing to a container's log.
+  const result = await compileAndReport(options, terminal, { toRun: 'now' });
+  // The list of written files is not useful in a container's log.
   const code = await writeRendered(result, options, { ...terminal, out: () => undefined });
   const { settings, variables } = result;
   return {
@@ -64,7 +75,7 @@ async function readOnly(terminal: Terminal): Promise<Read> {
   const raw = readSources(terminal.environment, []);
   const { settings, diagnostics } = parseSettings(raw);
   const format = formatOf({}, settings);
-  // What the settings come to was another container's to say.
+  // The container that renders reports all other diagnostics.
   const found = diagnostics.filter(
     ({ code, setting }) => code.startsWith('ENV_FILE_') || setting === 'GATEWAY_ENV_FILES',
   );
@@ -78,5 +89,5 @@ const exported = (variables: RawSettings['variables']): string[] =>
     .filter(([name, { source }]) => source.kind === 'file' && SHELL_NAME.test(name))
     .map(([name, { value }]) => `${name}=${value}`);
 
-/** In single quotes a shell takes every character as it is, but the quote itself. */
+/** In single quotes a shell takes every character literally, except the single quote. */
 const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;

@@ -1,45 +1,19 @@
-import { abandonedFolders, listContainers, removeContainer, removeFolder } from './local/containers.ts';
-import { Docker } from './local/docker.ts';
-import { EXIT, type Terminal } from './terminal.ts';
+import { Option } from 'commander';
+import type { Command } from './command.ts';
+import { MAX_PORT, wholeNumber } from './options.ts';
 
-export interface DownOptions {
-  /** Of one gateway; undefined for all of them. */
+interface DownOptions {
+  /** Port of one gateway; undefined: all gateways. */
   readonly port?: number;
 }
 
-/** Removes what `up` left behind, and what it still runs. */
-export async function down({ port }: DownOptions, terminal: Terminal): Promise<number> {
-  const docker = new Docker(terminal.environment);
-  const problem = await docker.problem();
-  if (problem !== undefined) {
-    terminal.err(`${problem}\n`);
-    return EXIT.unwritable;
-  }
-  const containers = await listContainers(docker, port);
-  if (containers === undefined) {
-    terminal.err('Docker does not list its containers.\n');
-    return EXIT.unwritable;
-  }
-  const removed: string[] = [];
-  const left: string[] = [];
-  for (const { name } of containers)
-    ((await removeContainer(docker, name)) ? removed : left).push(`container ${name}`);
-  const folders = [
-    ...containers.map(({ folder }) => folder),
-    ...(port === undefined ? abandonedFolders() : []),
-  ];
-  for (const folder of folders) {
-    try {
-      if (removeFolder(folder)) removed.push(`folder ${folder}`);
-    } catch {
-      left.push(`folder ${folder}`);
-    }
-  }
-  for (const each of removed) terminal.out(`removed ${each}\n`);
-  for (const each of left) terminal.err(`could not remove ${each}\n`);
-  if (removed.length + left.length === 0)
-    terminal.out(
-      port === undefined ? 'There is nothing to remove.\n' : `There is nothing to remove for port ${port}.\n`,
-    );
-  return left.length > 0 ? EXIT.unwritable : EXIT.ok;
-}
+export const command: Command<DownOptions> = {
+  description:
+    'Remove the containers and folders of up: those left after a crash, and those still running, which are stopped.',
+  examples: ['genai-gateway down', 'genai-gateway down --port 9081'],
+  options: [new Option('--port <port>', 'only the gateway on this port').argParser(wholeNumber(1, MAX_PORT))],
+  run: async ({ options, terminal }) => {
+    const { removeLeftovers } = await import('./local/leftovers.ts');
+    return removeLeftovers(options.port, terminal);
+  },
+};

@@ -1,25 +1,54 @@
 import { once } from 'node:events';
-import { type MockBackend, startMockAzureOpenAI } from '../../test/support/mock-azure-openai/server.ts';
-import { errnoText } from '../errno.ts';
+import { Option } from 'commander';
+import {
+  KEPT_REQUESTS,
+  keyOf,
+  MOCK_CLIENT,
+  nameOf,
+  portRangeProblem,
+  startMocks,
+  throttling,
+} from '../mock/start.ts';
+import type { Command } from './command.ts';
+import { notEmpty, portNumber, wholeNumber } from './options.ts';
 import { EXIT, type Terminal } from './terminal.ts';
 
-export interface MockCommandOptions {
+interface MockCommandOptions {
   readonly backends: number;
-  /** Of the first one; 0 for any that are free. */
+  /** Port of the first mock; 0 for any free ports. */
   readonly port: number;
   readonly host: string;
-  /** Of each deployment of each resource; undefined for no limit. */
+  /** Tokens per minute of each deployment of each resource; undefined: no limit. */
   readonly tpm?: number;
 }
 
-const MAX_PORT = 65_535;
-const KEPT_REQUESTS = 1000;
+export const command: Command<MockCommandOptions> = {
+  description: 'Run mock Azure OpenAI resources, and print the settings for a gateway that uses them.',
+  examples: [
+    'genai-gateway mock --host 0.0.0.0 > mock.env',
+    'genai-gateway mock --backends 3 --port 9000 --tpm 10000',
+  ],
+  options: [
+    new Option('--backends <count>', 'number of mock resources').argParser(wholeNumber(1, 100)).default(2),
+    new Option('--port <port>', 'port of the first mock; the others use the next ports; 0 for any free port')
+      .argParser(portNumber)
+      .default(8000),
+    new Option('--host <host>', 'address to listen on; 0.0.0.0 for a gateway in a container')
+      .argParser(notEmpty)
+      .default('127.0.0.1'),
+    new Option('--tpm <tokens>', 'tokens per minute of each deployment of each resource').argParser(
+      wholeNumber(1),
+    ),
+  ],
+  run: ({ options, terminal }) => mock(options, terminal),
+};
+
 const EVERYWHERE = ['0.0.0.0', '::'];
 
-/** Runs mock resources, each with a state of its own, until it is told to end by SIGINT or SIGTERM. */
-export async function mock(options: MockCommandOptions, terminal: Terminal): Promise<number> {
+/** Runs the mock resources until SIGINT or SIGTERM. Each has its own state. */
+async function mock(options: MockCommandOptions, terminal: Terminal): Promise<number> {
   const { backends: count, port, host, tpm } = options;
-  const tooMany = lackOfPorts(count, port);
+  const tooMany = portRangeProblem(count, port);
   if (tooMany !== undefined) {
     terminal.err(tooMany);
     return EXIT.usage;
@@ -34,88 +63,51 @@ export async function mock(options: MockCommandOptions, terminal: Terminal): Pro
     terminal.err(started.problem);
     return EXIT.unwritable;
   }
-  terminal.out(settings(started.backends.map((backend) => endpointOf(backend, host))));
+  // On stderr, because stdout is often redirected into an env file.
+  terminal.err(`${count} mock resource${count === 1 ? '' : 's'} on ${host}. Press Ctrl-C to stop.\n`);
+  const { HOST } = await import('./local/docker.ts');
+  const { isOnLoopback } = await import('./local/settings.ts');
+  const isEverywhere = EVERYWHERE.includes(host);
+  const urlsAt = (name: string) =>
+    started.backends.map(({ url, port }) => (isEverywhere ? `http://${name}:${port}` : url));
+  const endpoints = urlsAt(HOST);
+  const [ownUrl = ''] = urlsAt('localhost');
+  let note = isOnLoopback(ownUrl) ? FOR_THIS_MACHINE : '';
+  if (isEverywhere) note = forContainers(HOST);
+  terminal.out(settings(endpoints, ownUrl, note));
   await Promise.race(['SIGINT', 'SIGTERM'].map((signal) => once(process, signal)));
   await started.stop();
   return EXIT.ok;
 }
 
-/** That so many do not fit from this port on; undefined where they do. */
-export const lackOfPorts = (count: number, port: number): string | undefined =>
-  port + count - 1 > MAX_PORT ? `There are no ${count} ports from ${port} on.\n` : undefined;
+/** Why a gateway in a container cannot use the printed endpoints. */
+const FOR_THIS_MACHINE = `# A gateway in a container (\`up\`, the image) cannot reach these loopback addresses. For it, run this command with --host 0.0.0.0.
+`;
 
-interface StartedMocks {
-  readonly backends: readonly MockBackend[];
-  stop(): Promise<unknown>;
-}
+/** What makes the printed endpoints work. */
+const forContainers = (name: string): string =>
+  `# ${name} is this machine, for a gateway in a container. \`up\` and Docker Desktop define this name.
+# For \`docker run\` on Linux, add --add-host ${name}:host-gateway.
+`;
 
-/** Starts all of them, or none and says why. */
-export async function startMocks(
-  mocks: readonly { readonly name: string; readonly key: string; readonly port: number }[],
-  { hosts, tpm }: { readonly hosts: readonly [string, ...string[]]; readonly tpm?: number | undefined },
-): Promise<StartedMocks | { readonly problem: string }> {
-  const [host, ...alsoOn] = hosts;
-  const backends: MockBackend[] = [];
-  const stop = () => Promise.all(backends.map((backend) => backend.stop()));
-  for (const { name, key, port } of mocks) {
-    try {
-      const backend = await startMockAzureOpenAI({
-        name,
-        host,
-        alsoOn,
-        port,
-        keys: [key],
-        config: {
-          // All that ever came would fill the memory of a mock that runs for days.
-          keepRequests: KEPT_REQUESTS,
-          limits: tpm === undefined ? {} : { '*': { tpm } },
-        },
-      });
-      backends.push(backend);
-    } catch (error) {
-      await stop();
-      const { address = host } = error as NodeJS.ErrnoException & { readonly address?: string };
-      return { problem: `The mock cannot listen on port ${port} of ${address}: ${reasonOf(error)}.\n` };
-    }
-  }
-  return { backends, stop };
-}
-
-export const nameOf = (index: number): string => `mock-${index}`;
-export const keyOf = (index: number): string => `key-of-mock-backend-${index}`;
-
-/** Where a client on this machine finds it. */
-const endpointOf = ({ url, port }: MockBackend, host: string): string =>
-  EVERYWHERE.includes(host) ? `http://localhost:${port}` : url;
-
-function reasonOf(error: unknown): string {
-  const { code } = error as NodeJS.ErrnoException;
-  if (code === 'EADDRINUSE') return 'it is in use';
-  if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND') return 'this machine has no such address';
-  return errnoText(error);
-}
-
-/** Who may call a gateway in front of mocks. */
-export const MOCK_CLIENT = { name: 'app', key: 'key-of-the-client-app' } as const;
-
-/** For curl, as a body of `/++/script`: the next chats of a mock are throttled. */
-export const throttling = (chats: number, seconds: number): string =>
-  `{"answer": "throttled", "options": {"retryAfter": ${seconds}}, "path": "/chat/", "times": ${chats}}`;
-
-/** An env file of a whole gateway in front of the mocks: what is to be said besides stands in its comments. */
-function settings(endpoints: readonly string[]): string {
-  const [first = ''] = endpoints;
+/**
+ * An env file for a gateway in front of the mocks. Instructions for the user are comments in it.
+ * @param ownUrl the first mock, as this machine reaches it
+ * @param note comments about the endpoints
+ */
+function settings(endpoints: readonly string[], ownUrl: string, note: string): string {
   const lines = endpoints.map(
     (endpoint, index) =>
       `AZURE_OPENAI_ENDPOINT_${index}=${endpoint}\nAZURE_OPENAI_KEY_${index}=${keyOf(index)}\nAZURE_OPENAI_NAME_${index}=${nameOf(index)}\n`,
   );
-  return `${lines.join('')}GATEWAY_CLIENT_NAME_0=${MOCK_CLIENT.name}
+  return `${note}${lines.join('')}GATEWAY_CLIENT_NAME_0=${MOCK_CLIENT.name}
 GATEWAY_CLIENT_KEY_0=${MOCK_CLIENT.key}
 
-# These resources answer every deployment until SIGINT (Ctrl-C) or SIGTERM. The next two chats of the first are throttled by:
-#   curl ${first}/++/script -d '${throttling(2, 5)}'
-# And this shows the last ${KEPT_REQUESTS} requests that have reached it, without credentials:
-#   curl ${first}/++/requests
-# PATCH /++/config sets latency and limits, POST /++/reset forgets everything.
+# These resources accept every deployment name, and run until SIGINT (Ctrl-C) or SIGTERM.
+# To make the first mock answer its next two chats with 429:
+#   curl ${ownUrl}/++/script -d '${throttling(2, 5)}'
+# To see the last ${KEPT_REQUESTS} requests that it received, without credentials:
+#   curl ${ownUrl}/++/requests
+# PATCH /++/config sets latency and limits. POST /++/reset removes all state, POST /++/reset?scripts only the scripts.
 `;
 }

@@ -2,18 +2,35 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Diagnostic } from '../diagnostics/diagnostic.ts';
 import { type WatchEvent, Watcher } from '../watch/watcher.ts';
+import type { Command } from './command.ts';
+import { OUTPUT_FOLDER, settingsOptions } from './options.ts';
 import { type RenderOptions, summary, writeRendered } from './render.ts';
 import { EXIT, formatOf, printReport, type Terminal } from './terminal.ts';
 
+export const command: Command<RenderOptions> = {
+  description:
+    'Render now, and again whenever an env file or a secret file changes. A change with errors is reported and not applied.',
+  examples: [
+    'genai-gateway watch -e /etc/genai-gateway/gateway.env --out rendered',
+    'GATEWAY_LOG_FORMAT=json genai-gateway watch -e base.env -e prod.env --out rendered',
+  ],
+  options: [OUTPUT_FOLDER, ...settingsOptions(['text', 'json'])],
+  run: ({ options, terminal }) => watch(options, terminal),
+};
+
 /**
- * Set by who starts this beside an APISIX that runs already: the variables of the environment that came from env
- * files, separated by commas. The environment as it is is then what APISIX was started with.
+ * Set by a program that starts `watch` next to a running APISIX: the names of variables that came from env files,
+ * separated by commas. The current environment is then the environment with which APISIX was started.
  */
 const EXPORTED = 'GENAI_GATEWAY_EXPORTED';
 
-/** Renders, unless APISIX runs already; then follows the files until SIGINT or SIGTERM. */
-export async function watch(options: RenderOptions, terminal: Terminal): Promise<number> {
-  // From the start: a signal must not end the process while it writes.
+/** Renders, unless APISIX already runs, then follows the files until SIGINT or SIGTERM. */
+async function watch(options: RenderOptions, terminal: Terminal): Promise<number> {
+  if (options.envFile?.includes('-')) {
+    terminal.err('error: watch cannot follow standard input (-e -): give a file\n');
+    return EXIT.usage;
+  }
+  // Handle signals from the start, so that they cannot end the process while it writes.
   const ended = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) once(process, signal).then(() => ended.abort());
   const { environment } = terminal;
@@ -23,9 +40,10 @@ export async function watch(options: RenderOptions, terminal: Terminal): Promise
     envFiles: options.envFile ?? [],
     out: options.out,
     templates: options.templates,
-    strict: options.strict ?? false,
+    strict: options.strict ?? 'as-set',
+    allow: options.allow,
   });
-  const tell = (event: WatchEvent) =>
+  const log = (event: WatchEvent) =>
     print(event, { ...options, format: formatOf(options, watcher.settings) }, terminal);
   if (exported === undefined) {
     const result = await watcher.begin();
@@ -44,8 +62,8 @@ export async function watch(options: RenderOptions, terminal: Terminal): Promise
     }
   }
   while (!ended.signal.aborted) {
-    const { event, nextMs } = await watcher.look(performance.now());
-    if (event) await tell(event);
+    const { event, nextMs } = await watcher.poll(performance.now());
+    if (event) await log(event);
     await sleep(nextMs, undefined, { signal: ended.signal }).catch(() => undefined);
   }
   return EXIT.ok;
@@ -65,8 +83,10 @@ async function print(event: WatchEvent, options: RenderOptions, terminal: Termin
   if (formatOf(options) === 'json') {
     const diagnostics = event.diagnostics.filter(isShown(quiet));
     if (quiet && diagnostics.length === 0) return;
+    const { worded } = await import('../diagnostics/words.ts');
     const { is, ...rest } = event;
-    terminal.err(`${JSON.stringify({ time: new Date().toISOString(), event: is, ...rest, diagnostics })}\n`);
+    const line = { time: new Date().toISOString(), event: is, ...rest, diagnostics: diagnostics.map(worded) };
+    terminal.err(`${JSON.stringify(line)}\n`);
     return;
   }
   if (!quiet || event.is !== 'applied') terminal.err(`watch: ${headline(event)}\n`);
@@ -81,13 +101,13 @@ const isShown =
 function headline(event: WatchEvent): string {
   if (event.is !== 'applied')
     return event.is === 'refused'
-      ? 'the settings are not good; the files stay as they are, and the gateway goes on with them'
-      : 'the files cannot be written';
+      ? 'the settings have errors; the rendered files and the running gateway keep the settings from before'
+      : 'the rendered files cannot be written';
   const { written, changed, isGoodAgain } = event;
-  const files = written.length > 0 ? `${written.join(', ')} written` : 'no file had to change';
+  const files = written.length > 0 ? `${written.join(', ')} written` : 'no rendered file changed';
   const what = changed.length > 0 ? ` (changed: ${summary(changed, ', ')})` : '';
   const later = written.includes('otel-collector.yaml')
-    ? '; the collector reads its file when it starts'
+    ? '; restart the collector, which reads its file only when it starts'
     : '';
-  return `${isGoodAgain ? 'the settings are good again; ' : ''}${files}${what}${later}`;
+  return `${isGoodAgain ? 'the settings have no errors any more; ' : ''}${files}${what}${later}`;
 }

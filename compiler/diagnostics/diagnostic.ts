@@ -1,82 +1,67 @@
-import { type CatalogArgs, catalog, type DiagnosticCode, type Wording } from './catalog.ts';
+import type { Severity } from './catalog/entry.ts';
+import { type CatalogArgs, catalog, type DiagnosticCode } from './catalog.ts';
 
-export type Severity = 'error' | 'warning' | 'info';
-
-/** Where a value came from. */
+/** The source of a value. */
 export type Source =
   | { readonly kind: 'environment' }
   | { readonly kind: 'file'; readonly path: string; readonly line?: number }
   | { readonly kind: 'secret-file'; readonly path: string };
 
-/** One finding, as data; reporters are functions of a list of these. */
-export interface Diagnostic {
-  readonly code: DiagnosticCode;
+/** The name of standard input in diagnostics. */
+export const STANDARD_INPUT = '<stdin>';
+
+/** A diagnostic as data. Print it only through `worded`, which adds the wording and hides possible keys. */
+export interface Diagnostic<C extends DiagnosticCode = DiagnosticCode> {
+  readonly code: C;
   readonly severity: Severity;
-  /** The exact variable, or the file or template that the finding is about. */
+  /** The variable, file or template that the diagnostic is about. */
   readonly setting: string;
-  /** `environment`, or the path of the file the value came from; absent where there is no value. */
+  /** `environment`, or the path of the file; absent without a value. */
   readonly source?: string;
   readonly line?: number;
-  /** What is wrong, as a sentence without a full stop. */
-  readonly message: string;
-  readonly expected: string;
+  /** Arguments for the wording. */
+  readonly args: CatalogArgs<C>;
   /** The value as given; absent for a sensitive setting or an unknown name. */
   readonly received?: string;
-  /** What to write instead. */
-  readonly hint: string;
+  /** The environments that have this diagnostic: names, or `all 3`. Absent: there is only one environment. */
+  readonly environments?: readonly string[] | string;
+}
+
+/** `prod, test`. */
+export function environmentsText({ environments }: Pick<Diagnostic, 'environments'>): string | undefined {
+  if (environments === undefined || typeof environments === 'string') return environments;
+  const [more, shown] = [environments.length - 10, environments.slice(0, 10).join(', ')];
+  return more > 0 ? `${shown} and ${more} more` : shown;
 }
 
 export interface Place {
   readonly setting: string;
   readonly source?: Source | undefined;
-  /** Shown to the user: only for a value that is declared not to be sensitive. */
+  /** The value to show. Only for settings that are not sensitive. */
   readonly received?: string | undefined;
 }
 
-/** Makes a finding out of a code, its place and the arguments that its wording in the catalogue needs. */
+/** Creates a diagnostic. */
 export function diagnostic<C extends DiagnosticCode>(
   code: C,
-  place: Place,
+  { setting, source, received }: Place,
   args: CatalogArgs<C>,
-): Diagnostic {
-  // A variable's name may hold anything but = and NUL, terminal escapes included.
-  const setting = /^[\x20-\x7e]+$/.test(place.setting) ? place.setting : printable(place.setting);
-  const wording = (catalog[code] as (args: CatalogArgs<C>, setting: string) => Wording)(args, setting);
-  const { source } = place;
+): Diagnostic<C> {
   const line = source?.kind === 'file' ? source.line : undefined;
   return {
     code,
-    severity: wording.severity,
+    severity: catalog[code].severity,
     setting,
     ...(source ? { source: source.kind === 'environment' ? 'environment' : source.path } : {}),
     ...(line === undefined ? {} : { line }),
-    message: wording.message,
-    expected: wording.expected,
-    ...(place.received === undefined ? {} : { received: printable(place.received) }),
-    hint: wording.hint,
+    args,
+    ...(received === undefined ? {} : { received }),
   };
-}
-
-const RECEIVED_MAX = 120;
-
-/** A text without what may be a credential in it: URLs and connection strings hold some. */
-export const withoutCredentials = (text: string): string =>
-  text
-    .replace(/:\/\/\S*@/g, '://…@')
-    .replace(/(:\/\/[^#]*)#.*/g, '$1#…')
-    .replace(/([?&][^=&#\s]*=)[^&#\s]*/g, '$1…')
-    .replace(/(Key|Secret|Password|Token)=[^;\s]+/gi, '$1=…');
-
-/** A text without credentials; control characters and length are tamed. */
-function printable(value: string): string {
-  const masked = withoutCredentials(value.slice(0, 4 * RECEIVED_MAX));
-  const escaped = JSON.stringify(masked).slice(1, -1).replace(/\\"/g, '"').replace(/\\\\/g, '\\');
-  return escaped.length > RECEIVED_MAX ? `${escaped.slice(0, RECEIVED_MAX)}…` : escaped;
 }
 
 const RANK: Record<Severity, number> = { error: 0, warning: 1, info: 2 };
 
-/** Compares with numbers as numbers; a collator of Intl would cost more than the rest of a start. */
+/** Compares texts with numbers in natural order. Intl.Collator would take longer than the rest of a start. */
 function natural(a: string, b: string): number {
   const split = (text: string) => text.split(/(\d+)/);
   const [left, right] = [split(a), split(b)];
@@ -88,21 +73,24 @@ function natural(a: string, b: string): number {
 }
 const plain = (a: string, b: string) => (a === b ? 0 : a < b ? -1 : 1);
 
-/** Errors first, then by variable in natural order: the same list whatever order the findings were made in. */
+/** Sorts errors first, then by variable in natural order. The result does not depend on the order of the input. */
 export function sortDiagnostics(list: readonly Diagnostic[]): Diagnostic[] {
   return [...list].sort(
     (a, b) =>
       RANK[a.severity] - RANK[b.severity] ||
       natural(a.setting, b.setting) ||
       plain(a.code, b.code) ||
-      plain(a.message, b.message),
+      (a.line ?? 0) - (b.line ?? 0) ||
+      natural(JSON.stringify(a.args), JSON.stringify(b.args)),
   );
 }
 
 export const hasErrors = (list: readonly Diagnostic[]): boolean =>
   list.some((each) => each.severity === 'error');
 
-/** Under --strict every warning is an error. */
-export function strict(list: readonly Diagnostic[]): Diagnostic[] {
-  return list.map((each) => (each.severity === 'warning' ? { ...each, severity: 'error' } : each));
+/** Turns warnings into errors, except for allowed codes. */
+export function strict(list: readonly Diagnostic[], allowed: readonly DiagnosticCode[] = []): Diagnostic[] {
+  return list.map((each) =>
+    each.severity === 'warning' && !allowed.includes(each.code) ? { ...each, severity: 'error' } : each,
+  );
 }

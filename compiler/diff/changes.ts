@@ -1,5 +1,5 @@
-/** What changes between two sets of documents, object by object. Pure. */
-import { withoutCredentials } from '../diagnostics/diagnostic.ts';
+/** The changes between two sets of documents, object by object. Pure. */
+import { withoutCredentials } from '../diagnostics/keys.ts';
 import { DOCUMENT_NAMES, type DocumentName, type Documents } from '../emit/emit.ts';
 import { readDocument } from '../output/check.ts';
 import { Secret } from '../settings/secret.ts';
@@ -17,26 +17,29 @@ import {
   treeOf,
 } from './tree.ts';
 
-/** When a change is in effect: APISIX reads apisix.yaml as it runs, config.yaml and its environment only at its start. */
+/**
+ * When a change takes effect: APISIX reads apisix.yaml while it runs, but config.yaml and its environment only when it
+ * starts.
+ */
 export type Effect = 'at once' | 'next start' | 'next start of the collector';
 
 export interface Change {
-  /** What kind of thing: `backend`, `client`, `setting of the gateway`. */
+  /** The kind of object: `backend`, `client`, `setting of the gateway`. */
   readonly object: string;
   readonly name?: string;
   readonly kind: 'added' | 'removed' | 'changed' | 'order' | 'renamed';
-  /** Absent: the object itself. */
+  /** Absent: the object itself has changed, not one of its fields. */
   readonly field?: string;
-  /** It is an item of the set that the field is. */
+  /** The field is a set, and the change is of one of its items. */
   readonly item?: true;
-  /** The value is a secret; of two references the names are given, of all else nothing. */
+  /** The value is a secret: only the names of references are shown. */
   readonly secret?: true;
-  /** As they may be shown: no secret is in them. */
+  /** Without secrets. */
   readonly before?: Shown;
   readonly after?: Shown;
-  /** Where it stands; `environment`: what the gateway reads from its own process's environment when it runs. */
+  /** The document; `environment` for variables that the gateway reads at run time. */
   readonly document: DocumentName | 'environment';
-  /** JSON pointer, with the names of items in lists. */
+  /** JSON pointer, with names instead of indexes for list items. */
   readonly path: string;
   readonly effect: Effect;
 }
@@ -46,21 +49,24 @@ export type Shown = string | number | boolean | null | readonly Shown[] | { read
 
 export type SomeDocuments = Partial<Documents>;
 
-/** The same documents with every secret as a value, and with every one as a reference: they tell where secrets are. */
-export interface Revealed {
+/**
+ * The same documents with every secret inline, and with every secret as a reference: comparing them shows where secrets
+ * are.
+ */
+export interface Renderings {
   readonly inline: Documents | undefined;
   readonly reference: Documents | undefined;
 }
 
-/** A set of documents; `revealed` where they were compiled from settings that are at hand. */
-export interface Side {
+/** A set of documents; `renderings` if they were compiled from settings. */
+export interface DocumentSet {
   readonly documents: SomeDocuments;
-  readonly revealed?: Revealed | undefined;
-  /** What the gateway reads when it runs, and no document holds; compared where both sides have it. */
+  readonly renderings?: Renderings | undefined;
+  /** Variables that the gateway reads at run time and that no document contains; compared if both sides have them. */
   readonly runTime?: ReadonlyMap<string, Scalar | Secret>;
 }
 
-/** Thrown where a document is none: which, and why. */
+/** Thrown for a document that cannot be read: its name and the reason. */
 export class NotADocument extends Error {
   readonly document: DocumentName;
 
@@ -70,26 +76,51 @@ export class NotADocument extends Error {
   }
 }
 
-/** In the order in which they are told. */
-const TOLD: readonly DocumentName[] = ['apisix.yaml', 'config.yaml', 'otel-collector.yaml'];
+/** The order of changes in the output. */
+const DOCUMENT_ORDER: readonly DocumentName[] = ['apisix.yaml', 'config.yaml', 'otel-collector.yaml'];
 
 /**
- * What changes when the documents of one side take the place of the other's; empty exactly where nothing does. Comments
- * and order that means nothing are no change. A document that neither side has is not compared.
+ * The changes from one set of documents to the other; empty exactly if nothing differs. Comments, and the order of
+ * lists whose order has no meaning, are ignored. A document that neither side has is not compared.
  * @throws NotADocument
  */
 export async function changesBetween(
-  before: SomeDocuments | Side,
-  after: SomeDocuments | Side,
+  before: SomeDocuments | DocumentSet,
+  after: SomeDocuments | DocumentSet,
 ): Promise<readonly Change[]> {
-  const [old, current] = [asSide(before), asSide(after)];
+  return (await comparisonOf(before, after)).changes;
+}
+
+/** The changes, and the documents that were compared. */
+export interface Comparison {
+  readonly changes: readonly Change[];
+  /** apisix.yaml of both sides, if both have it. */
+  readonly apisix?: { readonly before: Tree; readonly after: Tree };
+  /** Hides every secret of both sides in a text. */
+  mask(text: string): string;
+}
+
+/** @throws NotADocument */
+export async function comparisonOf(
+  before: SomeDocuments | DocumentSet,
+  after: SomeDocuments | DocumentSet,
+): Promise<Comparison> {
+  const [old, current] = [asDocumentSet(before), asDocumentSet(after)];
   const [oldTrees, trees] = await Promise.all([treesOf(old), treesOf(current)]);
   const secrets = new KnownSecrets(...oldTrees.values(), ...trees.values());
-  const told = new Telling(secrets, references(oldTrees.get('apisix.yaml')));
-  return [
-    ...TOLD.flatMap((document) => told.changes(document, oldTrees.get(document), trees.get(document))),
+  const builder = new ChangeBuilder(secrets, references(oldTrees.get('apisix.yaml')));
+  const changes = [
+    ...DOCUMENT_ORDER.flatMap((document) =>
+      builder.changes(document, oldTrees.get(document), trees.get(document)),
+    ),
     ...(old.runTime && current.runTime ? runTimeChanges(old.runTime, current.runTime, secrets) : []),
   ];
+  const [was, is] = [oldTrees.get('apisix.yaml'), trees.get('apisix.yaml')];
+  return {
+    changes,
+    ...(was !== undefined && is !== undefined ? { apisix: { before: was, after: is } } : {}),
+    mask: (text) => shownText(text, secrets),
+  };
 }
 
 function runTimeChanges(
@@ -120,19 +151,19 @@ function runTimeChanges(
   });
 }
 
-const asSide = (given: SomeDocuments | Side): Side =>
+const asDocumentSet = (given: SomeDocuments | DocumentSet): DocumentSet =>
   'documents' in given ? given : { documents: given as SomeDocuments };
 
-async function treesOf({ documents, revealed }: Side): Promise<ReadonlyMap<DocumentName, Tree>> {
+async function treesOf({ documents, renderings }: DocumentSet): Promise<ReadonlyMap<DocumentName, Tree>> {
   const trees = new Map<DocumentName, Tree>();
   for (const name of DOCUMENT_NAMES) {
     const text = documents[name];
     if (text === undefined) continue;
-    const written = await readDocument(text);
+    const written = await readDocument(name, text);
     if ('reason' in written) throw new NotADocument(name, unreadable(written.reason));
     const read = async (other: Documents | undefined): Promise<unknown> => {
       if (other?.[name] === text) return written.document;
-      const parsed = other && (await readDocument(other[name]));
+      const parsed = other && (await readDocument(name, other[name]));
       return parsed && 'document' in parsed ? parsed.document : undefined;
     };
     try {
@@ -140,8 +171,8 @@ async function treesOf({ documents, revealed }: Side): Promise<ReadonlyMap<Docum
         name,
         treeOf(name, {
           written: written.document,
-          inline: await read(revealed?.inline),
-          reference: await read(revealed?.reference),
+          inline: await read(renderings?.inline),
+          reference: await read(renderings?.reference),
         }),
       );
     } catch (error) {
@@ -152,13 +183,13 @@ async function treesOf({ documents, revealed }: Side): Promise<ReadonlyMap<Docum
   return trees;
 }
 
-/** Without what the parser found there: it may be a secret. */
+/** The parser's message without the quoted text, which may be a secret. */
 const unreadable = (reason: string): string => {
   const [line] = /^line \d+/.exec(reason) ?? [];
-  return line === undefined ? 'it is no YAML' : `${line} is no YAML, or repeats a key`;
+  return line === undefined ? 'it is not YAML' : `${line} is not YAML, or repeats a key`;
 };
 
-/** The references to APISIX's own environment that a tree holds, with what is known of the values there. */
+/** The references to environment variables of APISIX in a tree, with their values if known. */
 function references(
   tree: Tree | undefined,
   found = new Map<string, SecretLeaf>(),
@@ -173,14 +204,14 @@ function references(
 const pointer = (path: readonly string[]): string =>
   path.map((key) => `/${key.replaceAll('~', '~0').replaceAll('/', '~1')}`).join('');
 
-/** Characters of a text: more is no help to a reader. */
+/** Longer texts are cut. */
 const MAX_SHOWN = 1_000;
 
-class Telling {
+class ChangeBuilder {
   readonly #secrets: KnownSecrets;
   readonly #environment: ReadonlyMap<string, SecretLeaf>;
 
-  /** `environment`: the references that APISIX, as it runs, was started with. */
+  /** @param environment the references with which the running APISIX was started */
   constructor(secrets: KnownSecrets, environment: ReadonlyMap<string, SecretLeaf>) {
     this.#secrets = secrets;
     this.#environment = environment;
@@ -231,7 +262,7 @@ class Telling {
     const [old, current] = [before, after].map((each) =>
       each === undefined ? undefined : this.#shown(each),
     );
-    // Where only what may not be shown is another one, there is nothing to show.
+    // If only hidden parts differ, both values look the same, so none is shown.
     const alike =
       kind === 'changed' && JSON.stringify(old) === JSON.stringify(current) && typeof old !== 'number';
     return {
@@ -245,7 +276,7 @@ class Telling {
 
   #effect(document: DocumentName, after?: Tree): Effect {
     if (document === 'otel-collector.yaml') return 'next start of the collector';
-    // A process keeps the environment that it was started with.
+    // A running process keeps the environment with which it was started.
     const needsEnvironment = [...references(after)].some(([reference, current]) => {
       const old = this.#environment.get(reference);
       return old === undefined || old.hasOtherValue(current);
@@ -272,7 +303,7 @@ function shownText(text: string, secrets: KnownSecrets): string {
 
 const shownSecret = ({ reference }: SecretLeaf): string => reference ?? '[redacted]';
 
-/** Objects that are there on one side only, as a whole: their further parts need no mention. */
+/** Objects that only one side has: their other parts are not listed separately. */
 function wholeObjects(document: DocumentName, found: readonly Difference[]): ReadonlySet<string> {
   return new Set(
     found.flatMap((each) => {
@@ -284,7 +315,7 @@ function wholeObjects(document: DocumentName, found: readonly Difference[]): Rea
   );
 }
 
-/** A part of an object that is there as a whole is told with it; one that is not, field by field. */
+/** Parts of an added or removed object are omitted; other parts are listed field by field. */
 function partsOf(document: DocumentName, each: Difference, whole: ReadonlySet<string>): Difference[] {
   const { object, name, field, part } = objectAt(document, each.path);
   if (!part) return [each];
@@ -293,7 +324,7 @@ function partsOf(document: DocumentName, each: Difference, whole: ReadonlySet<st
   const there = before ?? after;
   if (field !== '' || !isMapping(there) || (before !== undefined && after !== undefined)) return [each];
   const entries = [...there].filter(([key]) => key !== 'name');
-  // A backend that is only named there: that, too, is a difference.
+  // A backend without details is still a difference.
   if (entries.length === 0) return [{ ...each, path: [...each.path, 'details'] }];
   return entries.map(([key, value]) => ({
     path: [...each.path, key],
@@ -307,7 +338,7 @@ interface Rename {
   readonly to: Difference;
 }
 
-/** Backends and clients of which all but the name is the same; details and second keys go with them. */
+/** Backends and clients that differ only in their name. Their details and second keys are renamed with them. */
 function renamed(
   document: DocumentName,
   found: readonly Difference[],
@@ -347,24 +378,24 @@ function renamed(
     );
     return sameSecrets ? [{ from: from.each, to: to.each }] : [];
   });
-  const told = new Set(renames.flatMap(({ from, to }) => [keyOf(from), keyOf(to)]));
-  return { renames, others: found.filter((each) => !told.has(keyOf(each))) };
+  const usedByRenames = new Set(renames.flatMap(({ from, to }) => [keyOf(from), keyOf(to)]));
+  return { renames, others: found.filter((each) => !usedByRenames.has(keyOf(each))) };
 }
 
-/** Without what names it. */
+/** The content of an object without its name. */
 const anonymous = (tree: Tree | undefined): string =>
   isMapping(tree)
     ? identity(new Map([...tree].filter(([key]) => !['name', 'username', 'id'].includes(key))))
     : identity(tree);
 
-/** The secrets of a tree, in an order that is that of its keys. */
+/** The secrets of a tree, in the order of its keys. */
 function secretsOf(tree: Tree | undefined): SecretLeaf[] {
   if (isMapping(tree)) return [...tree.keys()].sort().flatMap((key) => secretsOf(tree.get(key)));
   if (isList(tree)) return tree.flatMap(secretsOf);
   return tree instanceof SecretLeaf ? [tree] : [];
 }
 
-/** Changes of one object stand together, where its first one does. */
+/** Groups the changes of one object, at the position of the first. */
 function grouped(changes: readonly Change[]): Change[] {
   const groups = new Map<string, Change[]>();
   for (const each of changes) {

@@ -1,34 +1,34 @@
-/** Where two documents differ, place by place: whatever is not the same in both is in the list. Pure. */
+/** Lists all places where two documents differ. Pure. */
 import type { DocumentName } from '../emit/emit.ts';
 import { identity, isLeaf, isList, isMapping, SecretLeaf, type Tree } from './tree.ts';
 
 export interface Difference {
-  /** Keys, and the names of items in lists. */
+  /** Keys, and names of list items. */
   readonly path: readonly string[];
-  /** `order`: the same items in another order, where that means something. */
+  /** `order`: the same items in another order, in a list whose order has a meaning. */
   readonly kind: 'added' | 'removed' | 'changed' | 'order';
   readonly before?: Tree;
   readonly after?: Tree;
-  /** It is not what stands at the path, but an item of the set there. */
+  /** The difference is one item of the set at the path, not the value at the path. */
   readonly ofSet?: true;
 }
 
-/** `*` is any one key, `**` any number of keys. */
+/** `*` matches one key, `**` any number of keys. */
 type Pattern = string;
 
-/** Lists of named items whose order means nothing. */
+/** Lists of named items whose order has no meaning. */
 const UNORDERED: Readonly<Record<DocumentName, readonly Pattern[]>> = {
   'apisix.yaml': ['*', '**/ai-proxy-multi/instances', '**/azure-openai-proxy/backends'],
   'config.yaml': [],
   'otel-collector.yaml': [],
 };
 
-/** Lists of words or numbers whose order means nothing. */
+/** Lists of words or numbers whose order has no meaning. */
 const SETS: Readonly<Record<DocumentName, readonly Pattern[]>> = {
   'apisix.yaml': [
     '**/retry_statuses',
     '**/fallback_strategy',
-    '**/azure-openai-auth/models',
+    'clients/*/models',
     '**/azure-openai-proxy/metrics/models',
     '**/audiences',
     '**/whitelist',
@@ -46,7 +46,7 @@ const SETS: Readonly<Record<DocumentName, readonly Pattern[]>> = {
   ],
 };
 
-/** Places that hold objects: where one file has none of them, the other one's are added each by itself. */
+/** Places that hold objects. If one file lacks such a place, each object of the other file is listed separately. */
 const HOLDERS: Readonly<Record<DocumentName, readonly Pattern[]>> = {
   'apisix.yaml': [
     '*',
@@ -69,7 +69,7 @@ function fits([first, ...rest]: readonly string[], path: readonly string[]): boo
   return path.length > 0 && (first === '*' || first === path[0]) && fits(rest, path.slice(1));
 }
 
-/** Every place where the two differ; none exactly if they are the same but for order that means nothing. */
+/** All differences of two documents; empty exactly if they differ at most in order that has no meaning. */
 export function differences(document: DocumentName, before: Tree, after: Tree): Difference[] {
   const found: Difference[] = [];
   new Comparison(document, found).compare(before, after, []);
@@ -165,7 +165,7 @@ const isSecret = (tree: Tree): boolean => tree instanceof SecretLeaf;
 const mappingOr = (tree: Tree | undefined): ReadonlyMap<string, Tree> => (isMapping(tree) ? tree : new Map());
 const listOr = (tree: Tree | undefined): readonly Tree[] => (isList(tree) ? tree : []);
 
-/** A secret is compared by its reference, and by its value where both are known. */
+/** Compares secrets by their references, and by their values if both are known. */
 function sameLeaf(before: Tree | undefined, after: Tree | undefined): boolean {
   if (!(before instanceof SecretLeaf) && !(after instanceof SecretLeaf)) return Object.is(before, after);
   if (!isLeaf(before) || !isLeaf(after)) return false;
@@ -176,7 +176,7 @@ function sameLeaf(before: Tree | undefined, after: Tree | undefined): boolean {
 export const asSecret = (leaf: Tree): SecretLeaf =>
   leaf instanceof SecretLeaf ? leaf : new SecretLeaf(undefined, isLeaf(leaf) ? leaf : undefined);
 
-/** What an item of a list is called: the first of these that it has. */
+/** The name of a list item: the first of these keys that it has. */
 const NAMING = ['username', 'id', 'name', 'header_prefix', 'job_name', 'key'] as const;
 
 function nameOf(item: Tree): string | undefined {
@@ -190,24 +190,28 @@ function nameOf(item: Tree): string | undefined {
   return undefined;
 }
 
-/** The collector's counters that are multiplied with a price have no name; model and kind of token are it. */
+/** The collector's price operations have no name; this builds one from the model and the kind of token. */
 function priceName(item: ReadonlyMap<string, Tree>): string | undefined {
   const [labels, operations] = [item.get('experimental_match_labels'), item.get('operations')];
   if (!isMapping(labels) || !isList(operations)) return undefined;
-  const models = ['request_llm_model', 'llm_model'].flatMap((label) => {
+  const isOfRouter = labels.has('answer_model');
+  const naming = isOfRouter ? ['answer_model'] : ['request_llm_model', 'llm_model'];
+  const models = naming.flatMap((label) => {
     const expression = labels.get(label);
     return typeof expression === 'string' ? [modelOf(expression)] : [];
   });
   const kinds = operations.flatMap((each) => (isMapping(each) ? [each.get('new_value')] : []));
   const kind = kinds.find((each) => typeof each === 'string');
-  return models.length === 0 || kind === undefined ? undefined : `${models.join(' as ')} ${kind}`;
+  if (models.length === 0 || kind === undefined) return undefined;
+  const by = isOfRouter ? ' chosen by a router' : labels.has('kind') ? ' by who served it' : '';
+  return `${models.join(' as ')} ${kind}${by}`;
 }
 
-/** The model that a regular expression of ours stands for; the collector's file has `$$` for a dollar sign. */
+/** The model in one of our regular expressions; the collector's file has `$$` for a dollar sign. */
 const modelOf = (expression: string): string =>
   expression.replace(/^\^\(\?i:(.*)\)\$\$$/, '$1').replace(/\\(.)/g, '$1');
 
-/** Items by their names; a second one of the same name gets a number, one without a name its place. */
+/** Items by name. A repeated name gets a number; an item without a name gets its index. */
 function byName(list: readonly Tree[]): ReadonlyMap<string, Tree> {
   const named = new Map<string, Tree>();
   for (const [index, item] of list.entries()) {

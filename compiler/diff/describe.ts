@@ -1,15 +1,23 @@
-/** Changes in words, one line each, and as JSON. Pure. */
+/** Describes changes as text, one line each. Pure. */
 import type { Change, Effect, Shown } from './changes.ts';
 
 const EFFECTS: Readonly<Record<Effect, string>> = {
   'at once': '',
   'next start': ' (takes effect at the next start)',
-  // Its objects say whose they are, and it reads all of its file at its start.
+  // The name of the object already contains "collector", and the collector always reads its file at its start.
   'next start of the collector': '',
 };
 
-/** One line for each change, without line ends: `backend swe-ptu: weight 1 → 3`. */
+/** One line for each change, without newline: `backend swe-ptu: weight 1 → 3`. */
 export const describe = (changes: readonly Change[]): string[] => changes.map(line);
+
+/** How an output format writes names, values and field names from documents. */
+export interface Style {
+  value(text: string): string;
+  field(text: string): string;
+}
+
+const PLAIN: Style = { value: (text) => text, field: (text) => text };
 
 function line(change: Change): string {
   const { object, name, effect } = change;
@@ -17,12 +25,23 @@ function line(change: Change): string {
   return tamed(`${subject}: ${what(change)}${EFFECTS[effect]}`);
 }
 
-function what({ kind, field: named, item, before, after }: Change): string {
-  if (kind === 'renamed') return `renamed to ${title(String(after))}`;
-  const field = kind === 'order' ? `${named ?? ''} order`.trim() : named;
+/** The change itself, without the object: `weight 1 → 3`, `added`. */
+export function what(
+  { kind, field: named, item, secret, before, after }: Change,
+  style: Style = PLAIN,
+): string {
+  const text = (value: Shown | undefined): string | undefined => {
+    const short = shortText(value);
+    return short === undefined ? undefined : style.value(short);
+  };
+  if (kind === 'renamed') return `renamed to ${style.value(title(String(after)))}`;
+  const given = named === undefined ? undefined : style.field(named);
+  const field = kind === 'order' ? `${given ?? ''} order`.trim() : given;
   const of = field === undefined ? '' : `${field}${item ? ':' : ''} `;
   const shown = field === undefined ? undefined : text(after ?? before);
   if (item) return `${of}${shown ?? 'an item'} ${kind}`;
+  // The reader knows from the settings where this secret comes from.
+  if (secret && (kind === 'added' || kind === 'removed')) return `${of}${kind}`;
   if (kind === 'added' || kind === 'removed')
     return `${of}${kind}${shown === undefined ? '' : `${kind === 'added' ? ': ' : ', was '}${shown}`}`;
   const [old, current] = [text(before), text(after)];
@@ -31,11 +50,11 @@ function what({ kind, field: named, item, before, after }: Change): string {
     : `${of}${old} → ${current}`;
 }
 
-/** Longer values are only said to have changed. */
+/** Longer values are not shown. */
 const MAX_TEXT = 100;
 
-/** A short value in one line; undefined for what is long or nested. */
-function text(value: Shown | undefined): string | undefined {
+/** A short value on one line; undefined for long or nested values. */
+function shortText(value: Shown | undefined): string | undefined {
   const flat = scalar(value) ?? flow(value);
   return flat !== undefined && flat.length <= MAX_TEXT ? flat : undefined;
 }
@@ -53,15 +72,15 @@ function scalar(value: Shown | undefined): string | undefined {
   return value === undefined || (typeof value === 'object' && value !== null) ? undefined : String(value);
 }
 
-/** A text that could be read as something else stands in quotes. */
+/** Quotes a text that could be misread. */
 const word = (value: string): string =>
   /^$|^[\s"']|\s$|, |→|^(?:true|false|null)$/.test(value) || !Number.isNaN(Number(value))
     ? JSON.stringify(value)
     : value;
 
-/** A name in quotes where it would not be told from the words around it. */
+/** Quotes a name that could be confused with the words around it. */
 const title = (name: string): string => (/^$|^[\s"]|\s$|:/.test(name) ? JSON.stringify(name) : name);
 
-/** Files may hold anything: terminal escapes, line ends. */
+/** Files can contain any character, also terminal escapes and newlines. */
 const tamed = (text: string): string =>
   text.replace(/\p{C}/gu, (character) => `\\u{${character.codePointAt(0)?.toString(16)}}`);

@@ -1,28 +1,26 @@
-/** Which object of the gateway a place in a document belongs to, and what that place is called there. Pure. */
+/** Maps a path in a document to an object of the gateway and one of its fields. Pure. */
 import type { DocumentName } from '../emit/emit.ts';
 
 export interface ObjectPlace {
-  /** What kind of thing: `backend`, `client`, `plugin`. */
+  /** The kind of object: `backend`, `client`, `plugin`. */
   readonly object: string;
   readonly name?: string;
-  /** The rest of the path, in the words that users know; empty: the object itself. */
+  /** The rest of the path, with names that users know; empty: the object itself. */
   readonly field: string;
-  /** The path is not the object itself but a further part of it: its details elsewhere, its second key. */
+  /** The path is a further part of the object, in another place of the document. */
   readonly part?: true;
 }
 
-/** Fields whose place in the file says less than a word. */
+/** Names for fields whose path is not helpful. */
 const FIELDS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   backend: { 'auth.header.api-key': 'key', 'override.endpoint': 'endpoint' },
   client: {
-    'plugins.azure-openai-auth.key': 'key',
-    'plugins.azure-openai-auth.lane': 'lane',
-    'plugins.azure-openai-auth.models': 'models',
-    'plugins.azure-openai-auth.tokens_per_minute': 'tokens a minute',
-    'plugins.azure-openai-auth.tokens_per_day': 'tokens a day',
-    'plugins.azure-openai-auth.requests_per_minute': 'requests a minute',
-    'credential secondary': 'second key',
-    'credential secondary.plugins.azure-openai-auth.key': 'second key',
+    key_file: 'key file',
+    secondary_key: 'second key',
+    secondary_key_file: 'second key file',
+    tokens_per_minute: 'tokens a minute',
+    tokens_per_day: 'tokens a day',
+    requests_per_minute: 'requests a minute',
   },
   'setting of the gateway': {
     'apisix.ssl.ssl_trusted_certificate': 'trusted CA file',
@@ -32,10 +30,10 @@ const FIELDS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'nginx_config.http.real_ip_from': 'trusted proxies',
     'nginx_config.worker_processes': 'workers',
     'plugin_attr.prometheus.export_uri': 'metrics path',
-    'plugin_attr.azure-openai-metrics.max_lines': 'lines of metrics',
-    'plugin_attr.azure-openai-metrics.max_bytes': 'bytes of metrics',
-    'nginx_config.meta.lua_shared_dict.prometheus-cache': 'memory for the page of metrics',
-    'nginx_config.http.lua_shared_dict.prometheus-metrics': 'memory for values of metrics',
+    'plugin_attr.azure-openai-metrics.max_lines': 'metrics lines',
+    'plugin_attr.azure-openai-metrics.max_bytes': 'metrics bytes',
+    'nginx_config.meta.lua_shared_dict.prometheus-cache': 'memory for the metrics page',
+    'nginx_config.http.lua_shared_dict.prometheus-metrics': 'memory for metric values',
     plugins: 'plugins',
   },
   'collector price': { 'operations[0].experimental_scale': 'USD a token' },
@@ -64,11 +62,13 @@ export function objectAt(document: DocumentName, path: readonly string[]): Objec
   }
 }
 
-/** What apisix.yaml calls its lists, and what their items are. */
+/** The kind of object in each list of apisix.yaml. */
 const ITEMS: Readonly<Record<string, string>> = {
   services: 'service',
   routes: 'route',
-  consumers: 'client',
+  clients: 'client',
+  // Only in files that other tools wrote.
+  consumers: 'consumer',
   plugin_metadata: 'metadata of plugin',
   secrets: 'secret manager',
   upstreams: 'upstream',
@@ -80,23 +80,17 @@ const ITEMS: Readonly<Record<string, string>> = {
   stream_routes: 'stream route',
 };
 
-const CREDENTIALS = '/credentials/';
-
 function inApisix(path: readonly string[]): ObjectPlace {
   const [list, id, ...rest] = path;
   if (list === undefined || id === undefined) return place('document', 'apisix.yaml', path);
   if (list === 'services' && rest[0] === 'plugins' && rest[1] !== undefined)
     return inPlugin(id, rest[1], rest.slice(2));
-  if (list === 'consumers' && id.includes(CREDENTIALS)) {
-    const [client = '', credential = ''] = id.split(CREDENTIALS);
-    return part(place('client', client, [`credential ${credential}`, ...rest]));
-  }
   return Object.hasOwn(ITEMS, list)
     ? place(ITEMS[list] ?? list, id, rest)
     : place('document', 'apisix.yaml', path);
 }
 
-/** The service that all AI routes share: its plugins are the gateway's. */
+/** The service whose plugins all AI routes share. */
 const THE_SERVICE = 'azure-openai';
 
 function inPlugin(service: string, plugin: string, path: readonly string[]): ObjectPlace {

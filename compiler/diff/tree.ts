@@ -1,12 +1,12 @@
-/** Documents as trees that can be compared and shown: secrets are leaves of their own, known by where they stand. Pure. */
+/** Documents as trees for comparing and showing. Secrets are separate leaves, recognised by their place. Pure. */
 import type { DocumentName } from '../emit/emit.ts';
 
 export type Scalar = string | number | boolean | null;
 
-/** A mapping is a Map: a file may well have a key `__proto__`. */
+/** A mapping is a Map, because a file can have a key `__proto__`. */
 export type Tree = Scalar | SecretLeaf | readonly Tree[] | ReadonlyMap<string, Tree>;
 
-/** What stands where a secret does: a reference, which may be shown, or the secret itself, which never is. */
+/** A secret in a document: a reference, which may be shown, or the value, which must not. */
 export class SecretLeaf {
   readonly reference: string | undefined;
   readonly #value: Scalar | undefined;
@@ -16,12 +16,12 @@ export class SecretLeaf {
     this.#value = value;
   }
 
-  /** Whether the value behind it is another one; false where it is not known. */
+  /** Whether the values are known and different. */
   hasOtherValue(other: SecretLeaf): boolean {
     return this.#value !== undefined && other.#value !== undefined && this.#value !== other.#value;
   }
 
-  /** For finding the value elsewhere, and for telling it from others; not for showing it. */
+  /** Returns the secret, for comparing and masking. Do not show it. */
   reveal(): Scalar | undefined {
     return this.#value;
   }
@@ -36,7 +36,7 @@ export const isList = (tree: Tree | undefined): tree is readonly Tree[] => Array
 export const isLeaf = (tree: Tree | undefined): tree is Scalar | SecretLeaf =>
   tree !== undefined && !isMapping(tree) && !isList(tree);
 
-/** The same text for trees that are the same, and for no others; secrets by their references. It holds secrets. */
+/** A text that is equal exactly for equal trees; secrets are compared by reference. It contains secrets. */
 export function identity(tree: Tree | undefined): string {
   if (tree instanceof SecretLeaf)
     return tree.reference === undefined
@@ -50,17 +50,17 @@ export function identity(tree: Tree | undefined): string {
   return typeof tree === 'number' ? `number ${tree}` : (JSON.stringify(tree) ?? 'nothing');
 }
 
-/** A document as its own text says, and as it is with every secret as a value and with every one as a reference. */
+/** A document as written, with every secret inline, and with every secret as a reference. */
 export interface Readings {
   readonly written: unknown;
   readonly inline?: unknown;
   readonly reference?: unknown;
 }
 
-/** Deeper than any document, and not as deep as what a stack holds. */
+/** More than any real document has, and less than would overflow the stack. */
 const MAX_DEPTH = 200;
 
-/** Thrown where a document is nested deeper than anything that could be meant. */
+/** Thrown for a document that is nested too deeply. */
 export class TooDeep extends Error {}
 
 /** @throws TooDeep */
@@ -88,7 +88,7 @@ const child = (parent: unknown, key: string | number): unknown =>
     ? (parent as Record<string | number, unknown>)[key]
     : undefined;
 
-/** What YAML 1.1 has beside JSON's values, in files written by hand. */
+/** Converts YAML 1.1 values that JSON lacks, which foreign files can contain. */
 function untagged(value: unknown): unknown {
   if (value instanceof Date)
     return { '!!timestamp': Number.isNaN(value.valueOf()) ? '' : value.toISOString() };
@@ -111,24 +111,27 @@ function leaf(
   return differs || isSecretPlace(document, path, written) ? new SecretLeaf(undefined, written) : written;
 }
 
-/** What APISIX and the collector replace by the secret when they run. */
+/** References that APISIX and the collector replace by the secret at run time. */
 const REFERENCE = /^\$(?:env|secret):\/\/[\w./-]{1,300}$|^\$\{(?:env|file):[\w./-]{1,300}\}$/i;
 const isReference = (value: Scalar): value is string => typeof value === 'string' && REFERENCE.test(value);
 
-/** Names of keys below which a value is taken for a secret, whoever wrote the file. Rather one too many. */
+/** Keys whose values are treated as secrets in any file. Hiding too much does no harm. */
 const SECRET_NAME =
   /pass(?:word|wd|phrase)|secret|token$|authorization|cookie$|api-?key|[-_]key(?:s|_id)?$|keyring|connection_?string|_snippet$/i;
 
-/** Headers of exporters that are no credential. */
+/** A header of exporters that contains no credential. */
 const HARMLESS_HEADER = 'X-Scope-OrgID';
 
 function isSecretPlace(document: DocumentName, path: readonly string[], value: Scalar): boolean {
-  // Secret managers of APISIX stand in a list of that name; what is secret of them has a name of its own.
+  // `secrets[]` holds configurations of secret managers; their sensitive fields have names of their own.
   const names = document === 'apisix.yaml' && path[0] === 'secrets' ? path.slice(1) : path;
   if (names.some((name) => SECRET_NAME.test(name))) return true;
   switch (document) {
     case 'apisix.yaml':
-      return names.includes('auth') || (names[0] === 'consumers' && names.at(-1) === 'key');
+      return (
+        names.includes('auth') ||
+        ((names[0] === 'clients' || names[0] === 'consumers') && names.at(-1) === 'key')
+      );
     case 'config.yaml':
       return names.includes('envs') && String(value).includes('=');
     case 'otel-collector.yaml':
@@ -136,12 +139,12 @@ function isSecretPlace(document: DocumentName, path: readonly string[], value: S
   }
 }
 
-/** Every secret of some trees that stands there or is known, for taking it out of whatever is shown. */
+/** All known secrets of several trees, for masking them in output. */
 export class KnownSecrets {
-  /** By their first characters, so that a text is searched once however many there are. */
+  /** Indexed by their first characters, so that a text is searched only once. */
   readonly #byHead = new Map<string, string[]>();
 
-  /** Shorter ones are words that may stand anywhere. */
+  /** Shorter secrets could be ordinary words, and are not masked. */
   static readonly HEAD = 8;
 
   constructor(...trees: readonly Tree[]) {
@@ -163,7 +166,7 @@ export class KnownSecrets {
     else if (!others.includes(value)) others.push(value);
   }
 
-  /** The text without any of the secrets. */
+  /** Masks all secrets in a text. */
   mask(text: string): string {
     let masked = '';
     let done = 0;

@@ -1,24 +1,27 @@
-/** What the templates of otel-collector.yaml read beside the model itself. */
+/** The data for the templates of otel-collector.yaml, in addition to the model. */
 import type { GatewayModel } from '../model/model.ts';
 
 const TOKENS_PER_PRICE = 1_000_000;
 
-/** What tokens cost, as one operation of the collector on a counter of them. */
+/** A metric for the cost of tokens. The collector makes it from a token counter, multiplied by the price. */
 interface Cost {
-  /** Expressions for the counter and its labels; whole names, in any case, as Azure takes models. */
+  readonly name: string;
+  /**
+   * Regular expressions for the counter and its labels. They match whole names in any case, as Azure does with models.
+   */
   readonly metric: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly component: 'prompt' | 'completion';
   readonly usdPerToken: number;
 }
 
-/** An exporter list, undefined where the pipeline has none. */
+/** The exporters of a pipeline; undefined if it has none. */
 const exporters = (...names: readonly (string | false)[]): string[] | undefined => {
   const used = names.filter((name) => name !== false);
   return used.length > 0 ? used : undefined;
 };
 
-/** What the templates of otel-collector.yaml read. */
+/** The data for the templates of otel-collector.yaml. */
 export function collectorView(model: GatewayModel): object {
   const { collector, metrics, accessLogPath } = model.telemetry;
   const { remoteWrite } = collector;
@@ -48,10 +51,10 @@ export function collectorView(model: GatewayModel): object {
 }
 
 /**
- * A price is that of the model that a backend was asked for; where that one has none, of the model that the client
- * asked for. Nothing is priced twice: which of a client's names become which of a backend's is known.
+ * Uses the price of the model at the backend; if it has none, the price of the model that the client requested. The
+ * mapping of deployment names is known, so nothing is priced twice.
  */
-function costsOf({ telemetry, backends }: GatewayModel): Cost[] {
+function costsOf({ telemetry, backends, clients }: GatewayModel): Cost[] {
   const { prices } = telemetry.metrics;
   const priced = new Set(prices.map(({ model }) => model.toLowerCase()));
   const names = new Map(
@@ -60,6 +63,12 @@ function costsOf({ telemetry, backends }: GatewayModel): Cost[] {
       .filter(({ backendName }) => !priced.has(backendName.toLowerCase()))
       .map((each) => [`${each.name}=${each.backendName}`.toLowerCase(), each]),
   );
+  const unpriced = [
+    ...backends.flatMap((each) => each.deployments ?? []).flatMap((each) => [each.name, each.backendName]),
+    ...clients.flatMap(({ models = [] }) => models),
+  ].filter((name) => !priced.has(name.toLowerCase()) && !name.includes('*'));
+  // All other names that a label can have: with prices configured, the gateway learns no further names.
+  const withoutPrice = oneOf(['other', ...new Set(unpriced.map((name) => name.toLowerCase()))]);
   return prices
     .flatMap(({ model, prompt, completion }) => {
       const labels = [
@@ -71,27 +80,51 @@ function costsOf({ telemetry, backends }: GatewayModel): Cost[] {
             llm_model: wholeName(backendName),
           })),
       ];
-      return labels.flatMap((each) => [
-        cost('prompt', each, prompt / TOKENS_PER_PRICE),
-        cost('completion', each, completion / TOKENS_PER_PRICE),
-      ]);
+      // A router has no price; the price of the model that it chose applies.
+      const routed = {
+        request_llm_model: withoutPrice,
+        llm_model: withoutPrice,
+        answer_model: wholeName(model),
+      };
+      const each = { prompt: prompt / TOKENS_PER_PRICE, completion: completion / TOKENS_PER_PRICE };
+      return [
+        ...labels.flatMap((of) => [cost('prompt', of, each.prompt), cost('completion', of, each.completion)]),
+        ...[...labels, routed].flatMap((of) => [
+          servedCost('prompt', of, each.prompt),
+          servedCost('completion', of, each.completion),
+        ]),
+      ];
     })
     .filter(({ usdPerToken }) => usdPerToken > 0); // The collector refuses to scale by nothing.
 }
 
 const cost = (component: Cost['component'], labels: Cost['labels'], usdPerToken: number): Cost => ({
+  name: 'llm_cost_usd',
   metric: `^apisix_llm_${component}_tokens$`,
   labels,
   component,
   usdPerToken,
 });
 
-const wholeName = (name: string) => `^(?i:${name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')})$`;
+/**
+ * Cost by serving deployment instead of requested model: provisioned tokens are prepaid, and tiers and routers matter.
+ */
+const servedCost = (component: Cost['component'], labels: Cost['labels'], usdPerToken: number): Cost => ({
+  name: 'llm_served_cost_usd',
+  metric: '^apisix_genai_served_tokens_total$',
+  labels: { ...labels, kind: `^${component}$` },
+  component,
+  usdPerToken,
+});
 
-/** Whether the gateway that is scraped runs where the collector does, one beside the other. */
+const oneOf = (names: readonly string[]) =>
+  `^(?i:${names.map((name) => name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('|')})$`;
+const wholeName = (name: string) => oneOf([name]);
+
+/** Whether the scraped gateway runs on the same host as the collector. */
 const isLoopback = (target: string) => /^(?:127\.|localhost:|\[::1\])/.test(target);
 
-/** Azure's clouds issue tokens for Azure Monitor under their own names. */
+/** Azure's clouds have different token audiences for Azure Monitor. */
 function cloudOf(endpoint: string): string {
   const [, cloud = 'com'] = /\.azure\.(us|cn)$/i.exec(new URL(endpoint).hostname) ?? [];
   return cloud.toLowerCase();

@@ -1,76 +1,80 @@
-/** Writes the model down: three documents as text. Pure. */
+/** Renders the model as three documents. Pure. */
 import type { GatewayModel } from '../model/model.ts';
-import { runTimeVariables } from '../settings/effective.ts';
-import type { Settings } from '../settings/parse.ts';
-import type { Secret } from '../settings/secret.ts';
-import { apisixSecretFiles, apisixView, configView } from './apisix.ts';
+import type { DocumentName } from '../settings/declaration.ts';
+import { limitRules } from './apisix/limit-rules.ts';
+import { usedPlugins } from './apisix/plugins.ts';
+import { apisixFiles, type FilesBySetting, filesOf } from './apisix/secret-files.ts';
+import { apisixView } from './apisix/view.ts';
 import { collectorView } from './collector.ts';
-import type { Encoding } from './json.ts';
-import { apisixReference, collectorReference } from './references.ts';
+import { configView } from './config.ts';
+import { APISIX, COLLECTOR, type ProcessEncoding } from './encodings.ts';
 import { renderTemplate, type TemplateOverrides } from './templates.ts';
 
-export const DOCUMENT_NAMES = ['config.yaml', 'otel-collector.yaml', 'apisix.yaml'] as const;
-export type DocumentName = (typeof DOCUMENT_NAMES)[number];
+export type { DocumentName };
+
+/** In the order in which they are written. */
+export const DOCUMENT_NAMES: readonly DocumentName[] = ['config.yaml', 'otel-collector.yaml', 'apisix.yaml'];
 export type Documents = Readonly<Record<DocumentName, string>>;
 
-export interface EmitOptions {
-  readonly overrides?: TemplateOverrides | undefined;
-  /** Inline secrets are shown as `[redacted]`: for output that is looked at, not used. */
-  readonly redact?: boolean;
+type ByProcess<T> = Readonly<Record<'apisix' | 'collector', T>>;
+
+/** The variables and files that the documents refer to, and that the processes need. */
+export interface Needs {
+  /** Variables in the order of the documents. */
+  readonly variables: ByProcess<readonly string[]>;
+  /** Secret files. */
+  readonly files: ByProcess<FilesBySetting>;
 }
 
-/** @throws TemplateError when a template names a value that is not there. */
-export function emitDocuments(
-  model: GatewayModel,
-  { overrides, redact = false }: EmitOptions = {},
-): Documents {
-  const render = (name: DocumentName, view: object, encoding: Encoding) =>
-    renderTemplate(name, view, encoding, overrides);
-  const inline = model.server.secrets === 'inline';
-  const written = (secret: Secret) => (redact ? '[redacted]' : secret.reveal());
-  const apisix: Encoding = {
-    text: (value) => value,
-    secret: (secret) => (inline ? written(secret) : apisixReference(secret)),
-  };
-  const collector: Encoding = {
-    text: escapeDollars,
-    secret: (secret) => (inline ? escapeDollars(written(secret)) : collectorReference(secret)),
-  };
-  return {
-    'config.yaml': render('config.yaml', configView(model), apisix),
-    'otel-collector.yaml': render('otel-collector.yaml', collectorView(model), collector),
-    'apisix.yaml': render('apisix.yaml', apisixView(model), apisix),
-  };
+export interface Emitted {
+  readonly documents: Documents;
+  readonly needs: Needs;
 }
 
-/** The collector expands `$NAME` and `${…}` anywhere in its file; `$$` is a dollar sign. */
-const escapeDollars = (value: string) => value.replaceAll('$', '$$$$');
-
-/**
- * The variables that APISIX's and the collector's own processes must have: those that the documents refer to, in their
- * order, then those that the gateway itself reads.
- */
-export function neededVariables(
-  documents: Documents,
-  settings: Settings,
-): { apisix: string[]; collector: string[] } {
-  const unique = (text: string, pattern: RegExp) => [
-    ...new Set([...text.matchAll(pattern)].map(([, name = '']) => name)),
-  ];
+/** @throws TemplateError when a template uses a value that does not exist */
+export function emitDocuments(model: GatewayModel, overrides: TemplateOverrides = new Map()): Emitted {
+  const rules = limitRules(model);
+  const uses = usedPlugins(model, rules);
+  const apisix = new Writer(APISIX, overrides);
+  const collector = new Writer(COLLECTOR, overrides);
   return {
-    apisix: [...unique(documents['apisix.yaml'], /"\$env:\/\/([A-Z0-9_]+)"/g), ...runTimeVariables(settings)],
-    collector: unique(documents['otel-collector.yaml'], /"\$\{env:([A-Z0-9_]+)\}"/g),
+    documents: {
+      'config.yaml': apisix.write('config.yaml', configView(model, uses)),
+      'otel-collector.yaml': collector.write('otel-collector.yaml', collectorView(model)),
+      'apisix.yaml': apisix.write('apisix.yaml', apisixView(model, rules, uses)),
+    },
+    needs: {
+      variables: { apisix: [...apisix.variables], collector: [...collector.variables] },
+      files: {
+        apisix: apisixFiles(model, uses),
+        collector: filesOf([model.telemetry.collector.applicationInsights]),
+      },
+    },
   };
 }
 
-/** The files of secrets that APISIX's and the collector's own processes must be able to read: paths by setting. */
-export function neededFiles(model: GatewayModel): Record<'apisix' | 'collector', Record<string, string>> {
-  const insights = model.telemetry.collector.applicationInsights;
-  return {
-    apisix: apisixSecretFiles(model),
-    collector:
-      model.server.secrets === 'reference' && insights?.file !== undefined
-        ? { [insights.variable]: insights.file }
-        : {},
-  };
+/** Renders the documents of one process and collects the variables that they refer to. */
+class Writer {
+  readonly variables = new Set<string>();
+  readonly #encoding: ProcessEncoding;
+  readonly #overrides: TemplateOverrides;
+
+  constructor(encoding: ProcessEncoding, overrides: TemplateOverrides) {
+    this.#overrides = overrides;
+    this.#encoding = {
+      ...encoding,
+      secret: (secret) => {
+        if (secret.form.kind === 'variable') this.variables.add(secret.variable);
+        return encoding.secret(secret);
+      },
+    };
+  }
+
+  write(name: DocumentName, view: object): string {
+    const text = renderTemplate(name, view, this.#encoding, this.#overrides);
+    // A user's template can contain a literal reference, which does not pass through the encoding.
+    if (this.#overrides.size > 0)
+      for (const [, variable = ''] of text.matchAll(this.#encoding.variable)) this.variables.add(variable);
+    return text;
+  }
 }

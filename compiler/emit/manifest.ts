@@ -1,17 +1,26 @@
-/** What apisix.yaml says of itself: APISIX drops items one by one, and the running gateway tells by this which. Pure. */
+/**
+ * The manifest in apisix.yaml: the list of items that should load. APISIX ignores invalid items silently, so the
+ * running gateway compares its loaded items with this list. Pure.
+ */
 import { createHash } from 'node:crypto';
+import { clientLines } from './client-lines.ts';
 import { toJson } from './json.ts';
 
 const PREFIX = '# genai-gateway manifest: ';
 const DIGEST_LENGTH = 16;
 
 /**
- * The document with its manifest among the comments at its head, where it can be read whatever becomes of the YAML
- * below: a digest of the text, and the ids of all items by resource.
+ * Adds the manifest as a comment at the head of the document, where it can be read even if the YAML is broken. It has a
+ * digest of the text, the ids of all items by resource, the number of clients, and a digest of their lines.
  */
 export function withManifest(text: string, document: unknown): string {
-  const manifest = toJson({ digest: digestOf(text), items: idsOf(document) }, PLAIN)
-    // As `${{` APISIX would replace what follows.
+  const lines = clientLines(text).map(({ line }) => `${line}\n`);
+  const clients = lines.length > 0 ? { count: lines.length, digest: digestOf(lines.join('')) } : undefined;
+  const manifest = toJson(
+    { digest: digestOf(text), items: idsOf(document), ...(clients ? { clients } : {}) },
+    PLAIN,
+  )
+    // APISIX would replace text after `${{`.
     .replaceAll('$', '\\u0024');
   return text.replace(/^(?:#[^\n]*\n)?/, (first) => `${first}${PREFIX}${manifest}\n`);
 }
@@ -31,9 +40,11 @@ interface Item {
   readonly username?: unknown;
 }
 
-/** The ids that APISIX knows items by. */
+/** The ids of APISIX's items. Clients are not APISIX items. */
 function idsOf(document: unknown): Record<string, string[]> {
-  const lists = Object.entries((document ?? {}) as object).filter(([, items]) => Array.isArray(items));
+  const lists = Object.entries((document ?? {}) as object).filter(
+    ([resource, items]) => Array.isArray(items) && resource !== 'clients',
+  );
   return Object.fromEntries(
     lists.map(([resource, items]: [string, (Item | null)[]]) => [
       resource,

@@ -1,13 +1,13 @@
-/** Templates that a user brings: checked, compiled, and put in the place of ours. Pure; loads the Handlebars compiler. */
+/** Checks and compiles a user's own templates. Pure; loads the Handlebars compiler. */
 import type { TemplateDelegate } from 'handlebars';
 import { type Diagnostic, diagnostic } from '../diagnostics/diagnostic.ts';
 import { nearestOf } from '../diagnostics/nearest.ts';
 import { TEMPLATE_HELPERS, type TemplateOverrides, templateNames } from './templates.ts';
 
-/** Text of each file by template name, as in templates/ without `.hbs`; `path` is for diagnostics. */
+/** The text of each file by template name (path in templates/ without `.hbs`); `path` is for diagnostics. */
 export type TemplateSources = ReadonlyMap<string, { readonly path: string; readonly text: string }>;
 
-/** Checks and compiles templates; with a diagnostic of severity error, the overrides must not be used. */
+/** Checks and compiles templates. With an error among the diagnostics, the overrides must not be used. */
 export async function compileOverrides(
   sources: TemplateSources,
 ): Promise<{ overrides: TemplateOverrides; diagnostics: Diagnostic[] }> {
@@ -28,7 +28,7 @@ export async function compileOverrides(
       const raw = rawValues(ast, text);
       for (const { expression, line } of raw)
         diagnostics.push(diagnostic('TEMPLATE_RAW_VALUE', at(line), { expression }));
-      // Compiling is lazy; precompiling reports unknown helpers now.
+      // Compilation is lazy; precompiling reports unknown helpers now.
       Handlebars.precompile(ast, COMPILE_OPTIONS);
       overrides.set(name, Handlebars.compile(ast, COMPILE_OPTIONS));
     } catch (error) {
@@ -53,8 +53,8 @@ const COMPILE_OPTIONS: CompileOptions = {
 const BLOCK_HELPERS = new Set(['if', 'unless', 'each', 'with']);
 
 /**
- * Where a template writes a value other than through the json helper: what could break a document or inject into it.
- * Blocks of other helpers write their result as it is, and so do inline partials wherever they are used.
+ * Finds expressions that write a value without the json helper, which could break the document or change its meaning.
+ * Block helpers and inline partials write their result unencoded too.
  */
 export function rawValues(program: hbs.AST.Program, text: string): { expression: string; line: number }[] {
   const found: { expression: string; line: number }[] = [];

@@ -1,14 +1,17 @@
-/** Renders the precompiled templates, and those a user put in their place. */
+/** Renders the precompiled templates and the user's overrides. */
 
 import precompiled, { helpers as templateHelpers } from 'virtual:templates';
 import type FullHandlebars from 'handlebars';
 import type { RuntimeOptions, TemplateDelegate } from 'handlebars';
 import runtime from 'handlebars/runtime.js';
-import { Secret } from '../settings/secret.ts';
+import { ModelSecret } from '../model/secret.ts';
 import { formatDuration } from '../settings/types.ts';
 import { type Encoding, toJson } from './json.ts';
 
-/** The runtime alone: the compiler is loaded only where a user brings templates. Its own types do not say what it exports. */
+/**
+ * Only the Handlebars runtime: the compiler is loaded only for a user's templates. Its type definitions lack the
+ * exports.
+ */
 const Handlebars = runtime as unknown as typeof FullHandlebars;
 
 /** Template functions by name: `apisix.yaml`, `apisix/plugins/cors`. */
@@ -17,12 +20,12 @@ export type TemplateOverrides = ReadonlyMap<string, TemplateDelegate>;
 /** The names of all templates of this version. */
 export const templateNames: readonly string[] = Object.keys(precompiled).sort();
 
-/** The helpers that templates may use beside if, unless and each. */
+/** The helpers that templates may use in addition to if, unless and each. */
 export const TEMPLATE_HELPERS: readonly string[] = templateHelpers;
 
 type TemplateSpecification = Parameters<typeof Handlebars.template>[0];
 
-/** A template failed on this view. `line` counts from 1 and may be unknown. */
+/** A template failed with this data. `line` counts from 1, and may be unknown. */
 export class TemplateError extends Error {
   readonly template: string;
   readonly line: number | undefined;
@@ -39,9 +42,9 @@ interface HelperOptions {
   readonly data: { readonly encoding: Encoding };
 }
 
-/** A secret is written alone, as a reference or value: a part of a longer text could be neither. */
+/** A secret must be the whole value, because a reference does not work as part of a longer text. */
 function joinTexts(parts: readonly unknown[], separator: string): string {
-  if (parts.some((each) => each instanceof Secret))
+  if (parts.some((each) => each instanceof ModelSecret))
     throw new Error('a secret cannot be part of a longer text');
   return parts.join(separator);
 }
@@ -61,7 +64,7 @@ environment.registerHelper({
   duration: (milliseconds: number) => formatDuration(milliseconds),
 });
 
-/** The same template, whose failures say which it was. */
+/** Wraps a template, so that its errors contain its name. */
 function named(name: string, template: TemplateDelegate): TemplateDelegate {
   const wrapped: TemplateDelegate = (context, options) => {
     try {
@@ -73,11 +76,11 @@ function named(name: string, template: TemplateDelegate): TemplateDelegate {
       throw new TemplateError(name, error instanceof Error ? error.message : String(error), line);
     }
   };
-  // Handlebars finds what it needs of a partial as properties of the function.
+  // Handlebars reads data of a partial from properties of the function.
   return Object.assign(wrapped, template);
 }
 
-/** Our templates, each made when it is first used: most gateways use half of them. */
+/** Our templates, compiled at first use: most gateways use half of them. */
 const ours: Record<string, TemplateDelegate> = {};
 for (const [name, specification] of Object.entries(precompiled)) {
   let made: TemplateDelegate | undefined;
@@ -91,8 +94,8 @@ for (const [name, specification] of Object.entries(precompiled)) {
 }
 
 /**
- * A document as text. Pure: the same view, encoding and overrides give the same bytes.
- * @throws TemplateError where a template names a value that is not there.
+ * Renders a document. Pure: the same data, encoding and overrides give the same bytes.
+ * @throws TemplateError when a template uses a value that does not exist
  */
 export function renderTemplate(
   name: string,

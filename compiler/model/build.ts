@@ -3,11 +3,19 @@ import {
   backendAuthMode,
   backendClientId,
   backendName,
+  cooldown,
+  corsRequestHeaders,
+  debugExporter,
   highLaneLimit,
   identityClientId,
   ingestion,
+  limitStrategy,
   recordsClientId,
+  requestKey,
   retryStatuses,
+  sampleRate,
+  tokenAudiences,
+  tokenResource,
   usesTokenFile,
 } from '../settings/effective.ts';
 import type { Settings } from '../settings/parse.ts';
@@ -25,22 +33,28 @@ import type {
   RemoteWrite,
   Telemetry,
 } from './model.ts';
+import { ModelSecret, type SecretsMode } from './secret.ts';
 
 /**
- * Decides what the gateway is. Takes settings without an error in them: what the rules guarantee is asserted here,
- * and breaking that is a defect of this program, not of its input.
+ * Builds the model of the gateway. The settings must have no errors: this function asserts what the rules guarantee,
+ * and a failed assertion is a bug of this program. `secrets` is the form of all secrets.
  */
-export function buildModel(settings: Settings): GatewayModel {
+export function buildModel(
+  settings: Settings,
+  secrets: SecretsMode = settings.values.GATEWAY_SECRETS,
+): GatewayModel {
   const { values } = settings;
+  const written: Written = (secret) => secret && new ModelSecret(secret, secrets);
   return {
-    backends: settings.backends.map((each) => backend(each, settings)),
-    clients: clients(settings),
+    backends: settings.backends.map((each) => backend(each, settings, written)),
+    clients: clients(settings, written),
     authentication: authentication(settings),
     balancing: {
       algorithm: values.LB_ALG,
       ...(values.LB_ALG === 'chash'
         ? { hash: compact({ on: values.LB_HASH_ON, key: values.LB_HASH_KEY }) }
         : {}),
+      ...(values.LB_AFFINITY === undefined ? {} : { affinity: values.LB_AFFINITY }),
     },
     failover: failover(settings),
     ...(values.APISIX_ACTIVE_HEALTH_CHECKS
@@ -61,12 +75,12 @@ export function buildModel(settings: Settings): GatewayModel {
         ? {}
         : {
             redis: {
-              ...redis(settings, 'RESPONSES_AFFINITY_REDIS'),
+              ...redis(settings, 'RESPONSES_AFFINITY_REDIS', written),
               timeout: values.RESPONSES_AFFINITY_REDIS_TIMEOUT_MS,
             },
           }),
     },
-    limits: limits(settings),
+    limits: limits(settings, written),
     ...(values.ENABLE_CORS ? { cors: cors(settings) } : {}),
     ...(values.ENABLE_IP_RESTRICTION
       ? {
@@ -76,13 +90,15 @@ export function buildModel(settings: Settings): GatewayModel {
         }
       : {}),
     hardenResponses: values.ENABLE_RESPONSE_REWRITE,
-    telemetry: telemetry(settings),
+    telemetry: telemetry(settings, written),
     server: compact({
       logLevel: values.APISIX_LOG_LEVEL,
       workers: values.GATEWAY_WORKERS.toLowerCase(),
       maxBodySize: values.GATEWAY_MAX_BODY_SIZE,
       bodyMemory: values.GATEWAY_BODY_MEMORY,
       bodyBuffer: BODY_BUFFER,
+      clientSendTimeout: values.GATEWAY_CLIENT_SEND_TIMEOUT,
+      allowUntestedApisix: values.GATEWAY_ALLOW_UNTESTED_APISIX,
       trustedProxies: values.GATEWAY_TRUSTED_PROXIES ?? [],
       trustedCaFile: values.GATEWAY_TRUSTED_CA_FILE,
       backendHeader: values.GATEWAY_BACKEND_HEADER,
@@ -92,12 +108,15 @@ export function buildModel(settings: Settings): GatewayModel {
   };
 }
 
+/** A secret in the form for the documents. */
+type Written = (secret: Secret | undefined) => ModelSecret | undefined;
+
 function required<T>(value: T | undefined): T {
   if (value === undefined) throw new Error('the model was built from settings that have errors');
   return value;
 }
 
-/** The object without its undefined properties, which exact optional properties do not allow. */
+/** Removes undefined properties, which exact optional properties do not allow. */
 type Compact<T> = { [K in keyof T as undefined extends T[K] ? never : K]: T[K] } & {
   [K in keyof T as undefined extends T[K] ? K : never]?: Exclude<T[K], undefined>;
 };
@@ -105,18 +124,17 @@ function compact<T extends object>(object: T): Compact<T> {
   return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as Compact<T>;
 }
 
-function backend(each: BackendValues, settings: Settings): Backend {
-  const { values } = settings;
+function backend(each: BackendValues, settings: Settings, written: Written): Backend {
   const credential =
-    backendAuthMode(each, settings) === 'entra'
+    backendAuthMode(settings, each).value === 'entra'
       ? compact({
           kind: 'entra' as const,
-          resource: each.TOKEN_RESOURCE ?? values.AZURE_OPENAI_TOKEN_RESOURCE,
-          clientId: backendClientId(each, settings),
+          resource: tokenResource(settings, each).value,
+          clientId: backendClientId(settings, each).value,
         })
-      : { kind: 'api-key' as const, key: required(each.KEY) };
+      : { kind: 'api-key' as const, key: required(written(each.KEY)) };
   return compact({
-    name: backendName(each),
+    name: backendName(settings, each).value,
     origin: required(each.ENDPOINT).origin,
     priority: each.PRIORITY,
     weight: each.WEIGHT,
@@ -126,14 +144,14 @@ function backend(each: BackendValues, settings: Settings): Backend {
   });
 }
 
-function clients({ values, clients: indexed }: Settings): Client[] {
-  const single = values.GATEWAY_CLIENT_KEY;
+function clients({ values, clients: indexed }: Settings, written: Written): Client[] {
+  const single = written(values.GATEWAY_CLIENT_KEY);
   if (single) return [{ name: 'gateway-client', key: single, lane: 'high' }];
   return indexed.map((each: ClientValues) =>
     compact({
       name: required(each.NAME),
-      key: required(each.KEY),
-      secondaryKey: each.KEY_SECONDARY,
+      key: required(written(each.KEY)),
+      secondaryKey: written(each.KEY_SECONDARY),
       lane: each.PRIORITY,
       models: each.MODELS,
       tokensPerMinute: each.TOKENS_PER_MINUTE,
@@ -143,62 +161,63 @@ function clients({ values, clients: indexed }: Settings): Client[] {
   );
 }
 
-function authentication({ values }: Settings): Authentication {
+function authentication(settings: Settings): Authentication {
+  const { values } = settings;
   if (!values.ENABLE_OIDC) return { required: values.GATEWAY_REQUIRE_AUTH };
-  const clientId = required(values.OIDC_CLIENT_ID);
   return {
     required: values.GATEWAY_REQUIRE_AUTH,
-    // The second one is how Entra ID calls an application in tokens of version 1.
-    oidc: { discoveryUrl: required(values.OIDC_DISCOVERY_URL), audiences: [clientId, `api://${clientId}`] },
+    oidc: {
+      discoveryUrl: required(values.OIDC_DISCOVERY_URL),
+      audiences: tokenAudiences(settings).value,
+    },
   };
 }
 
 function failover(settings: Settings): Failover {
   const { values } = settings;
   return compact({
-    retryStatuses: retryStatuses(settings),
+    retryStatuses: retryStatuses(settings).value,
     maxAttempts: values.AI_PROXY_MAX_ATTEMPTS,
     deadline: values.AI_PROXY_DEADLINE,
-    cooldown: {
-      default: Math.min(values.AI_PROXY_COOLDOWN, values.AI_PROXY_COOLDOWN_MAX),
-      max: values.AI_PROXY_COOLDOWN_MAX,
-    },
+    cooldown: { default: cooldown(settings).value, max: values.AI_PROXY_COOLDOWN_MAX },
     timeouts: {
       connect: values.AI_PROXY_CONNECT_TIMEOUT,
       send: values.AI_PROXY_SEND_TIMEOUT,
       read: values.AI_PROXY_READ_TIMEOUT,
     },
+    keepaliveMaxAge: values.AI_PROXY_KEEPALIVE_MAX_AGE,
     streamHold: values.AI_PROXY_STREAM_HOLD,
+    streamHeartbeat: values.AI_PROXY_STREAM_HEARTBEAT || undefined,
   });
 }
 
-function redis({ values }: Settings, prefix: 'RESPONSES_AFFINITY_REDIS' | 'AI_RATE_LIMIT_REDIS'): Redis {
+function redis(
+  { values }: Settings,
+  prefix: 'RESPONSES_AFFINITY_REDIS' | 'AI_RATE_LIMIT_REDIS',
+  written: Written,
+): Redis {
   return compact({
     host: required(values[`${prefix}_HOST`]),
     port: values[`${prefix}_PORT`],
     username: values[`${prefix}_USERNAME`],
-    password: values[`${prefix}_PASSWORD`],
+    password: written(values[`${prefix}_PASSWORD`]),
     database: values[`${prefix}_DATABASE`],
     tls: values[`${prefix}_TLS`],
   });
 }
 
-function limits(settings: Settings): Limits {
+function limits(settings: Settings, written: Written): Limits {
   const { values } = settings;
   return compact({
     lanes: values.ENABLE_AI_RATE_LIMIT
       ? {
-          high: highLaneLimit(settings),
+          high: highLaneLimit(settings).value,
           low: values.AI_RATE_LIMIT_LOW_LIMIT,
           window: values.AI_RATE_LIMIT_WINDOW_SECONDS,
           scope: values.AI_RATE_LIMIT_SCOPE,
         }
       : undefined,
-    // A strategy that was left behind when the lanes were turned off must not change what clients' budgets count.
-    strategy:
-      values.ENABLE_AI_RATE_LIMIT || values.AI_RATE_LIMIT_STRATEGY !== 'req'
-        ? values.AI_RATE_LIMIT_STRATEGY
-        : 'total_tokens',
+    strategy: limitStrategy(settings).value,
     rejection: { status: values.AI_RATE_LIMIT_REJECT_CODE, message: values.AI_RATE_LIMIT_REJECT_MESSAGE },
     requestRate: values.ENABLE_RATE_LIMIT
       ? { perSecond: required(values.RATE_LIMIT_RATE), burst: values.RATE_LIMIT_BURST }
@@ -206,54 +225,34 @@ function limits(settings: Settings): Limits {
     requestQuota: values.ENABLE_QUOTA
       ? { count: required(values.QUOTA_COUNT), window: required(values.QUOTA_TIME_WINDOW) }
       : undefined,
-    requestKey: values.RATE_LIMIT_KEY ?? (values.GATEWAY_REQUIRE_AUTH ? 'client' : 'ip'),
-    redis: values.AI_RATE_LIMIT_POLICY === 'redis' ? redis(settings, 'AI_RATE_LIMIT_REDIS') : undefined,
+    requestKey: requestKey(settings).value,
+    redis:
+      values.AI_RATE_LIMIT_POLICY === 'redis' ? redis(settings, 'AI_RATE_LIMIT_REDIS', written) : undefined,
   });
 }
 
-/** Ordinary prompts stay in memory; each request that waits holds up to three times as much. */
+/**
+ * Size of the body buffer in memory, in bytes: enough for ordinary prompts. A waiting request uses up to three times as
+ * much.
+ */
 const BODY_BUFFER = 128 * 1024;
 
-/** What the OpenAI SDKs and the gateway's clients send; browsers take no `*` for these together with credentials. */
-const SDK_HEADERS = [
-  'Authorization',
-  'Content-Type',
-  'Accept',
-  'api-key',
-  'ocp-apim-subscription-key',
-  'x-priority',
-  'X-Request-ID',
-  'OpenAI-Beta',
-  'x-stainless-arch',
-  'x-stainless-lang',
-  'x-stainless-os',
-  'x-stainless-package-version',
-  'x-stainless-retry-count',
-  'x-stainless-runtime',
-  'x-stainless-runtime-version',
-  'x-stainless-timeout',
-  'x-stainless-helper-method',
-  'x-ms-client-request-id',
-] as const;
-
-function cors({ values }: Settings): Cors {
+function cors(settings: Settings): Cors {
+  const { values } = settings;
   return compact({
     origins: required(values.CORS_ALLOW_ORIGINS),
     methods: values.CORS_ALLOW_METHODS,
-    requestHeaders: values.CORS_ALLOW_HEADERS ?? (values.CORS_ALLOW_CREDENTIALS ? SDK_HEADERS : ['*']),
+    requestHeaders: corsRequestHeaders(settings).value,
     exposedHeaders: values.CORS_EXPOSE_HEADERS,
     maxAge: values.CORS_MAX_AGE,
     credentials: values.CORS_ALLOW_CREDENTIALS,
   });
 }
 
-const SAMPLE_RATES = { prod: 0.1, test: 0.5, dev: 1 } as const;
-
-function telemetry(settings: Settings): Telemetry {
+function telemetry(settings: Settings, written: Written): Telemetry {
   const { values } = settings;
-  const mode = values.GATEWAY_LOG_MODE;
   return compact({
-    mode,
+    mode: values.GATEWAY_LOG_MODE,
     serviceName: values.OTEL_SERVICE_NAME,
     resource: {
       version: values.SERVICE_VERSION,
@@ -265,10 +264,7 @@ function telemetry(settings: Settings): Telemetry {
     traces:
       values.OTEL_COLLECTOR_ENDPOINT === undefined
         ? undefined
-        : {
-            collector: values.OTEL_COLLECTOR_ENDPOINT,
-            sampleRate: values.OTEL_SAMPLE_RATE ?? SAMPLE_RATES[mode],
-          },
+        : { collector: values.OTEL_COLLECTOR_ENDPOINT, sampleRate: sampleRate(settings).value },
     accessLogPath: values.APISIX_LOGS_PATH,
     metrics: {
       path: values.APISIX_METRICS_PATH,
@@ -282,11 +278,12 @@ function telemetry(settings: Settings): Telemetry {
       logLevel: values.OTEL_LOG_LEVEL,
       batch: { timeout: values.OTEL_BATCH_TIMEOUT, size: values.OTEL_BATCH_SIZE },
       memory: compact({ limit: values.OTEL_MEMORY_LIMIT_MIB, spike: values.OTEL_MEMORY_SPIKE_MIB }),
-      debug: values.ENABLE_DEBUG_EXPORTER ?? mode === 'dev',
-      applicationInsights: values.APPLICATIONINSIGHTS_CONNECTION_STRING,
+      debug: debugExporter(settings).value,
+      applicationInsights: written(values.APPLICATIONINSIGHTS_CONNECTION_STRING),
       remoteWrite: values.AZURE_MONITOR_WORKSPACE_ENDPOINT === undefined ? undefined : remoteWrite(settings),
     }),
-    apimRecords: values.APIM_GATEWAY_LOGS_INGEST_URI === undefined ? undefined : apimRecords(settings),
+    apimRecords:
+      values.APIM_GATEWAY_LOGS_INGEST_URI === undefined ? undefined : apimRecords(settings, written),
   });
 }
 
@@ -294,8 +291,9 @@ function remoteWrite(settings: Settings): RemoteWrite {
   const { values } = settings;
   return compact({
     endpoint: required(values.AZURE_MONITOR_WORKSPACE_ENDPOINT).replace(/\/+$/, ''),
-    // Named, it would be asked of the metadata service; the collector finds the file, and for whom it is, by itself.
-    identityClientId: usesTokenFile(settings) ? undefined : identityClientId(settings),
+    // With a client id the collector would query the metadata service. Without one it uses the token file and its
+    // environment.
+    identityClientId: usesTokenFile(settings) ? undefined : identityClientId(settings).value,
     orgId: values.PROMETHEUS_REMOTE_WRITE_ORG_ID,
     timeout: values.PROMETHEUS_REMOTE_WRITE_TIMEOUT,
     queue: {
@@ -312,7 +310,7 @@ function remoteWrite(settings: Settings): RemoteWrite {
   });
 }
 
-function apimRecords(settings: Settings): ApimRecords {
+function apimRecords(settings: Settings, written: Written): ApimRecords {
   const { values } = settings;
   const { uri, resource } = required(ingestion(settings));
   return compact({
@@ -328,9 +326,9 @@ function apimRecords(settings: Settings): ApimRecords {
     productId: values.GATEWAY_PRODUCT_ID,
     identity: compact({
       resource,
-      clientId: recordsClientId(settings),
+      clientId: recordsClientId(settings).value,
       endpoint: values.APIM_GATEWAY_LOGS_MSI_ENDPOINT,
-      secret: values.APIM_GATEWAY_LOGS_MSI_SECRET as Secret | undefined,
+      secret: written(values.APIM_GATEWAY_LOGS_MSI_SECRET),
     }),
   });
 }

@@ -1,6 +1,6 @@
-/** What the gateway is, in the field's words: no YAML, no variables, no plugin names. Durations in milliseconds. */
-import type { Secret } from '../settings/secret.ts';
+/** The gateway in domain terms: no YAML, no variables, no plugin names. Durations are in milliseconds. */
 import type { DeploymentName, ModelPrice } from '../settings/types.ts';
+import type { ModelSecret } from './secret.ts';
 
 export interface GatewayModel {
   /** In the order of their index. */
@@ -26,22 +26,22 @@ export interface Backend {
   readonly priority: number;
   readonly weight: number;
   readonly credential: BackendCredential;
-  /** What it serves; undefined: everything under the client's name. */
+  /** The deployments that the backend serves; undefined: all, with the names that clients use. */
   readonly deployments?: readonly DeploymentName[];
   readonly region?: string;
 }
 
 export type BackendCredential =
-  | { readonly kind: 'api-key'; readonly key: Secret }
+  | { readonly kind: 'api-key'; readonly key: ModelSecret }
   | { readonly kind: 'entra'; readonly resource: string; readonly clientId?: string };
 
 export type Lane = 'high' | 'low';
 
 export interface Client {
   readonly name: string;
-  readonly key: Secret;
-  readonly secondaryKey?: Secret;
-  /** The highest lane it may use. */
+  readonly key: ModelSecret;
+  readonly secondaryKey?: ModelSecret;
+  /** The highest lane that the client may use. */
   readonly lane: Lane;
   readonly models?: readonly string[];
   readonly tokensPerMinute?: number;
@@ -51,10 +51,10 @@ export interface Client {
 
 export interface Authentication {
   readonly required: boolean;
-  /** Whose bearer tokens are accepted beside keys. */
+  /** The issuer whose tokens are accepted in addition to keys. */
   readonly oidc?: {
     readonly discoveryUrl: string;
-    /** For one of them a token must be. */
+    /** Accepted audiences of tokens. */
     readonly audiences: readonly string[];
   };
 }
@@ -65,20 +65,25 @@ export interface Balancing {
     readonly on: 'consumer' | 'header' | 'cookie' | 'vars' | 'vars_combinations';
     readonly key?: string;
   };
+  /** The value by which soft affinity chooses a backend. */
+  readonly affinity?: { readonly on: 'prompt_cache_key' | 'client' | 'header'; readonly header?: string };
 }
 
 export interface Failover {
   readonly retryStatuses: readonly number[];
-  /** Undefined: every backend once. */
+  /** Undefined: one attempt at each backend. */
   readonly maxAttempts?: number;
   readonly deadline?: number;
   readonly cooldown: { readonly default: number; readonly max: number };
   readonly timeouts: { readonly connect: number; readonly send: number; readonly read: number };
+  /** Longest lifetime of a kept-alive connection. */
+  readonly keepaliveMaxAge: number;
   readonly streamHold: number;
+  readonly streamHeartbeat?: number;
 }
 
 export interface HealthChecks {
-  /** Undefined: the endpoint's. */
+  /** Undefined: probes use the scheme of the backend's endpoint. */
   readonly scheme?: 'http' | 'https';
   readonly path: string;
   readonly timeout: number;
@@ -91,35 +96,35 @@ export interface Redis {
   readonly host: string;
   readonly port: number;
   readonly username?: string;
-  readonly password?: Secret;
+  readonly password?: ModelSecret;
   readonly database: number;
   readonly tls: boolean;
 }
 
 export interface Affinity {
-  /** Seconds. */
+  /** In seconds. */
   readonly ttl: number;
   readonly redis?: Redis & { readonly timeout: number };
 }
 
 export interface Limits {
-  /** Token budgets of the two lanes. */
+  /** Limits of the two lanes. */
   readonly lanes?: {
     readonly high: number;
     readonly low: number;
-    /** Seconds. */
+    /** In seconds. */
     readonly window: number;
     readonly scope: 'gateway' | 'client';
   };
-  /** What lanes count; budgets of clients count it too. */
+  /** The unit that lanes and token budgets count. */
   readonly strategy: 'total_tokens' | 'prompt_tokens' | 'completion_tokens' | 'req';
   readonly rejection: { readonly status: number; readonly message: string };
   readonly requestRate?: { readonly perSecond: number; readonly burst: number };
-  /** Window in seconds. */
+  /** `window` is in seconds. */
   readonly requestQuota?: { readonly count: number; readonly window: number };
-  /** Whom the last two count. */
+  /** Whether rate and quota count by client or by IP address. */
   readonly requestKey: 'client' | 'ip';
-  /** Undefined: each replica counts for itself. */
+  /** Undefined: each replica counts separately. */
   readonly redis?: Redis;
 }
 
@@ -128,7 +133,7 @@ export interface Cors {
   readonly methods: readonly string[];
   readonly requestHeaders: readonly string[];
   readonly exposedHeaders?: readonly string[];
-  /** Seconds; -1: not remembered. */
+  /** In seconds; -1: browsers do not cache. */
   readonly maxAge: number;
   readonly credentials: boolean;
 }
@@ -144,7 +149,7 @@ export interface Telemetry {
   readonly clusterName: string;
   readonly logSummaries: boolean;
   readonly traces?: { readonly collector: string; readonly sampleRate: number };
-  /** JSON access log that the collector tails. */
+  /** Path of the JSON access log that the collector reads. */
   readonly accessLogPath?: string;
   readonly metrics: {
     readonly path: string;
@@ -152,16 +157,16 @@ export interface Telemetry {
     readonly scrapeInterval: number;
     readonly scrapeTimeout: number;
     readonly prices: readonly ModelPrice[];
-    /** Shared memory, in bytes. */
+    /** Shared memory in bytes. */
     readonly memory: number;
   };
   readonly collector: {
     readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
     readonly batch: { readonly timeout: number; readonly size: number };
-    /** In MiB; undefined: as much of its container's as the collector should take. */
+    /** In MiB; undefined: a percentage of the container's memory. */
     readonly memory: { readonly limit?: number; readonly spike?: number };
     readonly debug: boolean;
-    readonly applicationInsights?: Secret;
+    readonly applicationInsights?: ModelSecret;
     readonly remoteWrite?: RemoteWrite;
   };
   readonly apimRecords?: ApimRecords;
@@ -169,7 +174,7 @@ export interface Telemetry {
 
 export interface RemoteWrite {
   readonly endpoint: string;
-  /** Undefined: the identity that the collector's own process finds. */
+  /** Undefined: the default identity of the collector's process. */
   readonly identityClientId?: string;
   readonly orgId: string;
   readonly timeout: number;
@@ -183,7 +188,7 @@ export interface RemoteWrite {
 }
 
 export interface ApimRecords {
-  /** With the stream and the version of the API. */
+  /** Including the stream and the API version. */
   readonly ingestUri: string;
   readonly includeRequestBody: boolean;
   readonly batch: { readonly maxSize: number; readonly flushInterval: number; readonly maxRetry: number };
@@ -191,11 +196,11 @@ export interface ApimRecords {
   readonly gatewayId: string;
   readonly productId?: string;
   readonly identity: {
-    /** What its tokens are for. */
+    /** The audience of its tokens. */
     readonly resource: string;
     readonly clientId?: string;
     readonly endpoint?: string;
-    readonly secret?: Secret;
+    readonly secret?: ModelSecret;
   };
 }
 
@@ -203,16 +208,21 @@ export interface Server {
   readonly logLevel: string;
   /** A number, or `auto`. */
   readonly workers: string;
-  /** Bytes. */
+  /** In bytes. */
   readonly maxBodySize: number;
-  /** Bytes that request bodies may take over all workers. */
+  /** Memory for request bodies over all workers, in bytes. */
   readonly bodyMemory: number;
-  /** Bytes of the longest body that is kept in memory; a longer one goes to a file. */
+  /** Longest body that is kept in memory, in bytes; longer bodies go to a file. */
   readonly bodyBuffer: number;
+  /** Longest time for which a client may stop reading an answer. */
+  readonly clientSendTimeout: number;
+  /** Whether an untested version of APISIX is allowed. */
+  readonly allowUntestedApisix: boolean;
   readonly trustedProxies: readonly string[];
-  /** Undefined: those of the system. */
+  /** Undefined: the gateway trusts the CAs of the system. */
   readonly trustedCaFile?: string;
   readonly backendHeader: boolean;
   readonly e2eTestMode: boolean;
+  /** The form of secrets in the rendered files. */
   readonly secrets: 'reference' | 'inline';
 }

@@ -1,9 +1,10 @@
-/** Reads what the settings are compared with: rendered files, or an env file. */
+/** Reads the files for `diff --against`: rendered files, or an env file. */
 import { statSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { STANDARD_INPUT } from '../diagnostics/diagnostic.ts';
 import { DOCUMENT_NAMES, type DocumentName, type Documents } from '../emit/emit.ts';
 import { errnoText } from '../errno.ts';
-import { MAX_ENV_FILE_BYTES, readText } from '../settings/sources.ts';
+import { type FileContent, MAX_ENV_FILE_BYTES, readStandardInput, readText } from '../settings/sources.ts';
 
 export type Against =
   | {
@@ -12,13 +13,14 @@ export type Against =
     }
   | { readonly kind: 'env-file'; readonly path: string; readonly text: string };
 
-/** The largest document that is read: some ten times one of 10,000 clients. */
+/** The largest document that is read, in bytes: about ten times one with 10,000 clients. */
 const MAX_DOCUMENT_BYTES = 64 * 1024 * 1024;
 
-/** Reads each path once, so that it may be a pipe. Never throws. */
+/** Reads each path only once, because it may be a pipe; `-` is standard input. Never throws. */
 export function readAgainst(path: string): Against | { readonly reason: string } {
+  if (path === '-') return contentOf(STANDARD_INPUT, readStandardInput(MAX_DOCUMENT_BYTES));
   try {
-    if (!statSync(path).isDirectory()) return readFile(path);
+    if (!statSync(path).isDirectory()) return contentOf(path, readText(path, MAX_DOCUMENT_BYTES));
   } catch (error) {
     return { reason: errnoText(error) };
   }
@@ -35,8 +37,7 @@ export function readAgainst(path: string): Against | { readonly reason: string }
     : { reason: `it holds none of ${DOCUMENT_NAMES.join(', ')}` };
 }
 
-function readFile(path: string): Against | { readonly reason: string } {
-  const content = readText(path, MAX_DOCUMENT_BYTES);
+function contentOf(path: string, content: FileContent): Against | { readonly reason: string } {
   if ('reason' in content) return content;
   const { text } = content;
   if (text.includes('\0')) return { reason: 'it is no text' };
@@ -48,14 +49,14 @@ function readFile(path: string): Against | { readonly reason: string } {
     : { kind: 'env-file', path, text };
 }
 
-/** Keys that one document has at its outside and the others have not. */
+/** Top-level keys that only one kind of document has. */
 const KEYS: Readonly<Record<DocumentName, RegExp>> = {
-  'apisix.yaml': /^(?:services|routes|consumers|plugin_metadata)$/,
+  'apisix.yaml': /^(?:services|routes|plugin_metadata)$/,
   'config.yaml': /^(?:deployment|apisix|nginx_config|plugin_attr)$/,
   'otel-collector.yaml': /^(?:receivers|processors|exporters|service)$/,
 };
 
-/** Which document it is, by its name or else by the keys at its outside; undefined: none. */
+/** The kind of document, by file name, else by top-level keys; undefined if unknown. */
 function recognise(name: string, text: string): DocumentName | undefined {
   const named = DOCUMENT_NAMES.find((each) => each === name);
   if (named) return named;

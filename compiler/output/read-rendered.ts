@@ -1,10 +1,10 @@
 /**
- * Reads what our own templates write, which is a small part of YAML: block mappings and sequences whose values are
- * JSON on one line. Reading them with a full YAML parser would take longer than all the rest of a render; the tests
- * hold this reader against one on every document they know. Whatever it does not take goes to the full parser.
+ * Parses the small part of YAML that our templates write: block mappings and sequences whose values are JSON on one
+ * line. A full YAML parser would take longer than the rest of a render. Other input goes to the full parser. Tests
+ * compare both on every known document.
  */
 
-/** Thrown and caught in here only. */
+/** Used only inside this file. */
 class NotOurs extends Error {}
 
 interface Line {
@@ -12,7 +12,7 @@ interface Line {
   readonly text: string;
 }
 
-/** A plain key that no YAML 1.1 reader takes for a number, a boolean or null. */
+/** A plain key that no YAML 1.1 reader parses as a number, a boolean or null. */
 const KEY = /^([A-Za-z_][A-Za-z0-9_./-]*):(?: (.*))?$/;
 const YAML_WORDS = /^(?:y|n|yes|no|on|off|true|false|null)$/i;
 
@@ -20,7 +20,7 @@ const YAML_WORDS = /^(?:y|n|yes|no|on|off|true|false|null)$/i;
 const AMBIGUOUS =
   /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u2028\u2029\ufeff]|(?<!\\)(?:\\\\)*\\(?:\/|u[dD][89a-fA-F])/;
 
-/** The document, or undefined where a full YAML parser has to say what it is. */
+/** The parsed document; undefined if a full YAML parser is needed. */
 export function readRendered(text: string): { readonly document: unknown } | undefined {
   if (AMBIGUOUS.test(text)) return undefined;
   const lines: Line[] = [];
@@ -51,7 +51,7 @@ class Reader {
     return this.#next === this.#lines.length;
   }
 
-  /** The mapping or sequence whose lines stand at exactly this indent. */
+  /** Parses the mapping or sequence at exactly this indent. */
   block(indent: number): unknown {
     const line = this.#lines[this.#next];
     if (line?.indent !== indent) throw new NotOurs();
@@ -63,7 +63,7 @@ class Reader {
     for (let line = this.#at(indent); line?.text.startsWith('- '); line = this.#at(indent)) {
       const text = line.text.slice(2);
       if (KEY.test(text)) {
-        // The item is a mapping that begins on the line of its dash.
+        // The item is a mapping that starts on the line of its dash.
         this.#lines[this.#next] = { indent: indent + 2, text };
         items.push(this.#mapping(indent + 2));
       } else {
@@ -87,12 +87,12 @@ class Reader {
 
   #nested(indent: number): unknown {
     const line = this.#lines[this.#next];
-    // A key with nothing below it is null, which no document of ours holds.
+    // A key without a value is null, which our documents never contain.
     if (line === undefined || line.indent <= indent) throw new NotOurs();
     return this.block(line.indent);
   }
 
-  /** The next line where it belongs to the block at this indent; a deeper one belongs to none. */
+  /** The next line, if it belongs to the block at this indent. A deeper line is an error. */
   #at(indent: number): Line | undefined {
     const line = this.#lines[this.#next];
     if (line !== undefined && line.indent > indent) throw new NotOurs();

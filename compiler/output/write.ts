@@ -18,11 +18,11 @@ import {
   unlinkSync,
   writeSync,
 } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve, sep } from 'node:path';
 import { DOCUMENT_NAMES, type DocumentName, type Documents } from '../emit/emit.ts';
 import { errnoText } from '../errno.ts';
 
-/** Everyone may read references; inline secrets only owner and group. */
+/** File modes: references are readable by everyone, inline secrets only by owner and group. */
 export const FILE_MODES = { reference: 0o644, inline: 0o640 } as const;
 
 export type WriteOutcome = 'written' | 'unchanged';
@@ -39,7 +39,10 @@ interface OldFile {
   readonly gid: number;
 }
 
-/** A file being replaced: its new bytes beside it, and the old ones kept until all are in place. */
+/**
+ * A file that is being replaced: the new bytes are in a temporary file, and the old ones are kept until all files are
+ * replaced.
+ */
 interface Replacement {
   readonly target: string;
   readonly temporary: string;
@@ -49,9 +52,9 @@ interface Replacement {
 }
 
 /**
- * Replaces the given documents in `folder`, which is made when missing. Either every document has its new content
- * afterwards, or none was touched; of two renders at once one waits for the other. `mode` is set before a file
- * appears under its name, whatever the umask; an existing file keeps its owner.
+ * Writes the documents to `folder`, and creates the folder if it does not exist. Either all documents are replaced or
+ * none. Of two renders at the same time, one waits for the other. `mode` applies before a file gets its name, whatever
+ * the umask is; an existing file keeps its owner.
  */
 export function writeDocuments(folder: string, documents: Partial<Documents>, mode: number): WriteResult {
   const at = { path: folder };
@@ -65,12 +68,12 @@ export function writeDocuments(folder: string, documents: Partial<Documents>, mo
       unlock();
     }
   } catch (error) {
-    return { ok: false, path: at.path, reason: error instanceof Locked ? error.message : errnoText(error) };
+    return { ok: false, path: at.path, reason: error instanceof Refused ? error.message : errnoText(error) };
   }
 }
 
-/** One folder after another: where the kernel refuses, as in /proc, Node's recursive mkdir never ends. */
-function makeFolder(folder: string): void {
+/** Creates one folder after another: Node's recursive mkdir never ends where the kernel refuses, as in /proc. */
+export function makeFolder(folder: string): void {
   if (statSync(folder, { throwIfNoEntry: false })?.isDirectory()) return;
   if (dirname(folder) !== folder) makeFolder(dirname(folder));
   mkdirSync(folder);
@@ -78,10 +81,11 @@ function makeFolder(folder: string): void {
 
 const LOCK = '.genai-gateway.lock';
 const LOCK_WAIT_MS = 10_000;
-/** A render holds the lock for milliseconds; what is older was left behind by one that was killed. */
+/** A render holds the lock for milliseconds. An older lock was left by a killed render. */
 const LOCK_STALE_MS = 5_000;
 
-class Locked extends Error {}
+/** A failure that does not come from a system call. */
+class Refused extends Error {}
 
 function lock(folder: string): () => void {
   const path = join(folder, LOCK);
@@ -95,12 +99,12 @@ function lock(folder: string): () => void {
     }
     const since = statSync(path, { throwIfNoEntry: false })?.mtimeMs;
     if (since !== undefined && Math.abs(Date.now() - since) > LOCK_STALE_MS) release();
-    else if (Date.now() - started > LOCK_WAIT_MS) throw new Locked('another render is writing there');
+    else if (Date.now() - started > LOCK_WAIT_MS) throw new Refused('another render is writing there');
     else Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
   }
 }
 
-/** Temporary files of renders that were killed hold documents, and inline secrets with them. */
+/** Removes temporary files that killed renders left, because they can contain inline secrets. */
 function removeLeftOvers(folder: string): void {
   for (const file of readdirSync(folder)) {
     if (DOCUMENT_NAMES.some((name) => file.startsWith(`.${name}.`)) && /\.(?:new|old)$/.test(file))
@@ -128,13 +132,12 @@ function replaceAll(
       at.path = join(folder, name);
       const bytes = Buffer.from(text, 'utf8');
       const old = existing(at.path);
+      const target = old ? targetOf(at.path, folder) : at.path;
       if (old?.bytes.equals(bytes)) {
         if (old.mode !== mode) wrongMode.push(at.path);
         continue;
       }
       outcomes[name] = 'written';
-      // A link stays one: what it leads to is replaced.
-      const target = old ? realpathSync(at.path) : at.path;
       const prefix = join(
         dirname(target),
         `.${name}.${process.pid}.${Math.random().toString(36).slice(2, 10)}`,
@@ -177,7 +180,21 @@ function replaceAll(
   }
 }
 
-/** Removes a file that may not be there; rmSync would load more of Node than all the rest of this needs. */
+/**
+ * The file to replace. A symbolic link inside the folder is followed, as ConfigMaps use them. A link to the outside is
+ * rejected: anyone who can write to the folder could make a render overwrite any file.
+ */
+function targetOf(path: string, folder: string): string {
+  const target = realpathSync(path);
+  if (!target.startsWith(`${realpathSync(folder)}${sep}`)) {
+    throw new Refused(
+      `it is a symbolic link to ${target}, outside of the folder: remove the link, or render to ${dirname(target)}`,
+    );
+  }
+  return target;
+}
+
+/** Removes a file that may not exist. fs.rmSync would load a large part of Node. */
 function remove(path: string): void {
   try {
     unlinkSync(path);
@@ -186,7 +203,7 @@ function remove(path: string): void {
   }
 }
 
-/** A second name for the old file; a copy where the file system (SMB, say) has no links. */
+/** Keeps the old file under a second name: as a hard link, or as a copy if the file system has no links (SMB). */
 function keep(target: string, backup: string): void {
   try {
     linkSync(target, backup);
@@ -213,7 +230,7 @@ function writeNew(path: string, bytes: Buffer, mode: number, old: OldFile | unde
     for (let written = 0; written < bytes.length; ) written += writeSync(file, bytes, written);
     if (old) keepOwner(file, old, mode);
     fchmodSync(file, mode);
-    // APISIX sees a change by the whole second of the time stamp: two versions within one would be one.
+    // APISIX detects a change only by the whole second of the time stamp, so each version needs a different second.
     const now = Date.now() / 1000;
     if (old && Math.floor(now) <= old.modifiedSecond) futimesSync(file, now, old.modifiedSecond + 1);
     fsyncSync(file);
@@ -222,12 +239,12 @@ function writeNew(path: string, bytes: Buffer, mode: number, old: OldFile | unde
   }
 }
 
-/** APISIX's user was given the old file: it must be able to read the new one. */
+/** The new file keeps the owner of the old one, because APISIX's user must be able to read it. */
 function keepOwner(file: number, { uid, gid }: OldFile, mode: number): void {
   try {
     fchownSync(file, uid, gid);
   } catch (error) {
-    // What everyone may read needs no owner.
+    // The owner does not matter for a file that everyone can read.
     if ((mode & 0o004) === 0) throw error;
   }
 }

@@ -1,7 +1,10 @@
+import type { BackendValues, PlainName } from './declarations/index.ts';
+import type { Effective } from './effective.ts';
+import type { Settings } from './parse.ts';
 import type { Secret } from './secret.ts';
 import type { ValueType } from './types.ts';
 
-/** The headings of the settings reference, in its order. */
+/** The sections of the settings reference, in order. */
 export const SECTIONS = [
   'Backends',
   'Clients',
@@ -14,35 +17,67 @@ export const SECTIONS = [
 ] as const;
 export type Section = (typeof SECTIONS)[number];
 
-/** Everything there is to say about one setting. Parsing, help, schema, reference and did-you-mean derive from it. */
+export type DocumentName = 'apisix.yaml' | 'config.yaml' | 'otel-collector.yaml';
+
+/** A place in a document: names separated by dots; `[]` after the name of a list stands for each item. */
+export type OutputPath = `${DocumentName}: ${string}`;
+
+/**
+ * The condition under which a setting has an effect. Constants need this type annotation, because a condition reads the
+ * settings, whose type derives from the declarations.
+ */
+export interface Condition {
+  /** @param backend present for a field of a backend */
+  when(settings: Settings, backend?: BackendValues): boolean;
+  /** The text after "has no effect without". `N` stands for the index of the backend. */
+  readonly words: string;
+  /** If one of these settings has an invalid value, it is unknown whether the condition holds. */
+  readonly switches: readonly (PlainName | 'AZURE_OPENAI_AUTH_MODE_N')[];
+}
+
+/** Everything about one setting. Parsing, help, schema, reference and suggestions derive from it. */
 export interface Declaration<T = unknown> {
   readonly section: Section;
   readonly type: ValueType<T>;
-  /** One line for the reference: what the setting does. */
+  /** What the setting does, for the reference. */
   readonly description: string;
   /** A value that a user could write, as text. */
   readonly example: string;
-  /** Where it lands, as `file: path`; several are separated by `; `. */
-  readonly output: string;
+  /** Where the rendered documents contain the value. */
+  readonly output: readonly OutputPath[];
+  /** Where the value has its effect, in words, for a setting that no document contains. */
+  readonly outputText?: string;
   /** The value when the variable is unset. */
   readonly default?: T;
-  /** The default in words, where it depends on other settings or there is none. */
+  /** The default in words, if it depends on other settings or if there is none. */
   readonly defaultText?: string;
-  /** Never printed; written as a reference unless GATEWAY_SECRETS=inline. */
+  /** The effective value, if other settings influence it. Only fields of a backend use `backend`. */
+  effective?(settings: Settings, backend: BackendValues): Effective<T | Secret | undefined>;
+  /** The conditions under which the setting has an effect; all of them must hold. */
+  readonly needs?: Condition | readonly Condition[];
+  /** The name of a feature that does not exist yet: turning it on is an error. */
+  readonly notBuilt?: string;
+  /** The value is never printed, and is written as a reference unless GATEWAY_SECRETS=inline. */
   readonly sensitive?: true;
-  /** Read by the gateway when it runs, from its own process's variable; never written into a file. */
+  /** Values that look like keys but may be something else, such as ids of other systems or hashes. */
+  readonly mayLookLikeKey?: RegExp;
+  /** The gateway reads it at run time from its own environment; it is never written to a file. */
   readonly readAtRunTime?: true;
-  /** Not known to the accelerator. */
+  /** The accelerator does not have this setting. */
   readonly isNew?: true;
-  /** How it acts otherwise than in the accelerator; said once per render when the variable is set. */
+  /** How it differs from the accelerator; reported once per render if the variable is set. */
   readonly changed?: string;
-  /** The variable is accepted but something else should be written: what. */
+  /** The setting is accepted only for compatibility; this one replaces it. */
   readonly replacedBy?: string;
-  /** Values that are accepted for compatibility, and what replaces each. */
+  /** Values that are accepted only for compatibility, with their replacements. */
   readonly replacedValues?: Readonly<Record<string, string>>;
 }
 
-/** Keeps the literal type of a declaration, so that `default` and `sensitive` reach the type of the parsed value. */
+/** All conditions without which a setting has no effect. */
+export const conditionsOf = ({ needs }: Declaration): readonly Condition[] =>
+  needs === undefined ? [] : [needs].flat();
+
+/** Keeps the literal types of `default` and `sensitive`, from which the type of the parsed value derives. */
 export function setting<T, const D extends Omit<Declaration<T>, 'type'>>(
   type: ValueType<T>,
   declaration: D & (D extends { default: unknown } ? { default: T } : unknown),
@@ -50,7 +85,7 @@ export function setting<T, const D extends Omit<Declaration<T>, 'type'>>(
   return { type, ...declaration };
 }
 
-/** The type of a setting's parsed value: a Secret, the type's value, or that or undefined without a default. */
+/** The type of a parsed value: Secret if sensitive, else T; with undefined if there is no default. */
 export type SettingValue<D> = D extends { type: ValueType<infer T> }
   ? D extends { sensitive: true }
     ? Secret | undefined

@@ -1,29 +1,29 @@
 import * as z from 'zod/mini';
 import type { Declaration } from './declaration.ts';
 import { indexedGroups, plainSettings } from './declarations/index.ts';
-import { defaultText } from './reference.ts';
+import { defaultText, descriptionOf } from './reference.ts';
 
-/** What a variable may be set to, and what there is to know about it. */
+/** The JSON Schema of one variable. */
 function property(declaration: Declaration): Record<string, unknown> {
   const { $schema: _, ...schema } = z.toJSONSchema(declaration.type.schema, {
     io: 'input',
     target: 'draft-7',
-    // Patterns say the same, and every validator knows those.
+    // Formats are removed: patterns are equivalent, and every validator supports them.
     override: ({ jsonSchema }) => {
       delete jsonSchema.format;
     },
   });
   return {
     ...schema,
-    description: `${declaration.description} Expected ${declaration.type.expected}. Default: ${defaultText(declaration)}.`,
+    description: `${descriptionOf(declaration)} Expected ${declaration.type.expected}. Default: ${defaultText(declaration)}.`,
     ...(declaration.sensitive ? { writeOnly: true } : { examples: [declaration.example] }),
     ...(declaration.replacedBy === undefined ? {} : { deprecated: true }),
   };
 }
 
 /**
- * The JSON Schema (draft-07) of the settings as a map of variables to text, as in an env file. What depends on
- * several settings, ranges and lists are said in words there and checked by `genai-gateway check`.
+ * The JSON Schema (draft-07) of the settings as a map of variables to text, as in an env file. It describes ranges,
+ * lists and dependencies between settings only in words; `genai-gateway check` checks them.
  */
 export function settingsJsonSchema(): object {
   const properties: Record<string, unknown> = {};
@@ -38,7 +38,7 @@ export function settingsJsonSchema(): object {
     if (declaration.sensitive && !declaration.readAtRunTime) {
       into[fileName] = {
         type: 'string',
-        description: 'Absolute path of a file that holds the value.',
+        description: 'Absolute path of a file that contains the value.',
       };
     }
   };

@@ -1,5 +1,6 @@
-/** From raw variables to typed settings. Never throws, and reports everything there is to say about single values. */
+/** Parses raw variables into typed settings. Never throws, and reports all problems of single values. */
 import { type Diagnostic, diagnostic, type Source } from '../diagnostics/diagnostic.ts';
+import { looksLikeKey, MASK } from '../diagnostics/keys.ts';
 import type { Declaration } from './declaration.ts';
 import {
   type BackendValues,
@@ -7,22 +8,25 @@ import {
   type ClientValues,
   clientFields,
   type GroupName,
+  indexedGroups,
   type PlainValues,
   plainSettings,
 } from './declarations/index.ts';
-import { type KnownName, resolveName } from './names.ts';
+import { type KnownName, meantByForeign, resolveName } from './names.ts';
 import { Secret } from './secret.ts';
 import type { RawSettings, RawValue } from './sources.ts';
+import { strayCharacter } from './suggest.ts';
+import { isEndpointName } from './synonyms.ts';
 
 /** Typed settings. Frozen; sensitive values are `Secret`s. */
 export interface Settings {
   readonly values: PlainValues;
-  /** In the order of their index. */
+  /** In the order of their indexes. */
   readonly backends: readonly BackendValues[];
   readonly clients: readonly ClientValues[];
-  /** Where each setting that was given came from, by variable name; what is not here has its default. */
+  /** The source of each given setting, by variable name. A setting that is not in it has its default. */
   readonly sources: ReadonlyMap<string, Source>;
-  /** Which of those were given but cannot be used; they have their default too. */
+  /** Settings that were given but are invalid; they have their default too. */
   readonly unusable: ReadonlySet<string>;
 }
 
@@ -33,16 +37,16 @@ export interface ParseResult {
 
 interface Given extends RawValue {
   readonly known: KnownName;
-  /** The variable as written: `NAME` or `NAME_FILE`. */
+  /** The name of the variable: `NAME` or `NAME_FILE`. */
   readonly variable: string;
 }
 
-/** Types every variable that is a setting; what cannot be used is reported and counts as unset. */
+/** Parses every variable that is a setting. An invalid value is reported and counts as unset. */
 export function parseSettings(raw: RawSettings): ParseResult {
   const diagnostics: Diagnostic[] = [...raw.diagnostics];
   const sources = new Map<string, Source>();
-  const inline = raw.variables.get('GATEWAY_SECRETS')?.value.trim().toLowerCase() === 'inline';
-  const given = collect(raw, inline, sources, diagnostics);
+  const inline = writesInline(raw);
+  const given = withoutEmptyGroups(collect(raw, inline, sources, diagnostics), diagnostics);
 
   const plain: Record<string, unknown> = {};
   const indexed: Record<GroupName, Map<number, Record<string, unknown>>> = {
@@ -76,6 +80,19 @@ export function parseSettings(raw: RawSettings): ParseResult {
   };
 }
 
+/**
+ * Whether rendered files will contain secrets. It is read first, because it changes which secrets and paths are valid.
+ */
+export function writesInline({ variables }: RawSettings): boolean {
+  const given = variables.get('GATEWAY_SECRETS')?.value.trim() ?? '';
+  const parsed = plainSettings.GATEWAY_SECRETS.type.parse(given);
+  return 'value' in parsed && parsed.value === 'inline';
+}
+
+/** A backend without any settings. */
+export const emptyBackend = (index: number): BackendValues =>
+  withDefaults<BackendValues>(backendFields, { index });
+
 function inOrder<T>(
   fields: Readonly<Record<string, unknown>>,
   group: Map<number, Record<string, unknown>>,
@@ -85,7 +102,7 @@ function inOrder<T>(
     .map(([index, given]) => withDefaults<T>(fields, { ...given, index }));
 }
 
-/** The declarations give the type T its keys, so that T is what their defaults and the given values make together. */
+/** The given values with defaults. The caller guarantees that T has the keys of the declarations. */
 function withDefaults<T>(declarations: Readonly<Record<string, unknown>>, given: Record<string, unknown>): T {
   const values: Record<string, unknown> = { ...given };
   for (const name in declarations) {
@@ -94,7 +111,50 @@ function withDefaults<T>(declarations: Readonly<Record<string, unknown>>, given:
   return Object.freeze(values) as T;
 }
 
-/** The variables that are settings, by setting. Reports on the names of the others. */
+/** The field, in addition to the key, that a group must have. */
+const ANCHORS: Readonly<Record<GroupName, string>> = { backends: 'ENDPOINT', clients: 'NAME' };
+
+/**
+ * Templates often set the variables of optional backends and clients to empty values. A group whose anchor and key are
+ * empty is ignored. If there is an endpoint or a name, an empty key is an error.
+ */
+function withoutEmptyGroups(given: Map<string, Given>, diagnostics: Diagnostic[]): Map<string, Given> {
+  const isEmpty = ({ value }: Given) => value.trim() === '';
+  const groups = new Map<string, Given[]>();
+  for (const each of given.values()) {
+    if (each.known.kind !== 'indexed') continue;
+    const id = `${each.known.group} ${each.known.index}`;
+    const members = groups.get(id);
+    if (members) members.push(each);
+    else groups.set(id, [each]);
+  }
+  const left = new Map(given);
+  for (const members of groups.values()) {
+    const known = members[0]?.known;
+    if (known?.kind !== 'indexed' || !members.some(isEmpty)) continue;
+    const field = (name: string) =>
+      members.find((each) => each.known.kind === 'indexed' && each.known.field === name);
+    const anchor = field(ANCHORS[known.group]);
+    const key = field('KEY');
+    // A group without the variable of its anchor is left out only if all its variables are empty.
+    const first = anchor ?? (members.every(isEmpty) ? key : undefined);
+    if (!first || !isEmpty(first) || (key && !isEmpty(key))) continue;
+    const ignored = members.filter((each) => each !== anchor && each !== key && !isEmpty(each));
+    for (const each of members) left.delete(each.known.name);
+    // A single empty endpoint or name counts as unset.
+    if (!key && ignored.length === 0) continue;
+    const args = {
+      what: known.group === 'backends' ? ('backend' as const) : ('client' as const),
+      index: known.index,
+      empty: [anchor, key].flatMap((each) => each?.variable ?? []),
+      ignored: ignored.map(({ variable }) => variable),
+    };
+    diagnostics.push(diagnostic('EMPTY_GROUP', { setting: first.variable, source: first.source }, args));
+  }
+  return left;
+}
+
+/** The variables that are settings, by setting. Reports the names of the others. */
 function collect(
   raw: RawSettings,
   inline: boolean,
@@ -105,7 +165,7 @@ function collect(
   for (const [variable, each] of raw.variables) {
     const { value, source } = each;
     const verdict = resolveName(variable);
-    // The value of a name that is not declared may be a secret: it is never shown.
+    // The value of an unknown name may be a secret, so it is never shown.
     const place = { setting: variable, source };
     switch (verdict.is) {
       case 'setting':
@@ -119,11 +179,11 @@ function collect(
         const content = raw.secretFiles.get(name);
         if (raw.variables.has(name)) break;
         const hasPath = value.trim() !== '';
-        // The gateway reads it too, in a folder of its own.
+        // The gateway reads the file too, from its own working folder, so the path must be absolute.
         const usable = inline || !hasPath || SECRET_PATH.test(value.trim());
         if (!usable) diagnostics.push(diagnostic('SECRET_FILE_PATH', place, {}));
         if (content && usable) given.set(name, { ...content, variable, known: verdict.known });
-        // A file that cannot be read was reported; that its setting is missing would be said on top of that.
+        // The unreadable file was reported. The setting counts as given, so that it is not reported as missing too.
         else if (hasPath) sources.set(name, source);
         break;
       }
@@ -142,60 +202,123 @@ function collect(
         );
         break;
       case 'foreign':
+        if (source.kind === 'file') reportForeign(variable, each, raw, diagnostics);
         break;
     }
   }
   return given;
 }
 
-/** Absolute, without a way up, and without what APISIX and the collector would expand. As in apisix/secret/file.lua. */
+/**
+ * Reports names in an env file that other software uses for one of our settings, unless that setting is given too: the
+ * env file may be shared with an application.
+ */
+function reportForeign(
+  variable: string,
+  { value, source }: RawValue,
+  { variables }: RawSettings,
+  diagnostics: Diagnostic[],
+): void {
+  const { nearest, note } = meantByForeign(variable, value) ?? {};
+  if (nearest === undefined) {
+    // Of names without a setting, only these are certainly meant for the gateway.
+    if (note !== undefined && /^(?:GATEWAY|APISIX)_/.test(variable))
+      diagnostics.push(diagnostic('NOT_A_SETTING', { setting: variable, source }, { note }));
+    return;
+  }
+  // NO_BACKEND will mention this name.
+  if (
+    isEndpointName(variable) &&
+    ![...variables.keys()].some((name) => /^AZURE_OPENAI_[A-Z_]+_\d+/.test(name))
+  )
+    return;
+  const stem = /^(.*_)\d+$/.exec(nearest)?.[1];
+  const isThere = (name: string) => variables.has(name) || variables.has(`${name}_FILE`);
+  const hasNoIndex = stem !== undefined && !/\d/.test(variable);
+  if (isThere(nearest) || (hasNoIndex && [...variables.keys()].some((name) => isOf(stem, name)))) return;
+  diagnostics.push(diagnostic('NOT_A_SETTING', { setting: variable, source }, { nearest }));
+}
+
+/** Whether a variable is the same field with any index, or shows that the group is used: a backend may have no key. */
+function isOf(stem: string, name: string): boolean {
+  const field = name.replace(/_FILE$/, '').replace(/\d+$/, '');
+  return field === stem || (stem.startsWith('AZURE_OPENAI_') && field === 'AZURE_OPENAI_ENDPOINT_');
+}
+
+/**
+ * An absolute path without `..`, and without characters that APISIX and the collector would expand. The same rule is in
+ * apisix/secret/file.lua.
+ */
 const SECRET_PATH = /^(?!.*\/\.\.(?:\/|$))\/[^\p{Cc}${}]{1,4095}$/u;
 
 const EMPTY = Symbol('empty');
 const INVALID = Symbol('invalid');
 
-/** The rules that hold for every setting, then those of its type. */
+/** Applies the rules for every setting, then parses the value by its type. */
 function parseValue(name: string, given: Given, inline: boolean, diagnostics: Diagnostic[]): unknown {
   const { declaration } = given.known;
   const value = given.value.trim();
   const place = { setting: given.variable, source: given.source };
-  const invalid = (finding: Diagnostic): typeof INVALID => {
-    diagnostics.push(finding);
+  const invalid = (problem: Diagnostic): typeof INVALID => {
+    diagnostics.push(problem);
     return INVALID;
   };
   if (value === '') return declaration.sensitive ? invalid(diagnostic('BLANK_SECRET', place, {})) : EMPTY;
-  if (hasLineBreak(value)) return invalid(diagnostic('CONTROL_CHARACTER', place, {}));
+  const { ambiguous } = given;
+  if (hasLineBreak(value)) {
+    return invalid(
+      ambiguous?.args.until === undefined
+        ? diagnostic('CONTROL_CHARACTER', place, {})
+        : diagnostic('ENV_FILE_VALUE_AMBIGUOUS', place, ambiguous.args),
+    );
+  }
   if (/^(["'`]).*\1$/.test(value) && value.length > 1)
     return invalid(diagnostic('WRAPPED_IN_QUOTES', place, {}));
   if (/^\$(?:env|secret):\/\//i.test(value)) return invalid(diagnostic('REFERENCE_IN_VALUE', place, {}));
   if (value.includes('${{') && (inline || !declaration.sensitive)) {
     return invalid(diagnostic('TEMPLATE_IN_VALUE', place, {}));
   }
-  const { ambiguous } = given;
-  if (ambiguous === 'always' || (ambiguous === 'for-secrets' && declaration.sensitive)) {
-    return invalid(diagnostic('ENV_FILE_VALUE_AMBIGUOUS', place, {}));
+  if (ambiguous && (declaration.sensitive || !ambiguous.isForSecretsOnly)) {
+    return invalid(diagnostic('ENV_FILE_VALUE_AMBIGUOUS', place, ambiguous.args));
+  }
+  if (!declaration.sensitive && looksLikeKey(value) && !declaration.mayLookLikeKey?.test(value)) {
+    const args = { expected: declaration.type.expected, belongs: settingForKey(given.known) };
+    // The whole value is hidden: a separator inside a key would leave pieces that no longer look like a key.
+    return invalid(diagnostic('LOOKS_LIKE_KEY', { ...place, received: MASK }, args));
   }
   if (declaration.sensitive) {
+    if (
+      /^(?:https?|wss?|rediss?):\/\/\S|^(?:[a-z0-9-]+\.)+azure\.(?:com|us|cn)(?::\d+)?(?:\/\S*)?$/i.test(
+        value,
+      )
+    ) {
+      const args = { expected: declaration.type.expected, belongs: settingForUrl(given.known) };
+      return invalid(diagnostic('SECRET_IS_URL', place, args));
+    }
     if (!inline && value !== given.value) return invalid(diagnostic('SECRET_SURROUNDED_BY_SPACE', place, {}));
   }
   const parsed = declaration.type.parse(value);
   if ('issue' in parsed) {
-    const { issue } = parsed;
-    return invalid(
-      diagnostic(
-        'INVALID_VALUE',
-        { ...place, received: declaration.sensitive ? undefined : value },
-        {
-          expected: declaration.type.expected,
-          example: declaration.example,
-          ...(issue === undefined || declaration.sensitive ? {} : { issue }),
-        },
-      ),
-    );
+    const { expected } = declaration.type;
+    const { example } = declaration;
+    // A diagnostic about a secret shows nothing of it. An invisible character or a typographic quote is not part of it.
+    if (declaration.sensitive) {
+      const character = strayCharacter(value);
+      const stray = character && {
+        issue: `it contains ${character}, which is probably a mistake of copying`,
+        fix: `set ${given.variable} again without this character`,
+      };
+      return invalid(diagnostic('INVALID_VALUE', place, { expected, example, ...stray }));
+    }
+    const { issue = parsed.issue, suggestion, fix } = declaration.type.mistake(value) ?? {};
+    const received = { ...place, received: value };
+    return invalid(diagnostic('INVALID_VALUE', received, { expected, example, issue, suggestion, fix }));
   }
+  if (declaration.sensitive && given.padded && !inline)
+    diagnostics.push(diagnostic('SECRET_PADDED', place, {}));
   if (declaration.sensitive && given.quoted && !inline)
     diagnostics.push(diagnostic('SECRET_QUOTED', place, {}));
-  reportHistory(name, declaration, value, parsed.value, place, diagnostics);
+  reportHistory(declaration, value, place, diagnostics);
   return declaration.sensitive
     ? new Secret(
         name,
@@ -205,20 +328,33 @@ function parseValue(name: string, given: Given, inline: boolean, diagnostics: Di
     : parsed.value;
 }
 
+/** The setting in which a misplaced key belongs. */
+function settingForKey(known: KnownName): string | undefined {
+  if (known.kind === 'indexed') return `${indexedGroups[known.group].prefix}KEY_${known.index}`;
+  const password = known.name.replace(/_REDIS_[A-Z_]+$/, '_REDIS_PASSWORD');
+  return password !== known.name && Object.hasOwn(plainSettings, password) ? password : undefined;
+}
+
+/** The setting in which a misplaced URL belongs. */
+function settingForUrl(known: KnownName): string | undefined {
+  if (known.kind === 'indexed')
+    return known.group === 'backends' ? `${indexedGroups.backends.prefix}ENDPOINT_${known.index}` : undefined;
+  const host = known.name.replace(/_REDIS_PASSWORD$/, '_REDIS_HOST');
+  return host === known.name ? undefined : host;
+}
+
 function hasLineBreak(value: string): boolean {
   return value.includes('\0') || value.includes('\n') || value.includes('\r');
 }
 
-/** What a user of the accelerator needs to know about a setting that was given. */
+/** Reports settings and values that are accepted only for compatibility. */
 function reportHistory(
-  name: string,
   declaration: Declaration,
   value: string,
-  parsed: unknown,
   place: { setting: string; source: Source },
   diagnostics: Diagnostic[],
 ): void {
-  const { replacedBy, replacedValues, changed } = declaration;
+  const { replacedBy, replacedValues } = declaration;
   if (replacedBy !== undefined) diagnostics.push(diagnostic('REPLACED_SETTING', place, { replacedBy }));
   for (const [old, replacement] of Object.entries(replacedValues ?? {})) {
     if (
@@ -230,7 +366,4 @@ function reportHistory(
       diagnostics.push(diagnostic('REPLACED_VALUE', place, { value: old, replacedBy: replacement }));
     }
   }
-  // Turning off what was off before changes nothing.
-  if (changed !== undefined && parsed !== false)
-    diagnostics.push(diagnostic('CHANGED_MEANING', { setting: name, source: place.source }, { changed }));
 }

@@ -2,12 +2,12 @@ import { inspect } from 'node:util';
 
 /**
  * A sensitive value that cannot be printed by accident: every conversion to text gives `[redacted]`.
- * Only `reveal()` hands it out: to the emitter in inline mode, and to the rules that compare keys.
+ * Only `reveal()` returns it: for the emitter in inline mode, and for the rules that compare keys.
  */
 export class Secret {
-  /** The setting that it is of. */
+  /** The name of its setting. */
   readonly variable: string;
-  /** The path of the file that holds it; undefined: the variable itself does. */
+  /** The path of the file that contains it; undefined if the variable itself does. */
   readonly file: string | undefined;
   readonly #value: string;
 

@@ -1,4 +1,4 @@
-/** Files that are read anew only when they may hold something else, so that asking hundreds of them is cheap. */
+/** Caches files and reads them again only if they may have changed, so that polling hundreds of files is cheap. */
 import { createHash } from 'node:crypto';
 import { type BigIntStats, statSync } from 'node:fs';
 import { type FileContent, type ReadFile, readText } from '../settings/sources.ts';
@@ -7,14 +7,14 @@ interface Known {
   readonly maxBytes: number;
   readonly content: FileContent;
   readonly signature: string;
-  /** Written so shortly before it was read that what was written after that may have the same time. */
+  /** It was written so shortly before it was read that a later write could have the same time stamp. */
   readonly isFresh: boolean;
 }
 
-/** File systems count time in steps of up to two seconds. */
+/** Time stamps of file systems have a resolution of up to two seconds. */
 const FRESH_MS = 2_500;
 
-/** Some mounts tell the time and size of a file late, or never: it is read anew after this long in any case. */
+/** Some mounts report time stamps and sizes late or never, so every file is read again after this time. */
 const READ_ANYWAY_MS = 30_000;
 
 const NO_FILE = 'none';
@@ -23,14 +23,14 @@ export class FollowedFiles {
   #known = new Map<string, Known>();
   #readAll = 0;
 
-  /** As `readText`, from memory where nothing hints at a change since; the file is followed from then on. */
+  /** Like `readText`, but cached. Follows the file from now on. */
   readonly read: ReadFile = (path, maxBytes) => {
     const known = this.#known.get(path);
     if (known) return known.content;
     return this.#readNow(path, maxBytes).content;
   };
 
-  /** The files that cannot be read, or hold nothing. */
+  /** The followed files that cannot be read or are empty. */
   missing(): string[] {
     return [...this.#known].flatMap(([path, { content }]) =>
       'text' in content && content.text.trim() !== '' ? [] : [path],
@@ -41,13 +41,17 @@ export class FollowedFiles {
     return this.#known.size;
   }
 
-  /** Follows these only. */
+  /** Stops following all other files. */
   keep(paths: ReadonlySet<string>): void {
     for (const path of this.#known.keys()) if (!paths.has(path)) this.#known.delete(path);
   }
 
-  /** Looks at every file; whether what one of them holds is another than it was. */
-  look(now: number): boolean {
+  /**
+   * Checks every file.
+   * @param now milliseconds of a monotonic clock
+   * @returns whether the content of a file has changed
+   */
+  poll(now: number): boolean {
     const anyway = now - this.#readAll >= READ_ANYWAY_MS;
     if (anyway) this.#readAll = now;
     let changed = false;
@@ -60,7 +64,7 @@ export class FollowedFiles {
     return changed;
   }
 
-  /** Of what all files hold: the same for the same contents. */
+  /** A digest of the contents of all files. */
   digest(): string {
     const hash = createHash('sha256');
     for (const path of [...this.#known.keys()].sort()) {
@@ -72,9 +76,9 @@ export class FollowedFiles {
 
   #readNow(path: string, maxBytes: number): Known {
     const known = this.#known.get(path);
-    // The signature first: what is written in between shows at the next look.
+    // The signature is read first, so that a write after it is noticed at the next poll.
     const { signature, stats } = signatureOf(path);
-    // A pipe gives its text once.
+    // A pipe can be read only once.
     if (known && stats?.isFIFO()) return known;
     const content = readText(path, maxBytes);
     const read = { maxBytes, content, signature, isFresh: stats !== undefined && isFresh(stats) };
@@ -83,7 +87,7 @@ export class FollowedFiles {
   }
 }
 
-/** Follows links, so that a folder of links that is swapped as a whole shows. */
+/** Follows links, to notice when a whole folder of links is swapped, as in Kubernetes. */
 function signatureOf(path: string): { signature: string; stats?: BigIntStats } {
   try {
     const stats = statSync(path, { bigint: true, throwIfNoEntry: false });
@@ -95,7 +99,7 @@ function signatureOf(path: string): { signature: string; stats?: BigIntStats } {
   }
 }
 
-/** Also of what was written in the future, by another machine's clock. */
+/** Also true for time stamps in the future, from another machine's clock. */
 const isFresh = ({ mtimeMs }: BigIntStats): boolean => Date.now() - Number(mtimeMs) < FRESH_MS;
 
 const same = (a: FileContent, b: FileContent): boolean =>

@@ -1,9 +1,10 @@
-/** Follows env files and secret files, and keeps the files that APISIX reads while it runs as they say. */
+/** Follows env files and secret files, and renders apisix.yaml and otel-collector.yaml again when they change. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type CompileResult, compileSettings } from '../compile.ts';
+import { type CompileOptions, type CompileResult, compileSettings } from '../compile.ts';
+import type { DiagnosticCode } from '../diagnostics/catalog.ts';
 import { type Diagnostic, diagnostic } from '../diagnostics/diagnostic.ts';
-import { DOCUMENT_NAMES, type DocumentName, neededVariables } from '../emit/emit.ts';
+import { DOCUMENT_NAMES, type DocumentName } from '../emit/emit.ts';
 import { errnoText } from '../errno.ts';
 import { FILE_MODES, type WriteResult, writeDocuments } from '../output/write.ts';
 import { listSettings } from '../settings/declarations/index.ts';
@@ -11,41 +12,48 @@ import { usesEntra } from '../settings/effective.ts';
 import { resolveName } from '../settings/names.ts';
 import type { Settings } from '../settings/parse.ts';
 import { type RawSettings, type RawValue, readSecretFiles, readSources } from '../settings/sources.ts';
+import {
+  type Blockers,
+  changedSettings,
+  type DeferredChange,
+  deferChanges,
+  type Variables,
+} from './deferred-changes.ts';
 import { FollowedFiles } from './followed-files.ts';
-import { changedSettings, type HeldBack, holdBack, type Obstacles, type Variables } from './hold-back.ts';
 
 export interface WatchInput {
-  /** Without what came from env files. */
+  /** Without the variables that came from env files. */
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly envFiles: readonly string[];
   readonly out: string;
   readonly templates?: string | undefined;
-  readonly strict?: boolean;
+  readonly strict?: CompileOptions['strict'];
+  readonly allow?: readonly DiagnosticCode[] | undefined;
 }
 
-/** What there is to say about a change. */
+/** The result of a change, for the log. */
 export type WatchEvent =
   | {
       readonly is: 'applied';
       readonly written: readonly DocumentName[];
-      /** The settings that are others than before. */
+      /** The settings that changed. */
       readonly changed: readonly string[];
-      /** What was not said before of these settings, and what is held back. */
+      /** Diagnostics that were not reported before, and those about deferred changes. */
       readonly diagnostics: readonly Diagnostic[];
-      /** The settings before were not good. */
+      /** The settings before this change had errors. */
       readonly isGoodAgain: boolean;
     }
   | { readonly is: 'refused' | 'unwritable'; readonly diagnostics: readonly Diagnostic[] };
 
-/** Between two looks at the files. */
-const LOOK_MS = 1_000;
-/** A change is taken when nothing has changed for so long: a file may be half written. */
+/** Poll interval for the files. */
+const POLL_MS = 1_000;
+/** A change is applied after this time without further changes, because a file may be half written. */
 const SETTLE_MS = 400;
-/** What has gone is waited for: those who replace files may remove them first. */
+/** Wait for a file that disappeared: some tools remove a file before they replace it. */
 const MISSING_MS = 3_000;
 const WRITE_AGAIN_MS = 5_000;
 
-/** What APISIX reads only when it starts. */
+/** APISIX reads this document only when it starts. */
 const CONFIG = 'config.yaml';
 
 export class Watcher {
@@ -54,36 +62,36 @@ export class Watcher {
   readonly #used = new Set<string>();
   /** The variables that APISIX was started with. */
   #start: Variables = new Map();
-  /** What the gateway runs with since; what is held back keeps these values, not those of the start. */
+  /** The variables that are in effect now. A deferred change keeps its value in here, not that of the start. */
   #applied: Variables = this.#start;
   #config = '';
-  /** The variables of the last good settings. */
+  /** The variables of the last settings without errors. */
   #last: RawSettings | undefined;
   #settings: Settings | undefined;
   #isGood = true;
   #handled = '';
   #missing: ReadonlySet<string> = new Set();
-  /** When the last change was seen that is not taken yet. */
+  /** The time of the last change that is not applied yet. */
   #changedAt: number | undefined;
   #unwritten: { readonly at: number; readonly reason: string } | undefined;
-  #said = new Set<string>();
-  #saidHeld = new Map<string, string>();
+  #reported = new Set<string>();
+  #reportedDeferrals = new Map<string, string>();
 
   constructor(input: WatchInput) {
     this.#input = input;
   }
 
-  /** How many files it follows. */
+  /** The number of followed files. */
   get files(): number {
     return this.#files.count;
   }
 
-  /** As they were last compiled, good or not. */
+  /** The last compiled settings, with or without errors. */
   get settings(): Settings | undefined {
     return this.#settings;
   }
 
-  /** The first compilation, for who renders; what it gave is what APISIX is started with. */
+  /** The first compilation. Its documents are those with which APISIX is started. */
   async begin(): Promise<CompileResult> {
     const raw = this.#read();
     const result = await this.#compile(raw);
@@ -92,15 +100,15 @@ export class Watcher {
     this.#config = result.documents?.[CONFIG] ?? '';
     this.#last = raw;
     this.#settings = result.settings;
-    this.#say(result.diagnostics);
-    this.#done();
+    this.#takeUnreported(result.diagnostics);
+    this.#finish();
     return result;
   }
 
   /**
-   * Goes on beside an APISIX that runs on the files of the folder and was started with these variables. Files may have
-   * changed since: the first look says what that leads to.
-   * @returns why it cannot
+   * Continues next to an APISIX that was started with these variables and runs on the files of the folder. The first
+   * poll reports changes since then.
+   * @returns a diagnostic if the files cannot be read
    */
   join(started: WatchInput['environment'], now: number): Diagnostic | undefined {
     const path = join(this.#input.out, CONFIG);
@@ -109,7 +117,7 @@ export class Watcher {
     } catch (error) {
       return diagnostic('NOT_RENDERED', { setting: path }, { reason: errnoText(error) });
     }
-    // Not by readSources: GATEWAY_ENV_FILES names files that may be others by now.
+    // Not with readSources: the files in GATEWAY_ENV_FILES may have changed since the start.
     this.#start = new Map(
       Object.entries(started).flatMap(([name, value]): [string, RawValue][] =>
         value === undefined ? [] : [[name, { value, source: { kind: 'environment' } }]],
@@ -122,19 +130,19 @@ export class Watcher {
   }
 
   /**
-   * Looks at the files; takes a change when it has settled.
-   * @param now milliseconds of a clock that never goes back
-   * @returns what to say, and when to look again
+   * Checks the files, and applies a change once it is complete.
+   * @param now milliseconds of a monotonic clock
+   * @returns an event to log, if any, and the time until the next poll in milliseconds
    */
-  async look(now: number): Promise<{ event?: WatchEvent | undefined; nextMs: number }> {
-    if (this.#files.look(now)) {
+  async poll(now: number): Promise<{ event?: WatchEvent | undefined; nextMs: number }> {
+    if (this.#files.poll(now)) {
       this.#changedAt = now;
       return { nextMs: SETTLE_MS };
     }
     if (this.#changedAt === undefined) {
       if (this.#unwritten === undefined || now - this.#unwritten.at < WRITE_AGAIN_MS)
-        return { nextMs: LOOK_MS };
-      return { event: await this.#take(this.#read(), now), nextMs: LOOK_MS };
+        return { nextMs: POLL_MS };
+      return { event: await this.#applyChange(this.#read(), now), nextMs: POLL_MS };
     }
     const quietMs = now - this.#changedAt;
     if (quietMs < SETTLE_MS) return { nextMs: SETTLE_MS - quietMs };
@@ -142,15 +150,15 @@ export class Watcher {
     const isMissing = this.#files.missing().some((path) => !this.#missing.has(path));
     if (isMissing && quietMs < MISSING_MS) return { nextMs: SETTLE_MS };
     this.#changedAt = undefined;
-    if (this.#files.digest() === this.#handled) return { nextMs: LOOK_MS };
-    return { event: await this.#take(raw, now), nextMs: LOOK_MS };
+    if (this.#files.digest() === this.#handled) return { nextMs: POLL_MS };
+    return { event: await this.#applyChange(raw, now), nextMs: POLL_MS };
   }
 
-  async #take(raw: RawSettings, now: number): Promise<WatchEvent | undefined> {
+  async #applyChange(raw: RawSettings, now: number): Promise<WatchEvent | undefined> {
     try {
       return await this.#apply(raw, now);
     } finally {
-      this.#done();
+      this.#finish();
     }
   }
 
@@ -162,14 +170,20 @@ export class Watcher {
       return { is: 'refused', diagnostics: whole.diagnostics };
     }
     let result: CompileResult = whole;
-    const { variables, heldBack } = await holdBack(this.#applied, raw.variables, async (candidate) => {
+    const { variables, deferred } = await deferChanges(this.#applied, raw.variables, async (candidate) => {
       result = candidate === raw.variables ? whole : await this.#compile(this.#settingsOf(raw, candidate));
-      return this.#obstacles(candidate, result);
+      return this.#blockersOf(candidate, result);
     });
-    const held = this.#heldDiagnostics(raw, heldBack, variables !== undefined);
+    const deferrals = this.#deferralDiagnostics(raw, deferred, variables !== undefined);
     if (variables) result = await this.#compile(this.#settingsOf(raw, variables));
-    const names = new Set(heldBack.map(({ name }) => name));
-    const event = this.#write(raw, variables && result, whole.diagnostics, { names, diagnostics: held }, now);
+    const names = new Set(deferred.map(({ name }) => name));
+    const event = this.#write(
+      raw,
+      variables && result,
+      whole.diagnostics,
+      { names, diagnostics: deferrals },
+      now,
+    );
     if (variables && this.#unwritten === undefined) this.#applied = variables;
     return event;
   }
@@ -178,7 +192,7 @@ export class Watcher {
     raw: RawSettings,
     result: CompileResult | undefined,
     found: readonly Diagnostic[],
-    held: { readonly names: ReadonlySet<string>; readonly diagnostics: readonly Diagnostic[] },
+    deferrals: { readonly names: ReadonlySet<string>; readonly diagnostics: readonly Diagnostic[] },
     now: number,
   ): WatchEvent | undefined {
     const { documents, model } = result ?? {};
@@ -195,19 +209,19 @@ export class Watcher {
     this.#last = raw;
     this.#isGood = true;
     const changed = changedOf(before ?? { variables: this.#start, secretFiles: new Map() }, raw).filter(
-      (name) => !held.names.has(name),
+      (name) => !deferrals.names.has(name),
     );
-    // Who started APISIX has said what there is to say of what has not changed since.
+    // Diagnostics unchanged since the start were already printed by `render`.
     const isKnown = before === undefined && changedSettings(this.#start, raw.variables).length === 0;
-    const unsaid = this.#say(found);
-    const diagnostics = [...held.diagnostics, ...(isKnown ? [] : unsaid)];
+    const unreported = this.#takeUnreported(found);
+    const diagnostics = [...deferrals.diagnostics, ...(isKnown ? [] : unreported)];
     const isNothing = written.length + diagnostics.length + (before ? changed.length : 0) === 0;
     return isNothing && !isGoodAgain
       ? undefined
       : { is: 'applied', written, changed, diagnostics, isGoodAgain };
   }
 
-  /** Tried again until it works, said once. */
+  /** Writing is retried until it works, but reported only once. */
   #unwritable({ path, reason }: Extract<WriteResult, { ok: false }>, now: number): WatchEvent | undefined {
     const isKnown = this.#unwritten?.reason === reason;
     this.#unwritten = { at: now, reason };
@@ -230,7 +244,7 @@ export class Watcher {
     );
   }
 
-  /** What was read, with other variables. */
+  /** `raw` with other variables, and with the secret files that they name. */
   #settingsOf(raw: RawSettings, variables: Variables): RawSettings {
     if (variables === raw.variables) return raw;
     const secrets = readSecretFiles(variables, (path, maxBytes) => this.#readFile(path, maxBytes));
@@ -243,54 +257,59 @@ export class Watcher {
   }
 
   async #compile(raw: RawSettings): Promise<CompileResult> {
-    const { templates, strict = false } = this.#input;
-    return compileSettings(raw, { templates, strict });
+    const { templates, strict = false, allow } = this.#input;
+    return compileSettings(raw, { templates, strict, allow, toRun: 'now' });
   }
 
-  /** What was read up to now has been dealt with. */
-  #done(): void {
+  /** Marks everything that was read as handled. */
+  #finish(): void {
     this.#files.keep(this.#used);
     this.#handled = this.#files.digest();
     this.#missing = new Set(this.#files.missing());
   }
 
-  #obstacles(variables: Variables, { documents, settings }: CompileResult): Obstacles {
-    if (!documents) return { errors: true, start: false, process: [] };
+  #blockersOf(variables: Variables, { documents, needs, settings }: CompileResult): Blockers {
+    if (!documents || !needs) return { errors: true, start: false, process: [] };
     const isOther = (name: string) => variables.get(name)?.value !== this.#start.get(name)?.value;
-    const read = neededVariables(documents, settings).apisix;
     const gone = usesEntra(settings)
       ? listSettings().flatMap(({ name, declaration }) => (declaration.readAtRunTime ? [name] : []))
       : [];
     return {
       errors: false,
       start: documents[CONFIG] !== this.#config || isOther('GATEWAY_WATCH'),
-      process: [...new Set([...read, ...gone])].filter(isOther),
+      process: [...new Set([...needs.variables.apisix, ...gone])].filter(isOther),
     };
   }
 
-  /** Those that were not said before of the same value. */
-  #heldDiagnostics(raw: RawSettings, heldBack: readonly HeldBack[], isApplied: boolean): Diagnostic[] {
-    const said = this.#saidHeld;
-    this.#saidHeld = new Map(heldBack.map(({ name }) => [name, raw.variables.get(name)?.value ?? '']));
-    const all = heldBack.map((each) => heldDiagnostic(each, raw.variables));
-    if (!isApplied && heldBack.length === 0) {
-      // No setting has changed: the file is not what those of the start give.
-      this.#saidHeld.set(CONFIG, '');
+  /** Diagnostics about deferred changes that were not reported before with the same value. */
+  #deferralDiagnostics(
+    raw: RawSettings,
+    deferred: readonly DeferredChange[],
+    isApplied: boolean,
+  ): Diagnostic[] {
+    const reported = this.#reportedDeferrals;
+    this.#reportedDeferrals = new Map(
+      deferred.map(({ name }) => [name, raw.variables.get(name)?.value ?? '']),
+    );
+    const all = deferred.map((each) => deferralDiagnostic(each, raw.variables));
+    if (!isApplied && deferred.length === 0) {
+      // No setting has changed, so config.yaml itself does not match the settings of the start.
+      this.#reportedDeferrals.set(CONFIG, '');
       all.push(diagnostic('CONFIG_OF_OTHER_SETTINGS', { setting: CONFIG }, {}));
     }
-    return all.filter(({ setting }) => said.get(setting) !== this.#saidHeld.get(setting));
+    return all.filter(({ setting }) => reported.get(setting) !== this.#reportedDeferrals.get(setting));
   }
 
-  /** Those that were not said of the settings before. */
-  #say(all: readonly Diagnostic[]): Diagnostic[] {
-    const keyOf = ({ code, setting, message }: Diagnostic) => JSON.stringify([code, setting, message]);
-    const said = this.#said;
-    this.#said = new Set(all.map(keyOf));
-    return all.filter((each) => !said.has(keyOf(each)));
+  /** Diagnostics that were not reported for the settings before. Remembers all as reported. */
+  #takeUnreported(all: readonly Diagnostic[]): Diagnostic[] {
+    const keyOf = ({ code, setting, args }: Diagnostic) => JSON.stringify([code, setting, args]);
+    const reported = this.#reported;
+    this.#reported = new Set(all.map(keyOf));
+    return all.filter((each) => !reported.has(keyOf(each)));
   }
 }
 
-function heldDiagnostic({ name, reason }: HeldBack, variables: Variables): Diagnostic {
+function deferralDiagnostic({ name, reason }: DeferredChange, variables: Variables): Diagnostic {
   const place = { setting: name, source: variables.get(name)?.source };
   switch (reason.is) {
     case 'start':
@@ -305,7 +324,7 @@ function heldDiagnostic({ name, reason }: HeldBack, variables: Variables): Diagn
   }
 }
 
-/** The settings that differ, secrets by the variable that names their file. */
+/** The settings that differ. A changed secret file appears as its NAME_FILE variable. */
 function changedOf(before: Pick<RawSettings, 'variables' | 'secretFiles'>, now: RawSettings): string[] {
   const files = [...new Set([...before.secretFiles.keys(), ...now.secretFiles.keys()])]
     .filter((name) => before.secretFiles.get(name)?.value !== now.secretFiles.get(name)?.value)

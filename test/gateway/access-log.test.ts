@@ -1,4 +1,4 @@
-/** The access log: one line of JSON a request, on stdout and in the file, whatever became of the request. */
+/** The access log: one line of JSON for each request, on stdout and in the file, whatever the result of the request. */
 import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ const LOGS = '/var/log/genai-gateway';
 
 type Line = Readonly<Record<string, string>>;
 
-/** What all lines have; `''` is what does not apply. */
+/** The fields of every line; `''` when a field does not apply. */
 const NOTHING: Line = {
   api_version: '',
   client: 'app',
@@ -34,6 +34,7 @@ const NOTHING: Line = {
   cached_tokens: '0',
   reasoning_tokens: '0',
   estimated_tokens: '',
+  audio_seconds: '',
   path: '/openai/v1/chat/completions',
   method: 'POST',
   status: '200',
@@ -161,7 +162,7 @@ describe.skipIf(cannotRunGatewayTests('the access log'))('the access log', () =>
 
   beforeAll(async () => {
     folder = mkdtempSync(join(tmpdir(), 'genai-gateway-access-log-'));
-    // As an emptyDir is: the containers that share it are of different users.
+    // World-writable like an emptyDir, because the containers that share it run as different users.
     chmodSync(folder, 0o777);
     gateway = await startGateway({
       ...observedGateway,
@@ -173,7 +174,7 @@ describe.skipIf(cannotRunGatewayTests('the access log'))('the access log', () =>
       },
       sharedFolders: { [LOGS]: folder },
     });
-    // No collector is there: nothing of it shows.
+    // The spans go to a collector that does not exist. This must not show in the access log.
     seen = await observe(gateway);
     await rawRequest(gateway.url, { method: 'GET', target: `/nowhere?api-key=${planted('nowhere')}` });
     await rawBytes(gateway.url, `GET /${planted('path')} HTTP/9.9\r\nHost: a\r\n\r\n`);
@@ -201,21 +202,24 @@ describe.skipIf(cannotRunGatewayTests('the access log'))('the access log', () =>
     expect(ofTrace).toHaveLength(1);
     return ofTrace[0] ?? {};
   };
-  /** Attempts without their times. */
+  /** The attempts without their durations. */
   const timeless = (attempts = '') => attempts.replace(/:\d+(?= |$)/g, '');
 
-  test.each(Object.entries(EXPECTED))('%s: one line, and every field of it', (name, expected) => {
-    const line = lineOf(name);
-    const status = seen.get(name)?.status;
-    if (status) expect(line.status).toBe(String(status));
-    expect({ ...line, attempts: timeless(line.attempts) }).toEqual({
-      ...line,
-      ...NOTHING,
-      ...expected,
-    });
-  });
+  test.each(Object.entries(EXPECTED))(
+    'writes one line with the expected fields for: %s',
+    (name, expected) => {
+      const line = lineOf(name);
+      const status = seen.get(name)?.status;
+      if (status) expect(line.status).toBe(String(status));
+      expect({ ...line, attempts: timeless(line.attempts) }).toEqual({
+        ...line,
+        ...NOTHING,
+        ...expected,
+      });
+    },
+  );
 
-  test('times and sizes are those of what happened', () => {
+  test('logs the measured times and sizes', () => {
     const line = lineOf('failover: timeout');
     const [first, second] = (line.attempts ?? '').split(' ').map((each) => Number(each.split(':')[3]));
     expect(first).toBeGreaterThanOrEqual(950);
@@ -231,7 +235,7 @@ describe.skipIf(cannotRunGatewayTests('the access log'))('the access log', () =>
     expect(line.request_id).toMatch(/^[0-9a-f-]{32,36}$/);
   });
 
-  test('what no route takes, and what nginx cannot read, has a line too', () => {
+  test('writes a line for a path without a route and for a request that nginx cannot parse', () => {
     expect(lines.find(({ path }) => path === '/nowhere')).toMatchObject({
       status: '404',
       client: '',
@@ -242,7 +246,7 @@ describe.skipIf(cannotRunGatewayTests('the access log'))('the access log', () =>
     );
   });
 
-  test('every line is JSON, with the same fields in the same order, and texts as values', () => {
+  test('writes JSON with the same fields in the same order and only string values', () => {
     const fields = Object.keys(lines[0] ?? {});
     expect(fields).toEqual(expect.arrayContaining(['time', 'trace_id', 'user_agent', 'stream', 'route']));
     for (const line of lines) {
@@ -255,15 +259,16 @@ describe.skipIf(cannotRunGatewayTests('the access log'))('the access log', () =>
     expect(lineOf('success')).toMatchObject({ host: '127.0.0.1', protocol: 'HTTP/1.1', route: 'openai-v1' });
   });
 
-  test('the file says the same by the same names', () => {
-    // No plugin sees what no route of the AI service takes.
+  test('writes the same fields with the same values to the file', () => {
+    // A request outside of the routes of the AI service reaches no plugin, so it has no line in the file.
     const ofService = lines.filter(({ path }) => path?.startsWith('/openai/'));
+    expect(ofService.length).toBeGreaterThan(5);
     expect(inFile).toHaveLength(ofService.length);
     for (const line of ofService) {
-      // Beside it the file has what APISIX itself adds, and AI_PROXY_LOG_SUMMARIES.
+      // The file also has the fields that APISIX adds, and those of AI_PROXY_LOG_SUMMARIES.
       const { route_id, service_id, llm_summary, ...same } =
         inFile.find(({ request_id }) => request_id === line.request_id) ?? {};
-      // It is written before the last bytes are sent.
+      // The line of the file is written before the last bytes are sent.
       const { bytes_out: _, duration_s: __, ...rest } = line;
       const texts = Object.fromEntries(Object.entries(same).map(([name, value]) => [name, String(value)]));
       const filled = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== ''));
@@ -280,9 +285,9 @@ describe.skipIf(cannotRunGatewayTests('the access log'))('the access log', () =>
     }
   });
 
-  test('no secret, no prompt and no answer is in it, nor in anything beside it', async () => {
+  test('contains no secret, prompt or answer; neither does the rest of the log', async () => {
     expect(JSON.stringify([lines.filter(({ path }) => !path?.includes(MARK)), inFile])).not.toContain(MARK);
-    // At this level APISIX tells of requests before any plugin has seen them, their queries included.
+    // At the level info APISIX logs requests with their queries before any plugin runs.
     const beside = (await gateway.apisix.log())
       .split('\n')
       .filter((line) => line.includes(MARK) && !/\[info\].*\?api-/.test(line));

@@ -1,4 +1,5 @@
-/** What is stored lives in the resource that made it: later requests that name it go there, and nowhere else. */
+/** Affinity: a stored object exists in one resource, and later requests that name it go to that owner only. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { toFile } from 'openai';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
@@ -10,12 +11,14 @@ const skipped = cannotRunGatewayTests('affinity through the stock APISIX image')
 const OTHER_KEY = 'key-of-another-client-0123456789';
 const BACKENDS = 3;
 const MODEL = 'gpt-4o';
+/** The time for which a failed search for an owner is not repeated. */
+const UNKNOWN_OWNER_S = 1;
 
-/** Backends by what they were asked: `POST /openai/v1/responses`, one list a backend. */
+/** The requests that each backend received, such as `POST /openai/v1/responses`. */
 const asked = ({ mocks }: Gateway): string[][] =>
   mocks.map(({ requests }) => requests.map(({ method, target }) => `${method} ${target}`));
 
-/** Which backend got a request whose target ends like that, and no other did. */
+/** The only backend that received a request whose target ends with this text. */
 function whoGot(gateway: Gateway, end: string): number {
   const found = asked(gateway).flatMap((list, index) =>
     list.some((each) => each.endsWith(end)) ? [index] : [],
@@ -31,6 +34,7 @@ describe.skipIf(skipped)('affinity', () => {
     gateway = await startGateway({
       backends: Array.from({ length: BACKENDS }, () => ({})),
       settings: { ...NO_COOLDOWN, GATEWAY_CLIENT_NAME_1: 'other', GATEWAY_CLIENT_KEY_1: OTHER_KEY },
+      times: { unknown_owner: UNKNOWN_OWNER_S },
     });
   }, CONTAINER_TIMEOUT_MS);
   afterAll(() => gateway?.stop());
@@ -43,7 +47,7 @@ describe.skipIf(skipped)('affinity', () => {
       id: string;
     }>;
 
-  test('responses are continued where they are, however many there are', async () => {
+  test('continues responses at their owners, for many chains at once', async () => {
     const chains = await Promise.all(Array.from({ length: 12 }, () => respond()));
     const before = calls(gateway);
     expect(before.reduce((sum, each) => sum + each)).toBe(12);
@@ -51,11 +55,11 @@ describe.skipIf(skipped)('affinity', () => {
     for (let turn = 0; turn < 3; turn++) {
       for (const chain of chains) chain.id = (await respond({ previous_response_id: chain.id })).id;
     }
-    // Each continuation is one call: nobody was asked who has it.
+    // Each continuation is one call: no backend was queried for the owner.
     expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(12 * 4);
   });
 
-  test('streamed responses are continued where they are', async () => {
+  test('continues streamed responses at their owners', async () => {
     for (let count = 0; count < 6; count++) {
       const stream = await gateway
         .openai()
@@ -68,7 +72,7 @@ describe.skipIf(skipped)('affinity', () => {
     expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(12);
   });
 
-  test('everything that names a response goes to it', async () => {
+  test('sends every operation on a response to its owner', async () => {
     for (let count = 0; count < 3; count++) {
       const { id } = await respond({ background: true });
       const client = gateway.openai();
@@ -81,7 +85,7 @@ describe.skipIf(skipped)('affinity', () => {
     expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(3 * 6);
   });
 
-  test('conversations, and responses in them', async () => {
+  test('sends conversations, and responses in them, to their owner', async () => {
     for (let count = 0; count < 4; count++) {
       const client = gateway.openai();
       const conversation = await client.conversations.create({});
@@ -94,7 +98,7 @@ describe.skipIf(skipped)('affinity', () => {
     expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(4 * 5);
   });
 
-  test('files of one client are together, so that batches and vector stores can be made of them', async () => {
+  test('keeps the files of one client at one backend, so that batches and vector stores can use them', async () => {
     const client = gateway.openai();
     const files = [];
     for (let count = 0; count < 4; count++) {
@@ -122,15 +126,15 @@ describe.skipIf(skipped)('affinity', () => {
     expect(whoGot(gateway, '/responses')).toBe(calls(gateway).findIndex((count) => count > 0));
   });
 
-  test('the classic API as well', async () => {
+  test('works for the classic API as well', async () => {
     const created = await gateway.azure().responses.create({ model: MODEL, input: 'Hello' });
     const found = await gateway.azure().responses.retrieve(created.id);
     expect(found.id).toBe(created.id);
     expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(2);
   });
 
-  describe('what nobody remembers', () => {
-    /** Made behind the gateway's back, as another replica would have. */
+  describe('an object without a known owner', () => {
+    /** Creates an object directly at a backend, as another replica of the gateway would. */
     async function madeAt(
       index: number,
       path = '/openai/v1/responses',
@@ -146,7 +150,7 @@ describe.skipIf(skipped)('affinity', () => {
       return id;
     }
 
-    test('is looked for by reading it, once, and remembered', async () => {
+    test('is searched for once with read requests, and its owner is remembered', async () => {
       for (let index = 0; index < BACKENDS; index++) {
         const id = await madeAt(index);
         await respond({ previous_response_id: id });
@@ -163,7 +167,7 @@ describe.skipIf(skipped)('affinity', () => {
       }
     });
 
-    test('in the classic API is read with its api-version and nothing else of the query', async () => {
+    test('is searched for in the classic API with the api-version and no other query parameter', async () => {
       const path = `/openai/responses?api-version=${API_VERSION}`;
       const id = await madeAt(2, path);
       const answer = await gateway.fetch(
@@ -177,7 +181,7 @@ describe.skipIf(skipped)('affinity', () => {
       expect(targets.filter((each) => each.includes('x=1'))).toHaveLength(1);
     });
 
-    test('and nobody has: the backend says so, and nothing is remembered', async () => {
+    test("gets a backend's own error when no backend has it, and no owner is remembered", async () => {
       const answer = await gateway.fetch('/openai/v1/responses', {
         method: 'POST',
         headers: { 'content-type': 'application/json' },
@@ -187,7 +191,12 @@ describe.skipIf(skipped)('affinity', () => {
       expect(await answer.json()).toMatchObject({ error: { code: 'previous_response_not_found' } });
       expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(BACKENDS + 1);
       expect((await gateway.fetch('/openai/v1/files/file-nobody')).status).toBe(404);
-      // It did not pin the id to whoever said no: all are asked again.
+      // For a moment the search is not repeated.
+      await forgetRequests(gateway);
+      expect((await gateway.fetch('/openai/v1/responses/resp_nobody')).status).toBe(404);
+      expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(1);
+      // The answering backend did not become the owner: after that time all backends are queried again.
+      await sleep(UNKNOWN_OWNER_S * 1000 + 100);
       await forgetRequests(gateway);
       expect((await gateway.fetch('/openai/v1/responses/resp_nobody')).status).toBe(404);
       expect(
@@ -197,7 +206,7 @@ describe.skipIf(skipped)('affinity', () => {
       ).toEqual([1, 1, 2]);
     });
 
-    test('and one that may have it is throttled: 429 with its time, not that there is none', async () => {
+    test('gets 429 with the delay of a possible owner that is throttled, not 404', async () => {
       const id = await madeAt(1);
       backendOf(gateway, 1).script({
         path: /responses\/resp_/,
@@ -219,7 +228,7 @@ describe.skipIf(skipped)('affinity', () => {
       expect((await gateway.fetch(`/openai/v1/responses/${id}`)).status).toBe(200);
     });
 
-    test('and one that may have it fails: 503, and no delay that nobody named', async () => {
+    test('gets 503 without Retry-After when a possible owner fails', async () => {
       const id = await madeAt(2);
       backendOf(gateway, 2).script({ path: /responses\/resp_/, status: 500 });
       const answer = await gateway.fetch(`/openai/v1/responses/${id}`, { method: 'DELETE' });
@@ -236,7 +245,7 @@ describe.skipIf(skipped)('affinity', () => {
     });
   });
 
-  test('an owner that is throttled answers itself: no other has what it has', async () => {
+  test('passes on the 429 of a throttled owner, because no other backend has the object', async () => {
     const { id } = await respond();
     const owner = whoGot(gateway, '/responses');
     await forgetRequests(gateway);
@@ -253,7 +262,7 @@ describe.skipIf(skipped)('affinity', () => {
     expect(whoGot(gateway, '/responses')).toBe(owner);
   });
 
-  test('an owner that fails is not replaced', async () => {
+  test('does not fail over when the owner fails', async () => {
     const { id } = await respond();
     const owner = whoGot(gateway, '/responses');
     await forgetRequests(gateway);
@@ -262,12 +271,12 @@ describe.skipIf(skipped)('affinity', () => {
     expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(1);
   });
 
-  test('what one client has made leads no other client', async () => {
+  test('does not use the owners of one client for another client', async () => {
     const { id } = await respond();
     await forgetRequests(gateway);
     const other = await gateway.fetch(`/openai/v1/responses/${id}`, { headers: { 'api-key': OTHER_KEY } });
     expect(other.status).toBe(200);
-    // It was looked for, as if nobody had known it.
+    // The gateway searched for the owner, as for an unknown object.
     expect(asked(gateway).flat().length).toBeGreaterThan(1);
     await forgetRequests(gateway);
     expect(
@@ -276,7 +285,7 @@ describe.skipIf(skipped)('affinity', () => {
     expect(asked(gateway).flat()).toHaveLength(1);
   });
 
-  describe('what a resource has encrypted', () => {
+  describe('encrypted reasoning', () => {
     const include = ['reasoning.encrypted_content'];
     interface Output {
       readonly output: { readonly type: string; readonly encrypted_content?: string }[];
@@ -292,7 +301,7 @@ describe.skipIf(skipped)('affinity', () => {
       input: [item, { role: 'user', content: 'And?' }],
     });
 
-    test.each([false, true])('goes back to it; streamed: %s', async (stream) => {
+    test.each([false, true])('is sent back to the resource that made it (streamed: %s)', async (stream) => {
       for (let count = 0; count < 6; count++) {
         let response: Output;
         if (stream) {
@@ -316,24 +325,30 @@ describe.skipIf(skipped)('affinity', () => {
       expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(6 * 3);
     });
 
-    test('is taken elsewhere where it can be used no more, and back after a refusal', async () => {
+    test('gets the 429 of its owner while that is throttled, and is sent to no other backend', async () => {
       const item = reasoningOf((await respond({ store: false, include })) as unknown as Output);
       const owner = whoGot(gateway, '/responses');
       await forgetRequests(gateway);
       backendOf(gateway, owner).script({ status: 429, headers: { 'retry-after': '3' } });
-      // The next backend cannot read it: what the owner said is what helps the client.
+      // No other backend can decrypt it, so only the owner's answer helps the client.
       await expect(respond(again(item))).rejects.toMatchObject({ status: 429 });
-      expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(2);
+      expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(1);
     });
 
-    test("of an unknown resource: its refusal is the client's, after one call", async () => {
+    test('of an unknown resource is refused after each backend was queried once', async () => {
       const foreign = { type: 'reasoning', summary: [], encrypted_content: 'gAAAAAunknown' };
+      await expect(respond(again(foreign))).rejects.toMatchObject({
+        status: 400,
+        code: 'invalid_encrypted_content',
+      });
+      expect(calls(gateway)).toEqual([1, 1, 1]);
+      // For a moment the search is not repeated.
       await expect(respond(again(foreign))).rejects.toMatchObject({ status: 400 });
-      expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(1);
+      expect(calls(gateway).reduce((sum, each) => sum + each)).toBe(4);
     });
   });
 
-  test('other requests are spread as before', async () => {
+  test('spreads all other requests over the backends', async () => {
     for (let count = 0; count < 30; count++) expect((await gateway.chat(MODEL)).status).toBe(200);
     for (const count of calls(gateway)) expect(count).toBeGreaterThanOrEqual(8);
   });

@@ -1,10 +1,10 @@
-/** When no backend answers, the client gets the best of what they said, and hears when to come again. */
+/** When no backend serves a request, the client gets the best of their answers and a true Retry-After. */
 import { APIError, InternalServerError, RateLimitError } from 'openai';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import * as answers from '../../compiler/mock/answers.ts';
+import type { Behaviour } from '../../compiler/mock/server.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { type Gateway, type GatewayOptions, startGateway } from '../support/gateway.ts';
-import * as answers from '../support/mock-azure-openai/answers.ts';
-import type { Behaviour } from '../support/mock-azure-openai/server.ts';
 import { backendOf, calls, inOrder, NO_COOLDOWN, resetMocks } from '../support/traffic.ts';
 
 let gateway: Gateway;
@@ -19,15 +19,15 @@ const always = (...behaviours: readonly Behaviour[]) => {
 
 interface Failure {
   readonly status: number;
-  /** The body as it came. */
+  /** The body as received. */
   readonly text: string;
   readonly error: { readonly message: string; readonly code: string; readonly type?: string };
-  /** Both headers say the same; undefined for none. */
+  /** The delay, which both headers must agree on; undefined when there is none. */
   readonly retryMs: number | undefined;
   readonly headers: Headers;
 }
 
-/** What a client gets when its request failed. */
+/** The error that a client gets for a failed request. */
 async function failure(model: string): Promise<Failure> {
   const answer = await gateway.chat(model);
   const { status, headers } = answer;
@@ -47,7 +47,7 @@ async function failure(model: string): Promise<Failure> {
 /** The shape of the gateway's own errors. */
 const OWN = { message: expect.any(String), type: expect.any(String), param: null, code: expect.any(String) };
 
-/** So long, a little less for what has passed meanwhile. */
+/** Expects a delay, less the time that has passed meanwhile. */
 function expectAbout(actual: number | undefined, milliseconds: number): void {
   expect(actual).toBeGreaterThan(milliseconds - 500);
   expect(actual).toBeLessThanOrEqual(milliseconds);
@@ -55,7 +55,7 @@ function expectAbout(actual: number | undefined, milliseconds: number): void {
 
 const RESET: Behaviour = { reset: 'before-headers' };
 
-describe.skipIf(cannotRunGatewayTests('all backends fail'))('without memory', () => {
+describe.skipIf(cannotRunGatewayTests('all backends fail'))('without cooldowns', () => {
   beforeAll(
     start({
       backends: [{}, {}, {}],
@@ -69,7 +69,7 @@ describe.skipIf(cannotRunGatewayTests('all backends fail'))('without memory', ()
     for (const mock of gateway.mocks) await mock.restart();
   });
 
-  /** An answer that only this backend gives, with members that only Azure knows. */
+  /** An error that only this backend sends, with members that only Azure uses. */
   const said = (status: number, by = 'it'): Behaviour => ({
     status,
     body: { error: { code: String(status), message: `said by ${by}`, innererror: { by } }, requestid: by },
@@ -86,15 +86,18 @@ describe.skipIf(cannotRunGatewayTests('all backends fail'))('without memory', ()
     ['503, 500, the last one', [said(503), said(503), said(500)], 500],
     ['404, 500, 403', [answers.deploymentNotFound(), said(500), said(403)], 500],
     ['404, 403, 404', [answers.deploymentNotFound(), said(403), answers.deploymentNotFound()], 403],
-  ])('%s: returns the words of a throttled before a failing backend', async (_, behaviours, status) => {
-    always(...behaviours);
-    const answer = await failure('gpt-4o');
-    expect(answer.status).toBe(status);
-    expect(answer.text).toBe(JSON.stringify(said(status).body));
-    expect(calls(gateway).map((count) => Math.min(count, 1))).toEqual([1, 1, 1]);
-  });
+  ])(
+    'returns the error of a throttled backend, else of a failing one, unchanged: %s',
+    async (_, behaviours, status) => {
+      always(...behaviours);
+      const answer = await failure('gpt-4o');
+      expect(answer.status).toBe(status);
+      expect(answer.text).toBe(JSON.stringify(said(status).body));
+      expect(calls(gateway).map((count) => Math.min(count, 1))).toEqual([1, 1, 1]);
+    },
+  );
 
-  test('returns a network error before it says that there are no credentials', async () => {
+  test('returns 502 for an unreachable backend rather than an error about credentials', async () => {
     always(...RESET_OR_401);
     const answer = await failure('gpt-4o');
     expect(answer).toMatchObject({ status: 502, error: { code: 'upstream_unreachable' } });
@@ -111,7 +114,7 @@ describe.skipIf(cannotRunGatewayTests('all backends fail'))('without memory', ()
     [500, answers.serverError('service'), undefined],
     [503, answers.unavailable('json'), undefined],
     [503, { ...said(503), headers: { 'Content-Type': 'application/problem+json' } }, undefined],
-  ])('%i everywhere: returns the body of one backend unchanged', async (status, behaviour, retryMs) => {
+  ])('returns the error of one backend unchanged when all answer %i', async (status, behaviour, retryMs) => {
     always(behaviour, behaviour, behaviour);
     const answer = await gateway.chat('gpt-4o');
     expect(answer.status).toBe(status);
@@ -121,37 +124,40 @@ describe.skipIf(cannotRunGatewayTests('all backends fail'))('without memory', ()
     expect(answer.headers.get('content-type')).toBe(
       (behaviour.headers as Record<string, string> | undefined)?.['Content-Type'] ?? 'application/json',
     );
-    // Azure's support asks for it.
+    // Azure's support asks for this id.
     expect(answer.headers.get('apim-request-id')).toMatch(/^[0-9a-f-]{36}$/);
     expect(answer.headers.get('x-apisix-upstream-status')).toBeNull();
   });
 
   test.each<[number, Behaviour, string]>([
     [502, answers.badGateway('html'), 'No backend could be reached'],
-    [503, answers.unavailable('html'), 'The gateway cannot take'],
-    [503, answers.unavailable('empty'), 'The gateway cannot take'],
+    [503, answers.unavailable('html'), 'The gateway cannot handle'],
+    [503, answers.unavailable('empty'), 'The gateway cannot handle'],
     [504, answers.gatewayTimeout('empty'), 'No backend answered in time'],
     [429, { status: 429, body: html as string }, 'Too many requests'],
-  ])('%i without JSON everywhere: returns an error of the gateway', async (status, behaviour, message) => {
-    always(behaviour, behaviour, behaviour);
-    const answer = await failure('gpt-4o');
-    expect(answer).toMatchObject({ status, retryMs: undefined });
-    expect(answer.error).toEqual(OWN);
-    expect(answer.error.message).toContain(message);
-    expect(answer.headers.get('apim-request-id')).toMatch(/^[0-9a-f-]{36}$/);
-  });
+  ])(
+    'returns an error of the gateway when all answer %i without JSON',
+    async (status, behaviour, message) => {
+      always(behaviour, behaviour, behaviour);
+      const answer = await failure('gpt-4o');
+      expect(answer).toMatchObject({ status, retryMs: undefined });
+      expect(answer.error).toEqual(OWN);
+      expect(answer.error.message).toContain(message);
+      expect(answer.headers.get('apim-request-id')).toMatch(/^[0-9a-f-]{36}$/);
+    },
+  );
 
-  test('no backend is there', async () => {
+  test('returns 502 upstream_unreachable when no backend listens', async () => {
     for (const mock of gateway.mocks) await mock.stop();
     expect(await failure('gpt-4o')).toMatchObject({ status: 502, error: { code: 'upstream_unreachable' } });
   });
 
-  test('none answers in time', async () => {
+  test('returns 504 upstream_timeout when no backend answers in time', async () => {
     always({ hang: true }, { hang: true }, { hang: true });
     expect(await failure('gpt-4o')).toMatchObject({ status: 504, error: { code: 'upstream_timeout' } });
   });
 
-  test('the official client knows the errors', async () => {
+  test('returns errors that the official client recognises', async () => {
     const ask = async () =>
       gateway
         .openai()
@@ -172,7 +178,7 @@ describe.skipIf(cannotRunGatewayTests('all backends fail'))('without memory', ()
   });
 });
 
-describe.skipIf(cannotRunGatewayTests('all backends fail, and are remembered'))('with memory', () => {
+describe.skipIf(cannotRunGatewayTests('all backends fail, and are remembered'))('with cooldowns', () => {
   beforeAll(start({ settings: { ...inOrder(2), AI_PROXY_COOLDOWN: '10s' } }), CONTAINER_TIMEOUT_MS);
   afterAll(stop);
   afterEach(() => resetMocks(gateway));
@@ -187,15 +193,15 @@ describe.skipIf(cannotRunGatewayTests('all backends fail, and are remembered'))(
     ['33 s and a failure', seconds(33), { status: 503 }, 33_000],
     ['a failure and 5 s', { status: 503 }, seconds(5), 5_000],
     ['a failure for 3 s and 5 s', { status: 503, headers: { 'Retry-After': '3' } }, seconds(5), 3_000],
-    ['more than a cool-down may last', seconds(86_400), seconds(500), 120_000],
-  ])('%s: the soonest is told', async (what, first, second, expected) => {
+    ['more than the longest cooldown', seconds(86_400), seconds(500), 120_000],
+  ])('returns the shortest delay of the backends: %s', async (what, first, second, expected) => {
     always(first, second);
     const answer = await failure(what);
     expect(answer.status).toBe(429);
     expectAbout(answer.retryMs, expected);
   });
 
-  test('while both are left alone: 429 and the time, without a call', async () => {
+  test('returns 429 with the remaining time without a call while both backends are cooling down', async () => {
     always(seconds(33), seconds(7));
     await failure('throttled');
     resetMocks(gateway);
@@ -208,7 +214,7 @@ describe.skipIf(cannotRunGatewayTests('all backends fail, and are remembered'))(
     expect(calls(gateway)).toEqual([0, 0]);
   });
 
-  test('one is throttled, one has failed: the one that failed is tried again', async () => {
+  test('retries a backend that failed while the other one is throttled', async () => {
     always({ status: 503 }, seconds(7));
     expect(await failure('mixed')).toMatchObject({ status: 429 });
     const { status, retryMs } = await failure('mixed');
@@ -219,7 +225,7 @@ describe.skipIf(cannotRunGatewayTests('all backends fail, and are remembered'))(
     expect(calls(gateway)).toEqual([1, 0]);
   });
 
-  test('5xx at every backend is the request’s fault: nothing is remembered, no delay is told', async () => {
+  test('starts no cooldown and returns no delay when every backend answers 5xx, because the request may be the cause', async () => {
     always({ status: 500 }, { status: 503 });
     expect(await failure('poison')).toMatchObject({ status: 503, retryMs: undefined });
     resetMocks(gateway);
@@ -228,11 +234,11 @@ describe.skipIf(cannotRunGatewayTests('all backends fail, and are remembered'))(
   });
 });
 
-describe.skipIf(cannotRunGatewayTests('all backends are unreachable'))('nothing listens', () => {
+describe.skipIf(cannotRunGatewayTests('all backends are unreachable'))('no backend listens', () => {
   beforeAll(start({ settings: inOrder(2) }), CONTAINER_TIMEOUT_MS);
   afterAll(stop);
 
-  test('502 without a delay; they are tried again at once when they are back', async () => {
+  test('returns 502 without a delay, and uses the backends at once when they are back', async () => {
     for (const mock of gateway.mocks) await mock.stop();
     expect(await failure('gpt-4o')).toMatchObject({
       status: 502,
@@ -245,12 +251,12 @@ describe.skipIf(cannotRunGatewayTests('all backends are unreachable'))('nothing 
   });
 });
 
-describe.skipIf(cannotRunGatewayTests('the only backend fails'))('a single backend', () => {
+describe.skipIf(cannotRunGatewayTests('the only backend fails'))('a single backend fails', () => {
   beforeAll(start({ backends: [{}] }), CONTAINER_TIMEOUT_MS);
   afterAll(stop);
   afterEach(() => resetMocks(gateway));
 
-  test('throttled: its 429 and its time, then the same without a call', async () => {
+  test('returns its 429 with its delay, then the same without a call', async () => {
     backend(0).script(answers.throttled({ retryAfter: 7 }));
     const first = await failure('throttled');
     expect(first.status).toBe(429);
@@ -262,14 +268,14 @@ describe.skipIf(cannotRunGatewayTests('the only backend fails'))('a single backe
     expect(calls(gateway)).toEqual([1]);
   });
 
-  test('failing: its status, and the next request is tried', async () => {
+  test('returns its status when it fails, and still sends it the next request', async () => {
     backend(0).script({ status: 500 });
     expect(await failure('failing')).toMatchObject({ status: 500, retryMs: undefined });
     expect((await gateway.chat('failing')).status).toBe(200);
     expect(calls(gateway)).toEqual([2]);
   });
 
-  test('the client’s own errors leave nothing behind', async () => {
+  test('starts no cooldown for errors that the client caused', async () => {
     backend(0).script(answers.contentFiltered(), answers.deploymentNotFound());
     expect((await gateway.chat('fine')).status).toBe(400);
     expect((await gateway.chat('fine')).status).toBe(404);

@@ -1,10 +1,10 @@
-/** APIM-style records: what each column holds, how they reach Azure Monitor, and what never stands in one. */
+/** APIM-style records: what each column holds, how records reach Azure Monitor, and what they must not contain. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import * as answers from '../../compiler/mock/answers.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { type EntraGateway, startEntraGateway } from '../support/entra.ts';
 import { API_VERSION, backendKey, CLIENT_KEY, HOST, hostAddress, quickMetrics } from '../support/gateway.ts';
 import { keyOf } from '../support/limits.ts';
-import * as answers from '../support/mock-azure-openai/answers.ts';
 import { CLIENT_ID } from '../support/mock-identity.ts';
 import {
   type ApimRecord,
@@ -58,7 +58,7 @@ async function stop(): Promise<void> {
 }
 
 let count = 0;
-/** Sends a chat, and gives its record. */
+/** Sends a chat request and returns its record. */
 async function recordOf(model: string, body: object = {}, headers: Record<string, string> = {}) {
   const id = `request-${++count}`;
   const before = Date.now();
@@ -70,7 +70,7 @@ async function recordOf(model: string, body: object = {}, headers: Record<string
 const record = (id: string): Promise<ApimRecord> =>
   ingestion.waitForRecord(({ CorrelationId }) => CorrelationId === id);
 
-/** Columns that every record has, and that no two have alike. */
+/** Columns that every record has, with values that differ between records. */
 const ANY = {
   TimeGenerated: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/),
   TotalTime: expect.any(Number),
@@ -110,7 +110,7 @@ describe.skipIf(cannotRunGatewayTests('APIM-style records'))('a record', () => {
     ingestion.reset();
   });
 
-  test('of a success has every column', async () => {
+  test('of a successful request has every column', async () => {
     backendOf(gateway, 2).script({ delayMs: 120 });
     const { record, before, answer } = await recordOf('alias', { max_tokens: 6 }, { 'x-priority': 'low' });
     expect(answer.status).toBe(200);
@@ -146,14 +146,14 @@ describe.skipIf(cannotRunGatewayTests('APIM-style records'))('a record', () => {
     });
     expect(record.ResponseHeaders).toMatchObject({
       'content-type': 'application/json',
-      // Azure's own, as the client got it.
+      // Azure's own header, as the client received it.
       'x-request-id': answer.headers.get('x-request-id'),
       'apim-request-id': answer.headers.get('apim-request-id'),
       'x-ms-region': expect.any(String),
     });
   });
 
-  test('of a failover names the backend that answered, and how many were tried', async () => {
+  test('of a failover names the backend that answered and the number of attempts', async () => {
     backendOf(gateway, 0).script(answers.throttled());
     const { record } = await recordOf('failover');
     expect(record).toMatchObject({
@@ -165,7 +165,7 @@ describe.skipIf(cannotRunGatewayTests('APIM-style records'))('a record', () => {
     });
   });
 
-  test('of what every backend throttles has the answer of one of them, then of none', async () => {
+  test("of a request that all backends throttle has one backend's answer, or none while they are cooling down", async () => {
     for (const mock of gateway.mocks) mock.script(answers.throttled());
     const { record } = await recordOf('throttled');
     expect(record).toMatchObject({ ...CHAT, ResponseCode: 429, BackendResponseCode: 429, Attempts: 2 });
@@ -178,7 +178,7 @@ describe.skipIf(cannotRunGatewayTests('APIM-style records'))('a record', () => {
     expect(cooling).not.toHaveProperty('TotalTokens');
   });
 
-  test('of what a limit refuses has no backend’s answer', async () => {
+  test('of a request that a limit rejects has no backend', async () => {
     const key = { 'api-key': keyOf('limited') };
     await recordOf('limited', {}, key);
     const { record } = await recordOf('limited', {}, key);
@@ -195,7 +195,7 @@ describe.skipIf(cannotRunGatewayTests('APIM-style records'))('a record', () => {
     expect(record.ResponseHeaders).toMatchObject({ 'x-gateway-ratelimit-lane': 'high' });
   });
 
-  test('of a request without a key has its operation, and neither client nor backend', async () => {
+  test('of a request without a valid key has its operation, but neither client nor backend', async () => {
     const { record } = await recordOf('nobody', {}, { 'api-key': 'unknown' });
     expect(record).toMatchObject({
       ...ANY,
@@ -207,7 +207,7 @@ describe.skipIf(cannotRunGatewayTests('APIM-style records'))('a record', () => {
       expect(record).not.toHaveProperty(column);
   });
 
-  test('of a stream has its usage and its time to the first token; without usage an estimate', async () => {
+  test('of a stream has its usage and the time to the first token, or an estimate without usage', async () => {
     backendOf(gateway, 0).script({ events: [chatText('a'), chatText('b'), chatUsage(5, 7)], gapMs: 100 });
     const { record } = await recordOf('stream', { stream: true });
     expect(record).toMatchObject({
@@ -225,7 +225,7 @@ describe.skipIf(cannotRunGatewayTests('APIM-style records'))('a record', () => {
     expect(silent.EstimatedTokens).toBeGreaterThan(0);
   });
 
-  test('tells who broke off', async () => {
+  test('says whether the client or the backend broke off', async () => {
     const send = (id: string) =>
       new Wire(gateway, '/openai/v1/chat/completions', {
         headers: { 'x-request-id': id },
@@ -275,7 +275,7 @@ describe.skipIf(cannotRunGatewayTests('APIM-style records'))('a record', () => {
       'completions',
       'openai-completions',
     ],
-  ])('%s %s is operation %s', async (method, path, operation, api) => {
+  ])('of %s %s has the operation %s', async (method, path, operation, api) => {
     const id = `request-${++count}`;
     await gateway.fetch(path, {
       method,
@@ -290,7 +290,7 @@ describe.skipIf(cannotRunGatewayTests('APIM-style records'))('a record', () => {
     });
   });
 
-  test('holds no credential, wherever one was put', async () => {
+  test('contains no credential, wherever the request or the answer had one', async () => {
     const planted = (place: string) => {
       secrets.push(`planted-in-${place}-0123456789`);
       return secrets.at(-1) ?? '';
@@ -339,7 +339,7 @@ describe.skipIf(cannotRunGatewayTests('APIM-style records'))('a record', () => {
     expect([...tokens, gateway.identity.secret].filter((each) => log.includes(each))).toEqual([]);
   });
 
-  test('is sent by the gateway’s own identity, for Azure Monitor', async () => {
+  test("is sent with the gateway's own identity and the audience of Azure Monitor", async () => {
     await recordOf('identity');
     const asked = gateway.identity.requests.filter(({ resource }) => resource === RESOURCE);
     expect(asked.map(({ source, clientId }) => [source, clientId])).toEqual([['endpoint', CLIENT_ID]]);
@@ -348,7 +348,7 @@ describe.skipIf(cannotRunGatewayTests('APIM-style records'))('a record', () => {
   });
 });
 
-describe.skipIf(cannotRunGatewayTests('batches of APIM-style records'))('batches', () => {
+describe.skipIf(cannotRunGatewayTests('batches of APIM-style records'))('a batch of records', () => {
   beforeAll(
     () =>
       start({
@@ -364,7 +364,7 @@ describe.skipIf(cannotRunGatewayTests('batches of APIM-style records'))('batches
     Promise.all(Array.from({ length: number }, async () => (await gateway.chat('gpt-4o', body)).text()));
   const taken = (number: number) => until(() => ingestion.records.length >= number, 15_000);
 
-  test('are as full as they may be, and the rest is sent after the interval', async () => {
+  test('is sent when it is full, and the rest after the interval', async () => {
     await many(MAX_BATCH * 2 + 3);
     await taken(MAX_BATCH * 2 + 3);
     expect(ingestion.records).toHaveLength(MAX_BATCH * 2 + 3);
@@ -372,11 +372,11 @@ describe.skipIf(cannotRunGatewayTests('batches of APIM-style records'))('batches
     expect(ingestion.batches.length).toBeLessThan(8);
   });
 
-  test('are signed in by the identity that is set for them', () => {
+  test('is sent with the identity configured for records', () => {
     expect(gateway.identity.requests.find(({ resource }) => resource === RESOURCE)?.clientId).toBe(OTHER_ID);
   });
 
-  test('hold bodies where that is set: as JSON, cut where they are long, mended where they are no text', async () => {
+  test('contains bodies when configured: as JSON, truncated when long, and repaired when they are no valid text', async () => {
     const body = { tools: [], seed: 1234567890123456, user: 'ü' };
     expect((await recordOf('body', body)).record.RequestBody).toMatchObject({ model: 'body', ...body });
     const { record: long } = await recordOf('long', { user: 'ü'.repeat(40_000) });
@@ -396,8 +396,8 @@ describe.skipIf(cannotRunGatewayTests('batches of APIM-style records'))('batches
     expect(await record(id)).toMatchObject({ RequestBody: '{"model": "broken", "user": "\ufffd"}' });
   });
 
-  test('stay below the API’s 1 MB', { timeout: 30_000 }, async () => {
-    // Control characters are six bytes each in JSON.
+  test("stays below the API's limit of 1 MB", { timeout: 30_000 }, async () => {
+    // Each control character takes six bytes in JSON.
     await many(MAX_BATCH, { user: '\u0001'.repeat(5_400) });
     await many(MAX_BATCH, { user: '"'.repeat(31_000) });
     await taken(2 * MAX_BATCH);
@@ -408,7 +408,7 @@ describe.skipIf(cannotRunGatewayTests('batches of APIM-style records'))('batches
     );
   });
 
-  test('are sent again after as long as the API asks for', async () => {
+  test('is sent again after the delay that the API asks for', async () => {
     ingestion.script({ status: 429, headers: { 'Retry-After': '2' } });
     await recordOf('throttled-by-monitor');
     const [first, second] = ingestion.batches;
@@ -421,7 +421,7 @@ describe.skipIf(cannotRunGatewayTests('batches of APIM-style records'))('batches
     expect(ingestion.batches.map(({ status }) => status)).toEqual([503, 204]);
   });
 
-  test('are sent with another token where one is refused', async () => {
+  test('is sent again with a new token when the token is refused', async () => {
     const before = gateway.identity.requests.length;
     ingestion.script({ status: 401 });
     await recordOf('refused-token');
@@ -431,7 +431,7 @@ describe.skipIf(cannotRunGatewayTests('batches of APIM-style records'))('batches
     expect(second).not.toBe(first);
   });
 
-  test('that are not taken are dropped and counted, and no request notices', {
+  test('that the API rejects is dropped and counted, and requests are not affected', {
     timeout: 40_000,
   }, async () => {
     const before = await counters();
@@ -457,7 +457,7 @@ describe.skipIf(cannotRunGatewayTests('batches of APIM-style records'))('batches
     expect(log).not.toContain('planted-message');
   });
 
-  test('that wait are sent when the worker ends', { timeout: 20_000 }, async () => {
+  test('that is waiting is sent when the worker ends', { timeout: 20_000 }, async () => {
     ingestion.reset();
     await gateway.chat('last-words', {}, { 'x-request-id': 'last-words' });
     await gateway.apisix.signal(1, 'QUIT');

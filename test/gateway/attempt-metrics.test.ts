@@ -1,12 +1,12 @@
-/** What metrics tell of attempts, failovers, cool-downs, limits and affinity; and that no client can make up what they are labelled with. */
+/** Metrics of attempts, failovers, cooldowns, limits and affinity. No label value can be chosen by a client. */
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests, parseAsApisix } from '../support/apisix.ts';
+import * as answers from '../../compiler/mock/answers.ts';
+import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests, withItems } from '../support/apisix.ts';
 import { type EntraGateway, startEntraGateway } from '../support/entra.ts';
 import { backendKey, CLIENT_KEY, HOST, quickMetrics } from '../support/gateway.ts';
 import { documentedMetrics, type Sample, samplesIn, total, typesIn } from '../support/metrics-text.ts';
-import * as answers from '../support/mock-azure-openai/answers.ts';
 import { type RawConnection, rawConnection, requestBytes } from '../support/raw-http.ts';
 import { cannotRunRedisTests, type Redis, startRedis } from '../support/redis.ts';
 import {
@@ -18,6 +18,7 @@ import {
   chatUsage,
   until,
 } from '../support/traffic.ts';
+import { eventually } from '../support/until.ts';
 
 const skipped = cannotRunGatewayTests('metrics of attempts') || cannotRunRedisTests('metrics of attempts');
 
@@ -25,11 +26,12 @@ const REDIS_PASSWORD = 'password-of-the-affinity-redis';
 const COUNTED_KEY = 'key-of-the-counted-client-0123456789';
 const IN_MODEL_NAME = 'planted-in-the-name-of-a-model';
 
-/** Attempts that requests for a model are to have, by backend and outcome. */
+/** The attempts that requests for each model must have, by backend and outcome. */
 const ATTEMPTS: Readonly<Record<string, Readonly<Record<string, number>>>> = {
   plain: { 'backend-0 ok': 1 },
   refused: { 'backend-0 ok': 1 },
   'stream-usage': { 'backend-0 ok': 1 },
+  sound: { 'backend-0 ok': 1 },
   'stream-silent': { 'backend-0 ok': 1 },
   throttled: { 'backend-0 throttled': 1, 'backend-0 skipped_cooling': 1, 'backend-1 ok': 2 },
   'server-error': { 'backend-0 server_error': 1, 'backend-1 ok': 1 },
@@ -54,7 +56,8 @@ const ATTEMPTS: Readonly<Record<string, Readonly<Record<string, number>>>> = {
   spilled: { 'backend-0 ok': 2 },
   low: { 'backend-0 ok': 1 },
   counted: { 'backend-0 ok': 1 },
-  // Without a token the first time, and where the others have no list they may have it too.
+  // The first time the backend has no token. The other backends have no list of deployments, so they may serve the model
+  // too.
   alias: { 'backend-2 credentials': 1, 'backend-0 ok': 1, 'backend-2 ok': 1 },
 };
 
@@ -117,11 +120,11 @@ describe.skipIf(skipped)('metrics of attempts', () => {
 
     await backend(0).stop();
     expect(await ask('not-there')).toBe(200);
-    while ((await health('backend-0')) !== 0) await sleep(100);
+    await eventually(async () => (await health('backend-0')) === 0, { timeoutMs: 30_000 });
     expect(await ask('unhealthy')).toBe(200);
     down = samplesIn(await gateway.metrics());
     await backend(0).restart();
-    while ((await health('backend-0')) !== 1) await sleep(100);
+    await eventually(async () => (await health('backend-0')) === 1, { timeoutMs: 30_000 });
     expect(await ask('alias')).toBe(200);
 
     const usage = {
@@ -142,6 +145,14 @@ describe.skipIf(skipped)('metrics of attempts', () => {
     await ask('stream-usage', { stream: true, stream_options: { include_usage: true } });
     chat({ events: stream });
     await ask('stream-silent', { stream: true });
+    backend(0).script({ path: /audio/, body: { text: 'Hi', usage: { type: 'duration', seconds: 4 } } });
+    const sound = await gateway.fetch('/openai/v1/audio/transcriptions', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ model: 'sound' }),
+    });
+    expect(sound.status).toBe(200);
+    await sound.text();
 
     for (const [model, failure, body] of [
       ['throttled', answers.throttled()],
@@ -151,7 +162,7 @@ describe.skipIf(skipped)('metrics of attempts', () => {
       ['refused-stream', answers.throttledStream({ api: 'chat' }), { stream: true }],
       ['broken-stream', { events: [chatPrelude, chatPrelude], gapMs: 20, cutAfter: 1 }, { stream: true }],
     ] as const) {
-      // A reset of a connection that was kept alive says nothing; this one is to say something.
+      // The gateway retries a reset on a reused connection, so this reset must happen on a new one.
       if (model === 'reset') {
         await backend(0).stop();
         await backend(0).restart();
@@ -160,7 +171,7 @@ describe.skipIf(skipped)('metrics of attempts', () => {
       expect([model, await ask(model, body)]).toEqual([model, 200]);
     }
     expect(await ask('throttled')).toBe(200);
-    // To one worker, which keeps its connection to the backend.
+    // One connection reaches one worker, which reuses its connection to the backend.
     const connection = await rawConnection(gateway.url);
     expect(await chatOver(connection, 'stale')).toBe(200);
     chat({ reset: 'before-headers' });
@@ -201,7 +212,7 @@ describe.skipIf(skipped)('metrics of attempts', () => {
         await fetch(`${gateway.url}/openai/v1/${name}?api-key=${name}`, { headers: { 'api-key': name } })
       ).text();
     }
-    // Last, for the other backend has this operation from here on.
+    // Sent last, because from here on the other backend is used for this operation.
     chat(answers.noPermission());
     expect(await ask('no-permission')).toBe(200);
     text = await gateway.metrics();
@@ -230,7 +241,7 @@ describe.skipIf(skipped)('metrics of attempts', () => {
 
   const sumOf = (name: string, labels: Record<string, string> = {}) => total(samples, name, labels);
 
-  test.each(Object.entries(ATTEMPTS))('attempts: %s', (model, expected) => {
+  test.each(Object.entries(ATTEMPTS))('counts the attempts of %s', (model, expected) => {
     const attempts = samples
       .filter(
         ({ name, labels }) => name === 'apisix_genai_attempts_total' && labels.request_llm_model === model,
@@ -239,7 +250,7 @@ describe.skipIf(skipped)('metrics of attempts', () => {
     expect(Object.fromEntries(attempts)).toEqual(expected);
   });
 
-  test('failovers that succeeded, by the first failure and the backend that answered', () => {
+  test('counts successful failovers by the first failure and the backend that answered', () => {
     const failovers = samples
       .filter(({ name }) => name === 'apisix_genai_failovers_total')
       .map(({ labels, value }) => `${labels.request_llm_model}: ${labels.reason}, ${labels.node}, ${value}`);
@@ -256,7 +267,7 @@ describe.skipIf(skipped)('metrics of attempts', () => {
     ]);
   });
 
-  test('requests that nobody could serve', () => {
+  test('counts requests that no backend could serve', () => {
     const unserved = samples
       .filter(({ name }) => name === 'apisix_genai_unserved_requests_total')
       .map(({ labels, value }) => `${labels.lane}, ${labels.request_llm_model}: ${labels.reason}, ${value}`);
@@ -271,14 +282,14 @@ describe.skipIf(skipped)('metrics of attempts', () => {
     expect(sumOf('apisix_http_status', ofApp)).toBe(2);
   });
 
-  test('answers that Azure spilled over to a standard deployment', () => {
+  test('counts answers that Azure spilled over to a standard deployment', () => {
     const spilled = samples.filter(({ name }) => name === 'apisix_genai_spillovers_total');
     expect(spilled.map(({ labels, value }) => ({ ...labels, value }))).toEqual([
       { node: 'backend-0', request_llm_model: 'spilled', value: 1 },
     ]);
   });
 
-  test('cool-downs, which end by themselves', () => {
+  test('shows cooldowns and their end', () => {
     const cooldown = (of: readonly Sample[], node: string, model: string) =>
       total(of, 'apisix_genai_backend_cooldown_seconds', { node, request_llm_model: model });
     expect(cooldown(samples, 'backend-0', 'throttled')).toBeGreaterThan(1);
@@ -292,20 +303,21 @@ describe.skipIf(skipped)('metrics of attempts', () => {
     expect(began({ node: 'backend-2', request_llm_model: '*', reason: 'credentials' })).toBe(1);
   });
 
-  test('what probes say', () => {
+  test('shows the health that probes find', () => {
     const healthy = (of: readonly Sample[], index: number) =>
       total(of, 'apisix_genai_backend_healthy', { node: `backend-${index}` });
     expect([0, 1, 2].map((index) => healthy(down, index))).toEqual([0, 1, 1]);
     expect([0, 1, 2].map((index) => healthy(samples, index))).toEqual([1, 1, 1]);
   });
 
-  test('tokens of every kind, by client, lane and model', () => {
+  test('counts tokens of every kind by client, lane and model', () => {
     const labels = { consumer: 'app', lane: 'high' };
     const tokens = (kind: string, model: string) =>
       sumOf('apisix_genai_tokens_total', { ...labels, kind, request_llm_model: model, llm_model: model });
     expect(tokens('cached', 'plain')).toBe(4);
     expect(tokens('reasoning', 'plain')).toBe(3);
     expect(tokens('estimated', 'plain')).toBeUndefined();
+    expect(sumOf('apisix_genai_audio_seconds_total', { ...labels, request_llm_model: 'sound' })).toBe(4);
     expect(tokens('estimated', 'stream-silent')).toBeGreaterThan(0);
     for (const [model, prompt, completion] of [
       ['plain', 10, 8],
@@ -329,7 +341,7 @@ describe.skipIf(skipped)('metrics of attempts', () => {
     );
   });
 
-  test('time to the first token, and of the whole answer', () => {
+  test('measures the time to the first token and to the end of the answer', () => {
     const of = { request_llm_model: 'stream-usage', node: 'backend-0' };
     const [ttft, whole] = ['ttft', 'total'].map((type) => sumOf('apisix_llm_latency_sum', { ...of, type }));
     expect(ttft).toBeGreaterThanOrEqual(45);
@@ -346,7 +358,7 @@ describe.skipIf(skipped)('metrics of attempts', () => {
       expect(sumOf(`${name}_bucket`, { le: '600000' })).toBe(sumOf(`${name}_count`));
   });
 
-  test('what limiters decided, by lane', () => {
+  test('counts decisions of limiters by lane', () => {
     const decided = (lane: string, decision: string) =>
       sumOf('apisix_genai_limiter_decisions_total', {
         limiter: 'ai-rate-limiting',
@@ -371,7 +383,7 @@ describe.skipIf(skipped)('metrics of attempts', () => {
     expect(sumOf('apisix_http_status', { code: '503', lane: 'low', response_source: 'apisix' })).toBe(1);
   });
 
-  test('affinity: who knew where things are', () => {
+  test('counts affinity lookups by the place where the owner was found', () => {
     const found = ['memory', 'redis', 'search', 'none', 'failed'].map((result) =>
       sumOf('apisix_genai_affinity_lookups_total', { result }),
     );
@@ -379,12 +391,12 @@ describe.skipIf(skipped)('metrics of attempts', () => {
     expect(sumOf('apisix_genai_affinity_redis_failures_total')).toBe(1);
   });
 
-  test('tokens of Entra ID', () => {
+  test('counts requests for Entra ID tokens', () => {
     expect(sumOf('apisix_genai_entra_token_requests_total', { outcome: 'failed' })).toBe(1);
     expect(sumOf('apisix_genai_entra_token_requests_total', { outcome: 'ok' })).toBe(1);
   });
 
-  test('there is nothing but what docs/metrics.md says, and all of that', () => {
+  test('has exactly the metrics and labels of docs/metrics.md', () => {
     const types = typesIn(text);
     const shown: Record<string, { type: string | undefined; labels: Set<string> }> = {};
     for (const { name, labels } of samples) {
@@ -393,7 +405,7 @@ describe.skipIf(skipped)('metrics of attempts', () => {
       shown[metric] ??= { type: types[metric], labels: new Set() };
       for (const label of Object.keys(labels)) if (label !== 'le') shown[metric].labels.add(label);
     }
-    // Only counted where limits are in Redis, which shared-counters.test.ts has, and with traces: traces.test.ts.
+    // These two are only counted with limits in Redis (shared-counters.test.ts) and with traces (traces.test.ts).
     const elsewhere = ['apisix_genai_limiter_degraded_total', 'apisix_genai_spans_dropped_total'];
     const documented = documentedMetrics().filter(({ name }) => !elsewhere.includes(name));
     expect(documented.length).toBeGreaterThan(20);
@@ -404,14 +416,16 @@ describe.skipIf(skipped)('metrics of attempts', () => {
     );
   });
 
-  test('no secret is in them, and nothing that a client wrote', () => {
+  test('contains no secret and no text that a client wrote', () => {
     expect(sumOf('apisix_genai_attempts_total', { request_llm_model: 'other' })).toBe(3);
     for (const secret of [CLIENT_KEY, backendKey(0), REDIS_PASSWORD, gateway.identity.secret, IN_MODEL_NAME])
       expect(text).not.toContain(secret);
-    for (const { token } of gateway.identity.requests) if (token) expect(text).not.toContain(token);
+    const tokens = gateway.identity.requests.flatMap(({ token }) => token ?? []);
+    expect(tokens).not.toEqual([]);
+    for (const token of tokens) expect(text).not.toContain(token);
   });
 
-  test('10,000 names of models add at most one series to each metric and combination of its other labels', async () => {
+  test('adds at most one series to each metric and combination of other labels for 10,000 model names', async () => {
     for (const mock of gateway.mocks) mock.configure({ recordRequests: false });
     const before = new Set(samples.map(seriesOf));
     let sent = 0;
@@ -437,7 +451,7 @@ describe.skipIf(skipped)('metrics of attempts', () => {
     const attempts = (outcome: string) =>
       total(after, 'apisix_genai_attempts_total', { request_llm_model: 'other', outcome });
     expect(attempts('ok')).toBe(5_003);
-    // Each at both backends.
+    // One attempt at each backend.
     expect(attempts('deployment_not_found')).toBe(10_000);
     const added = after.filter((sample) => !before.has(seriesOf(sample)));
     const names = added.flatMap(({ labels }) => [labels.request_llm_model ?? '', labels.llm_model ?? '']);
@@ -448,14 +462,14 @@ describe.skipIf(skipped)('metrics of attempts', () => {
     expect(new Set(combinations).size).toBe(combinations.length);
   }, 60_000);
 
-  test('gauges follow reloads, and outlive the workers that saw what they show', async () => {
-    const file = parseAsApisix(gateway.documents['apisix.yaml']) as {
-      services: { plugins: Record<string, { instances?: { name: string }[]; metrics?: object }> }[];
-    };
-    const { 'ai-proxy-multi': pool, 'azure-openai-proxy': proxy } = file.services[0]?.plugins ?? {};
-    if (!pool?.instances || !proxy) throw new Error('there is no pool');
-    pool.instances = pool.instances.filter(({ name }) => name !== 'backend-1');
-    await gateway.apisix.reload(`${JSON.stringify(file)}\n#END\n`);
+  test('updates gauges on a reload, and keeps counters of workers that ended', async () => {
+    type File = { services: { plugins: Record<string, { instances?: { name: string }[] }> }[] };
+    const withoutBackend1 = withItems<File>(gateway.documents['apisix.yaml'], ({ services: [service] }) => {
+      const pool = service?.plugins['ai-proxy-multi'];
+      if (!pool?.instances) throw new Error('there is no pool');
+      pool.instances = pool.instances.filter(({ name }) => name !== 'backend-1');
+    });
+    await gateway.apisix.reload(withoutBackend1);
 
     backend(0).script({ path: /chat/, ...answers.throttled({ retryAfter: 5 }) });
     expect(await ask('plain')).toBe(429);

@@ -1,10 +1,10 @@
-/** A backend that refuses the gateway's own credential is out of order, and no client hears of that credential. */
+/** A backend that refuses the gateway's own credential is not used, and no client learns about that credential. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
+import * as answers from '../../compiler/mock/answers.ts';
+import type { Behaviour } from '../../compiler/mock/server.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { backendKey, type Gateway, type GatewayOptions, startGateway } from '../support/gateway.ts';
-import * as answers from '../support/mock-azure-openai/answers.ts';
-import type { Behaviour } from '../support/mock-azure-openai/server.ts';
 import { backendOf, calls, inOrder, logged, NO_COOLDOWN, resetMocks, until } from '../support/traffic.ts';
 
 const running: Gateway[] = [];
@@ -17,7 +17,7 @@ const stopAll = async () => {
   await Promise.all(running.splice(0).map((each) => each.stop()));
 };
 
-/** How often a mock got requests of clients, without the gateway's own. */
+/** The number of client requests that each mock received, without the gateway's own checks. */
 const clientCalls = (gateway: Gateway) =>
   gateway.mocks.map(
     ({ requests }) => requests.filter((request) => request.header('user-agent') !== OWN_AGENT).length,
@@ -69,11 +69,11 @@ const FIREWALL: Behaviour = {
 };
 
 describe.skipIf(cannotRunGatewayTests('backend credentials'))(
-  'a backend refuses the gateway’s credential',
+  "a backend refuses the gateway's credential",
   () => {
     afterEach(stopAll);
 
-    test('the gateway asks it once itself, and only that 401 closes it, for all that it is asked for', {
+    test('the gateway checks it once itself, and only a 401 to that check takes the backend out of use, for every deployment', {
       timeout: CONTAINER_TIMEOUT_MS,
     }, async () => {
       const gateway = await start({ settings: { ...inOrder(2), AI_PROXY_COOLDOWN: '300ms' } });
@@ -87,7 +87,7 @@ describe.skipIf(cannotRunGatewayTests('backend credentials'))(
       expect(ownCalls(gateway)).toEqual([1, 0]);
     });
 
-    test('a 401 that only a client’s request gets leaves nothing behind', {
+    test("a 401 that only a client's request gets starts no cooldown", {
       timeout: CONTAINER_TIMEOUT_MS,
     }, async () => {
       const gateway = await start({ settings: inOrder(2) });
@@ -98,11 +98,11 @@ describe.skipIf(cannotRunGatewayTests('backend credentials'))(
         expect((await gateway.chat('gpt-4o')).status).toBe(200);
       }
       expect(clientCalls(gateway)).toEqual([6, 3]);
-      // However many are refused.
+      // The gateway checks once, however many requests are refused.
       expect(ownCalls(gateway)).toEqual([1, 0]);
     });
 
-    test('a role that lacks one operation keeps the others, and that one where nobody else has it', {
+    test('a role that lacks one operation does not affect other operations, nor that one if no other backend has it', {
       timeout: CONTAINER_TIMEOUT_MS,
     }, async () => {
       const gateway = await start({ settings: inOrder(2) });
@@ -113,7 +113,7 @@ describe.skipIf(cannotRunGatewayTests('backend credentials'))(
       expect((await gateway.fetch('/openai/v1/models')).status).toBe(200);
       expect((await gateway.chat('gpt-4o')).status).toBe(200);
       expect(calls(gateway)).toEqual([3, 1]);
-      // Where another backend has that operation, it is asked from then on.
+      // When another backend allows the operation, it is used from then on.
       backendOf(gateway, 0).script(answers.noPermission());
       expect((await gateway.fetch('/openai/v1/models')).status).toBe(200);
       expect((await gateway.fetch('/openai/v1/models')).status).toBe(200);
@@ -121,7 +121,7 @@ describe.skipIf(cannotRunGatewayTests('backend credentials'))(
       expect(calls(gateway)).toEqual([5, 3]);
     });
 
-    test('it is an error in the log, which names the backend, what to do, and no key', {
+    test('the error log names the backend and what to do, and shows no key', {
       timeout: CONTAINER_TIMEOUT_MS,
     }, async () => {
       const gateway = await start({ settings: inOrder(2) });
@@ -134,11 +134,11 @@ describe.skipIf(cannotRunGatewayTests('backend credentials'))(
       for (const index of [0, 1]) expect(log).not.toContain(backendKey(index));
     });
 
-    test('a firewall is network trouble, and closes the backend once the gateway has met it itself', {
+    test("a firewall counts as a network failure, and takes the backend out of use once the gateway's own check meets it", {
       timeout: CONTAINER_TIMEOUT_MS,
     }, async () => {
       const gateway = await start({ settings: inOrder(2) });
-      // Only a request of a client meets it.
+      // Only a client's request meets it, not the gateway's check.
       backendOf(gateway, 0).script(FIREWALL);
       expect((await gateway.chat('gpt-4o')).status).toBe(200);
       await until(() => ownCalls(gateway)[0] === 1);
@@ -157,17 +157,17 @@ describe.skipIf(cannotRunGatewayTests('backend credentials'))(
   },
 );
 
-describe.skipIf(cannotRunGatewayTests('backend credentials, all refused'))('every backend refuses', () => {
+describe.skipIf(cannotRunGatewayTests('backend credentials, all refused'))('refused by every backend', () => {
   let gateway: Gateway;
   afterAll(stopAll);
   afterEach(async () => {
     resetMocks(gateway);
-    // So long the gateway trusts what a backend said when it asked.
+    // Wait until the gateway no longer uses the result of its last check.
     await sleep(2_100);
   });
 
   test.each(BAD_CREDENTIALS)(
-    '%s: 502 upstream_credentials',
+    'returns 502 upstream_credentials for %s',
     {
       timeout: CONTAINER_TIMEOUT_MS,
     },
@@ -190,7 +190,7 @@ describe.skipIf(cannotRunGatewayTests('backend credentials, all refused'))('ever
     },
   );
 
-  test('nobody can tell, for the backends are silent when they are asked: their 401', {
+  test("returns the backends' 401 when they do not answer the gateway's check", {
     timeout: CONTAINER_TIMEOUT_MS,
   }, async () => {
     gateway ??= await start({ settings: { ...inOrder(2), ...NO_COOLDOWN } });
@@ -203,7 +203,7 @@ describe.skipIf(cannotRunGatewayTests('backend credentials, all refused'))('ever
     expect(await answer.json()).toEqual(answers.badKey().body);
   });
 
-  test('only this request: its 401 is the client’s, unchanged', {
+  test("returns the 401 unchanged when the gateway's own check succeeds", {
     timeout: CONTAINER_TIMEOUT_MS,
   }, async () => {
     gateway ??= await start({ settings: { ...inOrder(2), ...NO_COOLDOWN } });
@@ -221,7 +221,7 @@ describe.skipIf(cannotRunGatewayTests('refusals of a request'))('every backend r
   afterEach(() => resetMocks(gateway));
 
   test.each([...OF_THE_REQUEST, ['403 of a firewall', FIREWALL] as const])(
-    '%s: the client gets it unchanged, and another client is served',
+    'returns %s unchanged, and serves another client',
     { timeout: CONTAINER_TIMEOUT_MS },
     async (_, behaviour) => {
       gateway ??= await start({
@@ -245,7 +245,9 @@ describe.skipIf(cannotRunGatewayTests('refusals of a request'))('every backend r
     },
   );
 
-  test('what another backend said is told before it', { timeout: CONTAINER_TIMEOUT_MS }, async () => {
+  test('returns the error of another backend in preference to the refusal', {
+    timeout: CONTAINER_TIMEOUT_MS,
+  }, async () => {
     gateway ??= await start({ settings: inOrder(2) });
     backendOf(gateway, 0).script({ status: 503 });
     backendOf(gateway, 1).script(answers.noPermission());
@@ -255,7 +257,9 @@ describe.skipIf(cannotRunGatewayTests('refusals of a request'))('every backend r
     expect((await gateway.chat('told')).status).toBe(429);
   });
 
-  test('a quota of a resource throttles it', { timeout: CONTAINER_TIMEOUT_MS }, async () => {
+  test('treats an exhausted quota of a resource as throttling', {
+    timeout: CONTAINER_TIMEOUT_MS,
+  }, async () => {
     gateway ??= await start({ settings: inOrder(2) });
     backendOf(gateway, 0).script({
       status: 403,
@@ -271,10 +275,12 @@ describe.skipIf(cannotRunGatewayTests('refusals of a request'))('every backend r
   });
 });
 
-describe.skipIf(cannotRunGatewayTests('backend credentials, remembered'))('every backend is closed', () => {
+describe.skipIf(cannotRunGatewayTests('backend credentials, remembered'))('with no usable backend', () => {
   afterEach(stopAll);
 
-  test('502 without a call, and the time', { timeout: CONTAINER_TIMEOUT_MS }, async () => {
+  test('returns 502 with the remaining time, without a call', {
+    timeout: CONTAINER_TIMEOUT_MS,
+  }, async () => {
     const gateway = await start({});
     for (const mock of gateway.mocks) mock.always(answers.badKey());
     expect((await gateway.chat('gpt-4o')).status).toBe(502);
@@ -289,7 +295,7 @@ describe.skipIf(cannotRunGatewayTests('backend credentials, remembered'))('every
 });
 
 describe.skipIf(cannotRunGatewayTests('missing backend credentials'))(
-  'a backend’s key is not in the environment',
+  "the variable with a backend's key is not set",
   () => {
     afterEach(stopAll);
     const without =
@@ -302,7 +308,9 @@ describe.skipIf(cannotRunGatewayTests('missing backend credentials'))(
         ),
       });
 
-    test('it gets no request, the other one all', { timeout: CONTAINER_TIMEOUT_MS }, async () => {
+    test('sends all requests to the other backend and logs an error', {
+      timeout: CONTAINER_TIMEOUT_MS,
+    }, async () => {
       const gateway = await start({ settings: inOrder(2), adapt: without(0) as never });
       for (let count = 0; count < 4; count++) expect((await gateway.chat('gpt-4o')).status).toBe(200);
       expect(calls(gateway)).toEqual([0, 4]);
@@ -310,7 +318,9 @@ describe.skipIf(cannotRunGatewayTests('missing backend credentials'))(
       expect(await logged(gateway, 'error', 'backend backend-0 gets no requests')).not.toEqual([]);
     });
 
-    test('nobody else there: 502, and no call', { timeout: CONTAINER_TIMEOUT_MS }, async () => {
+    test('returns 502 without a call when there is no other backend', {
+      timeout: CONTAINER_TIMEOUT_MS,
+    }, async () => {
       const gateway = await start({ backends: [{ keys: [] }], adapt: without(0) as never });
       const answer = await gateway.chat('gpt-4o');
       expect(answer.status).toBe(502);

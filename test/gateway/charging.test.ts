@@ -1,10 +1,10 @@
-/** What budgets are charged with: what backends say that an answer cost, else an estimate that the log shows to be one. */
+/** Budgets are charged with the usage that backends report, else with an estimate that the log marks as such. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import * as answers from '../../compiler/mock/answers.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { API_VERSION, type Gateway, startGateway } from '../support/gateway.ts';
 import { costing, expectRefusal, type Shot, shoot } from '../support/limits.ts';
-import * as answers from '../support/mock-azure-openai/answers.ts';
 import {
   backendOf,
   chatBody,
@@ -33,9 +33,9 @@ const start = (strategy: string, more: Record<string, string> = {}) =>
     },
   });
 
-/** What is used of the high lane's budget, as a request learns that itself costs nothing or, with `req`, one. */
+/** How much of the high lane's budget is used, measured with a request that costs nothing, or one with `req`. */
 async function used(gateway: Gateway): Promise<number> {
-  // The request before is charged after its last byte.
+  // The previous request is charged after its last byte.
   await sleep(50);
   backendOf(gateway, 0).script(costing(0, 0));
   const { headers } = await shoot(gateway);
@@ -48,7 +48,7 @@ async function chargeOf(gateway: Gateway, request: () => Promise<unknown>): Prom
   return (await used(gateway)) - before;
 }
 
-describe.skipIf(skipped)('tokens', () => {
+describe.skipIf(skipped)('a budget of tokens', () => {
   let gateway: Gateway;
 
   beforeAll(async () => {
@@ -74,16 +74,16 @@ describe.skipIf(skipped)('tokens', () => {
     ['a response', 18, post('/openai/v1/responses', { input: 'Hello' })],
     ['a stream of a chat with usage', 11, post(chat, withUsage)],
     ['a stream of a response', 18, post('/openai/v1/responses', { input: 'Hello', stream: true })],
-  ])('%s costs %i', async (_, cost, request) => {
+  ])('is charged for %s: %i', async (_, cost, request) => {
     expect(await chargeOf(gateway, request)).toBe(cost);
   });
 
-  test('what is known is no estimate', async () => {
+  test('is not charged with an estimate when the usage is known', async () => {
     await shoot(gateway, { body: { model: 'not-estimated' } });
     expect(await estimateInLog('not-estimated')).toBe('');
   });
 
-  test('an image costs what it says', async () => {
+  test('is charged for an image with its reported usage', async () => {
     backendOf(gateway, 0).script({
       body: {
         data: [{ b64_json: '' }],
@@ -93,7 +93,7 @@ describe.skipIf(skipped)('tokens', () => {
     expect(await chargeOf(gateway, post('/openai/v1/images/generations', { prompt: 'a cat' }))).toBe(4010);
   });
 
-  test('a failover costs once', async () => {
+  test('is charged once for a failover', async () => {
     backendOf(gateway, 0).script(costing(0, 0), answers.throttled());
     backendOf(gateway, 1).script(costing(5, 6));
     const before = await used(gateway);
@@ -101,7 +101,7 @@ describe.skipIf(skipped)('tokens', () => {
     expect((await used(gateway)) - before).toBe(11);
   });
 
-  test('a stored response costs nothing to read', async () => {
+  test('is not charged for reading a stored response', async () => {
     const { text } = await shoot(gateway, { path: '/openai/v1/responses', body: { input: 'Hello' } });
     const { id } = JSON.parse(text) as { id: string };
     const read = async () => {
@@ -116,7 +116,7 @@ describe.skipIf(skipped)('tokens', () => {
     ['a deployment that is not there', answers.deploymentNotFound()],
     ['throttled backends', { status: 429 }],
     ['failing backends', { status: 500 }],
-  ])('%s costs nothing', async (_, behaviour) => {
+  ])('is not charged for %s', async (_, behaviour) => {
     const failing = async () => {
       for (const mock of gateway.mocks) mock.always(behaviour);
       expect((await shoot(gateway)).status).toBeGreaterThanOrEqual(400);
@@ -127,7 +127,7 @@ describe.skipIf(skipped)('tokens', () => {
 
   const events = [chatPrelude, ...Array.from({ length: 20 }, () => chatText('x'))];
 
-  test('a stream without usage costs an estimate', async () => {
+  test('is charged with an estimate for a stream without usage', async () => {
     const body = chatBody('silent', { stream: true });
     backendOf(gateway, 0).script(costing(0, 0), { events });
     const before = await used(gateway);
@@ -138,12 +138,13 @@ describe.skipIf(skipped)('tokens', () => {
     });
     await answer.text();
     const charged = (await used(gateway)) - before;
-    // Its events are the twenty with a text, the one before them and the end; four bytes are a token.
+    // The estimate counts one token an event (twenty with a text, the first one and the end) and one for every four bytes
+    // of the request.
     expect(charged).toBe(22 + Math.floor(Buffer.byteLength(body) / 4));
     expect(await estimateInLog('silent')).toBe(String(charged));
   });
 
-  test('a stream that breaks off costs an estimate of what there was', async () => {
+  test('is charged with an estimate of the output so far when a stream breaks off', async () => {
     backendOf(gateway, 0).script(costing(0, 0), { events, cutAfter: 11, gapMs: 5 });
     const before = await used(gateway);
     await chatOnWire(gateway, 'broken').waitForClose();
@@ -152,7 +153,7 @@ describe.skipIf(skipped)('tokens', () => {
     expect(await estimateInLog('broken')).toBe(String(charged));
   });
 
-  test('a stream whose client leaves costs an estimate of what there was', async () => {
+  test('is charged with an estimate of the output so far when the client disconnects', async () => {
     backendOf(gateway, 0).script(costing(0, 0), {
       events: Array.from({ length: 500 }, () => chatText('x')),
       gapMs: 20,
@@ -167,7 +168,7 @@ describe.skipIf(skipped)('tokens', () => {
     expect(charged).toBeLessThan(100);
   });
 
-  test('a stream that says its usage and then breaks off costs that', async () => {
+  test('is charged with the reported usage when a stream breaks off after it', async () => {
     backendOf(gateway, 0).script(costing(0, 0), {
       events: [...events, chatUsage(100, 200), chatText('y'), chatText('z')],
       gapMs: 5,
@@ -178,7 +179,7 @@ describe.skipIf(skipped)('tokens', () => {
     expect((await used(gateway)) - before).toBe(300);
   });
 
-  test('a response in the background costs an estimate of what it was asked', async () => {
+  test('is charged with an estimate of the input for a background response', async () => {
     const body = { model: 'background', input: 'x'.repeat(4000), background: true };
     const charged = await chargeOf(gateway, async () => {
       const answer = await gateway.fetch('/openai/v1/responses', {
@@ -192,7 +193,7 @@ describe.skipIf(skipped)('tokens', () => {
     expect(await estimateInLog('background')).toBe(String(charged));
   });
 
-  test('the log has no errors of the limiter', async () => {
+  test('causes no error of the limiter in the log', async () => {
     await gateway.fetch('/openai/v1/models');
     await shoot(gateway);
     expect(await gateway.apisix.log()).not.toMatch(
@@ -204,7 +205,7 @@ describe.skipIf(skipped)('tokens', () => {
 describe.skipIf(skipped).each([
   ['prompt_tokens', 3],
   ['completion_tokens', 7],
-])('%s', (strategy, cost) => {
+])('a budget of %s', (strategy, cost) => {
   let gateway: Gateway;
 
   beforeAll(async () => {
@@ -212,7 +213,7 @@ describe.skipIf(skipped).each([
   }, CONTAINER_TIMEOUT_MS);
   afterAll(() => gateway?.stop());
 
-  test(`charges ${cost} of three in and seven out`, async () => {
+  test(`is charged ${cost} for three prompt tokens and seven completion tokens`, async () => {
     backendOf(gateway, 0).script(costing(0, 0), costing(3, 7));
     const before = await used(gateway);
     await shoot(gateway);
@@ -220,7 +221,7 @@ describe.skipIf(skipped).each([
   });
 });
 
-describe.skipIf(skipped)('requests', () => {
+describe.skipIf(skipped)('a budget of requests', () => {
   let gateway: Gateway;
 
   beforeAll(async () => {
@@ -231,7 +232,7 @@ describe.skipIf(skipped)('requests', () => {
     for (const mock of gateway.mocks) mock.reset();
   });
 
-  /** Beyond the one that asks. */
+  /** The requests charged, without the one that measures. */
   const requestsOf = async (request: () => Promise<unknown>) => (await chargeOf(gateway, request)) - 1;
 
   test.each<readonly [string, string, string]>([
@@ -245,7 +246,7 @@ describe.skipIf(skipped)('requests', () => {
     ['GET', '/openai/v1/models', 'none'],
     ['DELETE', '/openai/v1/responses/resp_1', 'none'],
     ['POST', '/openai/v1/what-comes-next', 'json'],
-  ])('%s %s is one', async (method, path, body) => {
+  ])('is charged one for %s %s', async (method, path, body) => {
     const form = new FormData();
     form.set('model', 'whisper');
     form.set('file', new Blob(['x']), 'a.wav');
@@ -266,14 +267,14 @@ describe.skipIf(skipped)('requests', () => {
     expect(charged).toBe(1);
   });
 
-  test('a failover is one', async () => {
+  test('is charged one for a failover', async () => {
     backendOf(gateway, 0).script(costing(), answers.throttled());
     const before = await used(gateway);
     await shoot(gateway);
     expect((await used(gateway)) - before - 1).toBe(1);
   });
 
-  test('what no backend answers is none', async () => {
+  test('is not charged for a request that all backends throttle', async () => {
     const failing = async () => {
       for (const mock of gateway.mocks) mock.always(answers.throttled());
       expect((await shoot(gateway)).status).toBe(429);
@@ -282,7 +283,7 @@ describe.skipIf(skipped)('requests', () => {
     expect(await requestsOf(failing)).toBe(0);
   });
 
-  test('a lane lets through as many as it has, and then nothing', async () => {
+  test('lets as many requests through as it has, then rejects', async () => {
     const low: Shot = { headers: { 'x-priority': 'low' } };
     let passed = 0;
     for (let index = 0; index < 9; index++) if ((await shoot(gateway, low)).status === 200) passed++;

@@ -1,9 +1,9 @@
-/** Which backend a request goes to, by priority, weight and hash: judged by what the backends got. */
+/** The backend for a request is chosen by priority, weight and hash; the tests count what the backends receive. */
 import { Agent, request } from 'node:http';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import * as answers from '../../compiler/mock/answers.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { CLIENT_KEY, type Gateway, type GatewayOptions, startGateway } from '../support/gateway.ts';
-import * as answers from '../support/mock-azure-openai/answers.ts';
 import { backendOf, calls, chatBody, NO_COOLDOWN, resetMocks } from '../support/traffic.ts';
 
 let gateway: Gateway;
@@ -15,7 +15,7 @@ const reset = () => resetMocks(gateway);
 const backend = (index: number) => backendOf(gateway, index);
 const CONNECTIONS = 20;
 
-/** So many requests over 20 connections, which the workers share. */
+/** Sends this number of requests over 20 connections, which the workers share. */
 async function send(count: number, path = '/openai/v1/chat/completions'): Promise<void> {
   const agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
   const body = chatBody('gpt-4o');
@@ -39,7 +39,7 @@ async function send(count: number, path = '/openai/v1/chat/completions'): Promis
   agent.destroy();
 }
 
-describe.skipIf(cannotRunGatewayTests('priorities'))('PRIORITY', () => {
+describe.skipIf(cannotRunGatewayTests('priorities'))('AZURE_OPENAI_PRIORITY_N', () => {
   beforeAll(
     start({
       backends: [{}, {}, {}],
@@ -54,12 +54,12 @@ describe.skipIf(cannotRunGatewayTests('priorities'))('PRIORITY', () => {
   afterAll(stop);
   afterEach(reset);
 
-  test('the highest gets everything', async () => {
+  test('sends every request to the backend with the highest priority', async () => {
     await send(30);
     expect(calls(gateway)).toEqual([0, 30, 0]);
   });
 
-  test('the next one only while it is throttled', async () => {
+  test('uses the next priority only while the first is throttled', async () => {
     backend(1).script(answers.throttled());
     for (let count = 0; count < 5; count++) await gateway.chat('one-throttled');
     expect(calls(gateway)).toEqual([0, 1, 5]);
@@ -69,11 +69,11 @@ describe.skipIf(cannotRunGatewayTests('priorities'))('PRIORITY', () => {
   });
 });
 
-describe.skipIf(cannotRunGatewayTests('equal weights'))('WEIGHT, all the same', () => {
+describe.skipIf(cannotRunGatewayTests('equal weights'))('equal AZURE_OPENAI_WEIGHT_N', () => {
   beforeAll(start({}), CONTAINER_TIMEOUT_MS);
   afterAll(stop);
 
-  test('half of the requests each', async () => {
+  test('give each backend half of the requests', async () => {
     await send(400);
     const [first = 0, second = 0] = calls(gateway);
     expect(first + second).toBe(400);
@@ -81,11 +81,11 @@ describe.skipIf(cannotRunGatewayTests('equal weights'))('WEIGHT, all the same', 
   });
 });
 
-describe.skipIf(cannotRunGatewayTests('weights over routes'))('WEIGHT over several routes', () => {
+describe.skipIf(cannotRunGatewayTests('weights over routes'))('AZURE_OPENAI_WEIGHT_N across routes', () => {
   beforeAll(start({ settings: { GATEWAY_WORKERS: '1' } }), CONTAINER_TIMEOUT_MS);
   afterAll(stop);
 
-  test('all routes share the turns', async () => {
+  test('is one rotation for all routes', async () => {
     for (const path of [
       '/openai/v1/chat/completions',
       '/openai/deployments/a/chat/completions?api-version=2024-10-21',
@@ -96,7 +96,7 @@ describe.skipIf(cannotRunGatewayTests('weights over routes'))('WEIGHT over sever
   });
 });
 
-describe.skipIf(cannotRunGatewayTests('weights'))('WEIGHT 2, 1 and 0', () => {
+describe.skipIf(cannotRunGatewayTests('weights'))('AZURE_OPENAI_WEIGHT_N of 2, 1 and 0', () => {
   beforeAll(
     start({
       backends: [{}, {}, {}],
@@ -112,7 +112,7 @@ describe.skipIf(cannotRunGatewayTests('weights'))('WEIGHT 2, 1 and 0', () => {
   afterAll(stop);
   afterEach(reset);
 
-  test('twice as many requests, and none', async () => {
+  test('give the first twice as many requests as the second, and the third none', async () => {
     await send(600);
     const [first = 0, second = 0, drained] = calls(gateway);
     expect(first + second).toBe(600);
@@ -121,7 +121,7 @@ describe.skipIf(cannotRunGatewayTests('weights'))('WEIGHT 2, 1 and 0', () => {
     expect(drained).toBe(0);
   });
 
-  test('none either when the others fail', async () => {
+  test('send no request to weight 0 even when the others fail', async () => {
     for (const index of [0, 1]) backend(index).always({ status: 503 });
     expect((await gateway.chat('gpt-4o')).status).toBe(503);
     expect(calls(gateway)).toEqual([1, 1, 0]);
@@ -170,14 +170,14 @@ const clients = Object.fromEntries(
 );
 
 describe.skipIf(cannotRunGatewayTests('consistent hashing'))('LB_ALG=chash', () => {
-  describe.each(HASHED)('of %s', (_, settings, keyed) => {
+  describe.each(HASHED)('hashing %s', (_, settings, keyed) => {
     beforeAll(
       start({ backends: [{}, {}, {}], settings: { LB_ALG: 'chash', ...settings, ...clients } }),
       CONTAINER_TIMEOUT_MS,
     );
     afterAll(stop);
 
-    /** Where requests with a key go, whichever workers take them. */
+    /** The backends that requests with a key reach, whichever workers handle them. */
     async function placeOf(key: string): Promise<number[]> {
       reset();
       const { headers = {}, query = '' } = keyed(key);
@@ -197,7 +197,7 @@ describe.skipIf(cannotRunGatewayTests('consistent hashing'))('LB_ALG=chash', () 
       return calls(gateway).flatMap((each, index) => (each === 0 ? [] : [index]));
     }
 
-    test('the same key goes to the same backend, and keys spread; those of one that is down move', async () => {
+    test('sends one key to one backend, spreads the keys, and moves only the keys of a backend that is down', async () => {
       const keys = Array.from({ length: CLIENTS }, (_unused, index) => String(index));
       const before: number[][] = [];
       for (const key of keys) before.push(await placeOf(key));
@@ -233,14 +233,14 @@ describe.skipIf(cannotRunGatewayTests('consistent hashing'))('LB_ALG=chash', () 
     afterAll(stop);
     afterEach(reset);
 
-    test('keys spread by weight', async () => {
+    test('spreads keys by weight', async () => {
       for (let key = 0; key < 200; key++) await gateway.chat('gpt-4o', {}, { 'x-session': `session-${key}` });
       const [first = 0] = calls(gateway);
       expect(first).toBeGreaterThan(125);
       expect(first).toBeLessThan(175);
     });
 
-    test('requests without a key are served, a client’s all by one', async () => {
+    test('serves requests without a key, and sends those of one client to one backend', async () => {
       for (let count = 0; count < 6; count++) expect((await gateway.chat('gpt-4o')).status).toBe(200);
       expect(calls(gateway).sort()).toEqual([0, 6]);
     });

@@ -1,4 +1,4 @@
-/** Clients are known by their keys; their credentials go no further than the gateway. */
+/** Clients are identified by their keys, and their credentials are never sent to a backend. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { backendKey, CLIENT_KEY, type Gateway, startGateway } from '../support/gateway.ts';
@@ -18,7 +18,7 @@ const SECOND_KEY = 'second-key-of-the-app-0123456789';
 const UNKNOWN = 'nobodys-key-0123456789';
 const TARGET = '/openai/v1/models';
 
-/** Printable ASCII of every kind, up to the longest key that there may be. */
+/** Keys of printable ASCII in many forms, up to the longest key allowed. */
 const ODD_KEYS: readonly (readonly [kind: string, key: string])[] = [
   ['spaces inside', 'key  with   spaces inside'],
   ['quotes and backslashes', `key"with'quotes\`and\\slashes`],
@@ -56,6 +56,23 @@ describe.skipIf(skipped)('client authentication', () => {
   afterAll(() => gateway?.stop());
   beforeEach(() => gateway.mocks[0]?.reset());
 
+  test('a worker that replaces a crashed one knows all clients from its first request on', {
+    timeout: 30_000,
+  }, async () => {
+    const statuses = new Set<number>();
+    for (const { pid } of await gateway.apisix.workers()) {
+      await gateway.apisix.killWorker(pid);
+      for (let index = 0; index < 60; index++) {
+        // The crashed worker may have accepted the connection.
+        const answer = await gateway
+          .fetch(TARGET, { headers: { connection: 'close' } })
+          .catch(() => undefined);
+        if (answer) statuses.add(answer.status);
+      }
+    }
+    expect([...statuses]).toEqual([200]);
+  });
+
   const send = async (headers: readonly Header[], target = TARGET, method = 'GET') => {
     const id = `request-${count++}`;
     const answer = await rawRequest(gateway.url, {
@@ -65,7 +82,7 @@ describe.skipIf(skipped)('client authentication', () => {
     });
     return { answer, id };
   };
-  /** The client that a request with these headers is taken for. */
+  /** The client that the gateway identifies from these headers. */
   const clientOf = async (headers: readonly Header[]) => {
     const { answer, id } = await send(headers);
     expect(answer.status).toBe(200);
@@ -93,9 +110,10 @@ describe.skipIf(skipped)('client authentication', () => {
     ['api-key', [['api-key', CLIENT_KEY]]],
     ['Api-Key', [['Api-Key', CLIENT_KEY]]],
     ['ocp-apim-subscription-key', [['Ocp-Apim-Subscription-Key', CLIENT_KEY]]],
+    ['x-api-key', [['X-Api-Key', CLIENT_KEY]]],
     ['the second key', [['api-key', SECOND_KEY]]],
     ['the second key as bearer', [['Authorization', `Bearer ${SECOND_KEY}`]]],
-  ])('%s names the client', async (_, headers) => {
+  ])('a key identifies the client in: %s', async (_, headers) => {
     expect(await clientOf(headers)).toBe('app');
   });
 
@@ -181,11 +199,11 @@ describe.skipIf(skipped)('client authentication', () => {
       ],
       'other',
     ],
-  ])('the first known key counts: %s', async (_, headers, client) => {
+  ])('the first known key identifies the client: %s', async (_, headers, client) => {
     expect(await clientOf(headers)).toBe(client);
   });
 
-  test.each(ODD_KEYS)('a key with %s', async (_, key) => {
+  test.each(ODD_KEYS)('a key with %s identifies its client', async (_, key) => {
     const client = `odd-${ODD_KEYS.findIndex(([, each]) => each === key)}`;
     const ways: readonly Header[] = [
       ['api-key', key],
@@ -193,7 +211,7 @@ describe.skipIf(skipped)('client authentication', () => {
       ['Ocp-Apim-Subscription-Key', key],
     ];
     for (const header of ways) expect(await clientOf([header])).toBe(client);
-    // None of them is read as anything but itself.
+    // A similar key is not accepted.
     for (const near of [
       `${key}x`,
       key.slice(1),
@@ -251,24 +269,23 @@ describe.skipIf(skipped)('client authentication', () => {
     [
       'other names for it',
       [
-        ['x-api-key', CLIENT_KEY],
         ['apikey', CLIENT_KEY],
         ['api_key', CLIENT_KEY],
         ['Cookie', `api-key=${CLIENT_KEY}`],
       ],
     ],
-  ])('refused: %s', async (_, headers) => {
+  ])('rejects %s', async (_, headers) => {
     expectRefused((await send(headers)).answer);
   });
 
   test.each(['api-key', 'subscription-key', 'key', 'apikey', 'authorization', 'ocp-apim-subscription-key'])(
-    'a key in the query is no key: %s',
+    'ignores a key in the query parameter %s',
     async (name) => {
       expectRefused((await send([], `${TARGET}?${name}=${CLIENT_KEY}`)).answer);
     },
   );
 
-  test.each(['POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH'])('%s needs a key as well', async (method) => {
+  test.each(['POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH'])('requires a key for %s', async (method) => {
     expectRefused(
       (
         await send(
@@ -284,13 +301,13 @@ describe.skipIf(skipped)('client authentication', () => {
   });
 
   test.each(['/openai/v1/x', '/openai/deployments/gpt-4o/chat/completions', '/openai/models', '/openai/'])(
-    '%s needs a key',
+    'requires a key for %s',
     async (target) => {
       expectRefused((await send([], target)).answer);
     },
   );
 
-  test('a key is found beyond the hundredth header, and goes no further', async () => {
+  test('finds a key after the hundredth header, and does not send it to the backend', async () => {
     const fillers = Array.from({ length: 150 }, (_, index): Header => [`x-h-${index}`, 'x']);
     const late: Header[] = [
       ['Authorization', `Bearer ${UNKNOWN}`],
@@ -303,7 +320,7 @@ describe.skipIf(skipped)('client authentication', () => {
     );
   });
 
-  test('one request says nothing about the next on its connection', async () => {
+  test('identifies the client separately for each request on a connection', async () => {
     const connection = await rawConnection(gateway.url);
     const requests: readonly (readonly Header[])[] = [[['api-key', CLIENT_KEY]], [], [['api-key', UNKNOWN]]];
     const statuses = [];
@@ -348,8 +365,8 @@ describe.skipIf(skipped)('without authentication', () => {
       ],
       'app',
     ],
-    ['who claims to be one', [['x-consumer-username', 'app']], null],
-  ])('%s passes', async (id, headers, client) => {
+    ['a client that sets x-consumer-username', [['x-consumer-username', 'app']], null],
+  ])('lets %s pass', async (id, headers, client) => {
     const answer = await rawRequest(gateway.url, {
       target: TARGET,
       headers: [...headers, ['x-test-request', id]],
@@ -364,7 +381,7 @@ describe.skipIf(skipped)('without authentication', () => {
   });
 });
 
-describe.skipIf(skipped)('with browsers of other origins', () => {
+describe.skipIf(skipped)('browsers of other origins', () => {
   const ORIGIN = 'https://app.example.com';
   const PREFLIGHT: readonly Header[] = [
     ['Origin', ORIGIN],
@@ -382,7 +399,7 @@ describe.skipIf(skipped)('with browsers of other origins', () => {
   afterAll(() => gateway?.stop());
   beforeEach(() => gateway.mocks[0]?.reset());
 
-  test('a preflight needs no key, and costs nothing upstream', async () => {
+  test('may send a preflight without a key, which no backend receives', async () => {
     const answer = await rawRequest(gateway.url, {
       method: 'OPTIONS',
       target: '/openai/v1/chat/completions',
@@ -395,7 +412,7 @@ describe.skipIf(skipped)('with browsers of other origins', () => {
     expect(gateway.mocks[0]?.requests).toHaveLength(0);
   });
 
-  test('the request itself does, and its refusal can be read', async () => {
+  test('need a key for the request itself, and can read the error', async () => {
     const answer = await rawRequest(gateway.url, {
       method: 'POST',
       target: '/openai/v1/chat/completions',
@@ -407,7 +424,7 @@ describe.skipIf(skipped)('with browsers of other origins', () => {
     expect(gateway.mocks[0]?.requests).toHaveLength(0);
   });
 
-  test("the gateway's word on origins is the only one", async () => {
+  test('get the CORS headers of the gateway only, not those of the backend', async () => {
     const answer = await rawRequest(gateway.url, {
       target: TARGET,
       headers: [

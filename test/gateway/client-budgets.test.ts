@@ -1,4 +1,4 @@
-/** Budgets of single clients, by the minute and by the day, beside those of their lanes. */
+/** Budgets of single clients, by the minute and by the day, in addition to those of lanes. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { type Gateway, startGateway } from '../support/gateway.ts';
@@ -25,7 +25,7 @@ async function start(settings: Record<string, string>): Promise<Gateway> {
   return gateway;
 }
 
-describe.skipIf(skipped)('without lanes', () => {
+describe.skipIf(skipped)('budgets of clients without lanes', () => {
   let gateway: Gateway;
 
   beforeAll(async () => {
@@ -35,7 +35,7 @@ describe.skipIf(skipped)('without lanes', () => {
 
   const refusal = { status: 429, message: 'rate limited', lane: 'high' } as const;
 
-  test('a client without a budget has none, and hears of none', async () => {
+  test('a client without a budget is not limited and gets no limit headers', async () => {
     const { status, headers } = await shoot(gateway, { client: 'free' });
     expect(status).toBe(200);
     expect([...headers.keys()].filter((name) => name.includes('-ratelimit-'))).toEqual(
@@ -44,22 +44,22 @@ describe.skipIf(skipped)('without lanes', () => {
     expect(await admitted(gateway, 20, { client: 'free' })).toBe(20);
   });
 
-  test('a minute', async () => {
+  test('rejects requests after the budget of a minute', async () => {
     expect(await admitted(gateway, 7, { client: 'minute' })).toSatisfy(withinOne(4));
     await expectRefusal(gateway, { client: 'minute' }, { ...refusal, withinMs: 60_010 });
   });
 
-  test('a day', async () => {
+  test('rejects requests after the budget of a day', async () => {
     expect(await admitted(gateway, 9, { client: 'day' })).toSatisfy(withinOne(6));
     const wait = await expectRefusal(gateway, { client: 'day' }, { ...refusal, withinMs: DAY_MS + 10 });
-    // A day is one from the first use, not one of the calendar.
+    // A day begins with the first request, not at midnight.
     expect(wait).toBeGreaterThan(DAY_MS - 60_000);
   });
 
   test.each([
     ['both', DAY_MS, 'client-day'],
     ['both-too', 60_000, 'client-minute'],
-  ])('of two budgets the one that is used up refuses: %s', async (client, window, name) => {
+  ])('with two budgets, the exhausted one rejects: %s', async (client, window, name) => {
     const { headers } = await shoot(gateway, { client });
     expect(limitsOf(headers)).toEqual(['ai-client-day', 'ai-client-minute']);
     expect(await admitted(gateway, 5, { client })).toSatisfy(withinOne(2));
@@ -69,12 +69,12 @@ describe.skipIf(skipped)('without lanes', () => {
     expect(refused.headers.get(`x-ai-${name}-ratelimit-remaining`)).toBe('0');
   });
 
-  test('a refusal names the lane of its client', async () => {
+  test('the error names the lane of the client', async () => {
     expect(await admitted(gateway, 5, { client: 'low' })).toSatisfy(withinOne(2));
     await expectRefusal(gateway, { client: 'low' }, { ...refusal, lane: 'low', withinMs: 60_010 });
   });
 
-  test('others are let through all the while', async () => {
+  test('other clients are not affected', async () => {
     expect((await shoot(gateway, { client: 'free' })).status).toBe(200);
   });
 
@@ -83,7 +83,7 @@ describe.skipIf(skipped)('without lanes', () => {
   });
 });
 
-describe.skipIf(skipped)('beside lanes', () => {
+describe.skipIf(skipped)('budgets of clients in addition to lanes', () => {
   let gateway: Gateway;
 
   beforeAll(async () => {
@@ -102,7 +102,7 @@ describe.skipIf(skipped)('beside lanes', () => {
 
   const refusal = { status: 503, message: 'rate limited' };
 
-  test('a budget lifts no lane, and is charged in both lanes', async () => {
+  test('a budget does not extend a lane, and is charged in both lanes', async () => {
     expect(await admitted(gateway, 2, { client: 'minute' })).toBe(2);
     expect(await admitted(gateway, 1, { client: 'minute', headers: { 'x-priority': 'low' } })).toBe(1);
     expect(await admitted(gateway, 3, { client: 'minute' })).toSatisfy(withinOne(1));
@@ -115,13 +115,13 @@ describe.skipIf(skipped)('beside lanes', () => {
 
     const { headers } = await shoot(gateway, { client: 'day' });
     expect(limitsOf(headers)).toEqual(['ai-client-day', 'ai-high']);
-    // Three or four requests of the one client, charged to the lane of both.
+    // The client had three or four requests in both lanes. The high lane is charged for those in it.
     expect(Number(headers.get('x-ai-high-ratelimit-remaining'))).toSatisfy(
       (left: number) => left === 120 || left === 110,
     );
   });
 
-  test('a lane used up refuses a client that has a budget left', async () => {
+  test('an exhausted lane rejects a client that has a budget left', async () => {
     expect(await admitted(gateway, 20, { client: 'free' })).toBeGreaterThan(8);
     const wait = await expectRefusal(
       gateway,

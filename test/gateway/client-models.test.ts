@@ -1,4 +1,4 @@
-/** GATEWAY_CLIENT_MODELS_N: a client calls the models of its list, and no others. */
+/** GATEWAY_CLIENT_MODELS_N: a client may call only the models in its list. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { API_VERSION, CLIENT_KEY, type Gateway, startGateway } from '../support/gateway.ts';
@@ -30,7 +30,7 @@ describe.skipIf(cannotRunGatewayTests('model lists of clients'))('model lists of
   const post = (path: string, body: string | FormData, headers: Record<string, string> = JSON_TYPE) =>
     gateway.fetch(path, { method: 'POST', headers, body });
 
-  test('the official clients call what is in it', async () => {
+  test('the official clients can call a model in the list', async () => {
     for (const key of [CLIENT_KEY, SECOND_KEY]) {
       const answer = await gateway.openai(key).chat.completions.create({
         model: 'gpt-4o-mini',
@@ -44,7 +44,7 @@ describe.skipIf(cannotRunGatewayTests('model lists of clients'))('model lists of
     expect(calls(gateway)).toEqual([8]);
   });
 
-  test('and are told about what is not, without a call', async () => {
+  test('returns 403 model_not_allowed for other models, without a call', async () => {
     await expect(
       gateway.openai(SECOND_KEY).chat.completions.create({ model: 'o1', messages: [] }),
     ).rejects.toMatchObject({ status: 403, code: 'model_not_allowed', type: 'permission_error' });
@@ -108,7 +108,7 @@ describe.skipIf(cannotRunGatewayTests('model lists of clients'))('model lists of
       chatBody('gpt-4o'),
       { ...JSON_TYPE, 'x-ms-spillover-deployment': 'o1' },
     ],
-  ])('403 for %s', async (_, path, body, headers) => {
+  ])('returns 403 for a model that is not in the list, given by %s', async (_, path, body, headers) => {
     const answer = await post(path, body, headers);
     expect(answer.status).toBe(403);
     expect(answer.headers.get('content-type')).toBe('application/json');
@@ -124,7 +124,7 @@ describe.skipIf(cannotRunGatewayTests('model lists of clients'))('model lists of
     expect(calls(gateway)).toEqual([0]);
   });
 
-  /** A form as its text, whose file looks like a form of its own. */
+  /** A form as text, with a file whose content looks like a part of the form. */
   const forged = (...models: string[]): string => {
     const part = (name: string, value: string) =>
       `--b\r\nContent-Disposition: form-data; name="${name}"\r\n\r\n${value}\r\n`;
@@ -133,7 +133,7 @@ describe.skipIf(cannotRunGatewayTests('model lists of clients'))('model lists of
   };
 
   test.each<[number, ...string[]]>([[403, 'o1'], [400, 'gpt-4o', 'o1'], [400, 'o1', 'gpt-4o'], [403]])(
-    '%i for forged forms of %s, %s',
+    'returns %i for a forged form with the models %s, %s',
     async (status, ...models) => {
       const type = { 'content-type': 'multipart/form-data; boundary=b' };
       const answer = await post('/openai/v1/audio/transcriptions', forged(...models), type);
@@ -148,21 +148,21 @@ describe.skipIf(cannotRunGatewayTests('model lists of clients'))('model lists of
     '{"model":"o1","messages":[],"model":"gpt-4o"}',
     '{"model":"gpt-4o","messages":[],"mod\\u0065l":"o1"}',
     `{"model":"gpt-4o","x":"${'x'.repeat(300_000)}","model":"o1"}`,
-  ])('400 for a model that is named twice', async (body) => {
+  ])('returns 400 for a model that is given twice', async (body) => {
     const answer = await post('/openai/v1/chat/completions', body);
     expect(answer.status).toBe(400);
     expect(await answer.json()).toMatchObject({ error: { code: 'duplicate_member' } });
     expect(calls(gateway)).toEqual([0]);
   });
 
-  test('a name longer than any is that of no deployment', async () => {
+  test('returns 404 for a model name that is too long', async () => {
     const answer = await post('/openai/v1/chat/completions', chatBody('gpt-4o'.repeat(50)));
     expect(answer.status).toBe(404);
     expect(await answer.json()).toMatchObject({ error: { code: 'DeploymentNotFound' } });
     expect(calls(gateway)).toEqual([0]);
   });
 
-  test('what calls no model passes', async () => {
+  test('lets operations without a model pass', async () => {
     const upload = form();
     upload.append('purpose', 'batch');
     const file = await post('/openai/v1/files', upload, {});
@@ -178,7 +178,7 @@ describe.skipIf(cannotRunGatewayTests('model lists of clients'))('model lists of
     await gateway.openai().responses.cancel(response.id);
   });
 
-  test('a client without a list calls all', async () => {
+  test('a client without a list can call every model', async () => {
     for (const model of ['o1', 'gpt-4o'])
       expect((await gateway.chat(model, {}, { 'api-key': FREE_KEY })).status).toBe(200);
   });

@@ -1,16 +1,16 @@
-/** The real collector on every file that is rendered for it: it starts, stays up and answers its health check. */
+/** The real collector starts with every rendered file, keeps running and answers its health check. */
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { CONTAINER_TIMEOUT_MS } from '../support/apisix.ts';
 import {
-  COLLECTOR_IMAGE,
   COLLECTOR_PORTS,
   type Collector,
   cannotRunCollectorTests,
   startCollector,
 } from '../support/collector.ts';
+import { COLLECTOR_IMAGE } from '../support/requirements.ts';
 import { compileGolden, compileVariables, goodScenarios } from '../support/scenarios.ts';
 
 const GATEWAY = {
@@ -20,7 +20,7 @@ const GATEWAY = {
   GATEWAY_CLIENT_KEY_0: 'key-of-client-zero-9a2b',
   GATEWAY_REQUIRE_AUTH: 'true',
 };
-/** Nothing listens there: a collector is up without what it sends to. */
+/** Nothing listens at these addresses: a collector starts without its destinations. */
 const EXPORTERS = {
   'App Insights': {
     APPLICATIONINSIGHTS_CONNECTION_STRING:
@@ -36,7 +36,7 @@ const EXPORTERS = {
 };
 type Exporter = keyof typeof EXPORTERS;
 
-/** Every choice of some of them, none and all included. */
+/** Every subset of the exporters, including none and all. */
 const COMBINATIONS = (Object.keys(EXPORTERS) as Exporter[]).reduce<Exporter[][]>(
   (chosen, each) => chosen.flatMap((some) => [some, [...some, each]]),
   [[]],
@@ -46,7 +46,7 @@ describe.skipIf(cannotRunCollectorTests('the collector starts'))('the collector 
   test.concurrent.each(
     COMBINATIONS.map((exporters) => ({ exporters, name: exporters.join(', ') || 'nothing' })),
   )(
-    'with $name',
+    'with the exporters: $name',
     async ({ exporters }) => {
       const { documents, collectorEnvironment } = await compileVariables(
         Object.assign({ ...GATEWAY }, ...exporters.map((each) => EXPORTERS[each])),
@@ -63,7 +63,7 @@ describe.skipIf(cannotRunCollectorTests('the collector starts'))('the collector 
         await sleep(3_000);
         expect(collector.isRunning()).toBe(true);
         expect(await health()).toBe(200);
-        // Names and keys that it takes, but not for long, and what it could not make sense of.
+        // The log must not mention deprecated names or keys, or errors.
         expect(collector.log()).not.toMatch(/deprecat|alias|removed|\berror\t|panic/i);
         expect(collector.log()).toMatch(/"limit_mib": 192, "spike_limit_mib": 51/);
       } finally {
@@ -73,17 +73,20 @@ describe.skipIf(cannotRunCollectorTests('the collector starts'))('the collector 
     CONTAINER_TIMEOUT_MS,
   );
 
-  test('a limit of memory that is set is the one that it keeps', async () => {
+  test('with the configured memory limit', async () => {
     const { documents } = await compileVariables({ ...GATEWAY, OTEL_MEMORY_LIMIT_MIB: '100' });
     const collector = await startCollector({ file: documents['otel-collector.yaml'], memoryMiB: 256 });
     try {
-      expect(collector.log()).toMatch(/"limit_mib": 100, "spike_limit_mib": 20/);
+      // The log arrives separately from the health check.
+      await expect
+        .poll(() => collector.log(), { timeout: 5_000 })
+        .toMatch(/"limit_mib": 100, "spike_limit_mib": 20/);
     } finally {
       await collector.stop();
     }
   });
 
-  test('its own validation has nothing against any file that the golden scenarios render', async () => {
+  test("the collector's validation accepts every file of the golden scenarios", async () => {
     const scenarios = await Promise.all(goodScenarios().map(compileGolden));
     const files = new Map(scenarios.map((each) => [each.documents['otel-collector.yaml'], each]));
     expect(files.size).toBeGreaterThan(8);
@@ -94,13 +97,13 @@ describe.skipIf(cannotRunCollectorTests('the collector starts'))('the collector 
       ]);
       const secrets = Object.keys(collectorFiles).flatMap((path) => ['-v', `${path}:${path}:ro`]);
       const run = ['run', '--rm', '--network=none', ...variables, ...secrets, COLLECTOR_IMAGE];
-      // Also as a file of its own this would do; as an argument it need not be shared with Docker's machine.
+      // Passed as an argument, the file need not be shared with Docker's machine.
       execFileSync('docker', [...run, 'validate', `--config=yaml:${file}`], { stdio: 'pipe' });
     }
   });
 });
 
-test('the documentation names the image that is tested', () => {
+test('docs/collector.md names the tested image', () => {
   expect(readFileSync('docs/collector.md', 'utf8')).toContain(`\`${COLLECTOR_IMAGE}\``);
 });
 

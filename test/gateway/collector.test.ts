@@ -1,4 +1,7 @@
-/** A collector beside a gateway, as in one replica: what comes in goes where it should, with cost and without secrets. */
+/**
+ * A collector next to a gateway, as in one replica: it forwards everything to the right place, with cost and without
+ * secrets.
+ */
 import { chmodSync, mkdtempSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -37,11 +40,11 @@ const PATIENCE_MS = 20_000;
 const FIRST_LOOK_MS = 600;
 
 const cannotRun =
-  cannotRunGatewayTests('a collector beside the gateway') ||
-  cannotRunCollectorTests('a collector beside the gateway') ||
-  cannotRunPrometheusTests('a collector beside the gateway');
+  cannotRunGatewayTests('a collector next to the gateway') ||
+  cannotRunCollectorTests('a collector next to the gateway') ||
+  cannotRunPrometheusTests('a collector next to the gateway');
 
-describe.skipIf(cannotRun)('a collector beside the gateway', () => {
+describe.skipIf(cannotRun)('a collector next to the gateway', () => {
   let logs: string;
   let prometheus: Prometheus;
   let azure: MockAzureMonitor;
@@ -52,7 +55,7 @@ describe.skipIf(cannotRun)('a collector beside the gateway', () => {
 
   beforeAll(async () => {
     logs = mkdtempSync(join(tmpdir(), 'genai-gateway-logs-'));
-    // As an emptyDir is: the containers that share it are of different users.
+    // World-writable like an emptyDir, because the containers that share it run as different users.
     chmodSync(logs, 0o777);
     const host = await hostAddress();
     prometheus = await startPrometheus();
@@ -61,7 +64,7 @@ describe.skipIf(cannotRun)('a collector beside the gateway', () => {
     connectionString = `InstrumentationKey=11111111-2222-3333-4444-555555555555;IngestionEndpoint=http://${HOST}:${azure.port}/`;
     gateway = await startGateway({
       settings: {
-        // One, so that the backends take turns, and it is known how many series there are.
+        // One worker, so that the backends take turns and the number of series is known.
         GATEWAY_WORKERS: '1',
         AZURE_OPENAI_DEPLOYMENTS_0: 'gpt-4o=gpt-4o-east,o3,free,embedded',
         AZURE_OPENAI_DEPLOYMENTS_1: 'gpt-4o=gpt-4o-east,o3,free,embedded',
@@ -94,7 +97,7 @@ describe.skipIf(cannotRun)('a collector beside the gateway', () => {
       sharedFolders: { [LOGS]: logs },
       memoryMiB: 256,
     });
-    // A file that is there when it first looks is read from its end.
+    // The collector reads a file that exists at its start from the end.
     await sleep(FIRST_LOOK_MS);
     const ask = async (model: string, body: object = {}) => {
       const messages = [{ role: 'user', content: CONVERSATION }];
@@ -123,7 +126,7 @@ describe.skipIf(cannotRun)('a collector beside the gateway', () => {
     if (logs) rmSync(logs, { recursive: true });
   });
 
-  /** What the workspace has, when it has what is looked for. */
+  /** The result of a query, as soon as it has this number of series. */
   async function inWorkspace(promql: string, series: number): Promise<readonly Series[]> {
     let found: readonly Series[] = [];
     for (const started = Date.now(); Date.now() - started < PATIENCE_MS; await sleep(250)) {
@@ -132,12 +135,12 @@ describe.skipIf(cannotRun)('a collector beside the gateway', () => {
     }
     throw new Error(`${promql} has ${found.length} series, not ${series}:\n${collector.log().slice(-3000)}`);
   }
-  test('its health check answers', async () => {
+  test('answers its health check', async () => {
     expect((await gateway.apisix.request(COLLECTOR_PORTS.health, '/')).status).toBe(200);
     expect(collector.log()).not.toMatch(/\t(?:warn|error)\t/);
   });
 
-  test("the gateway's metrics are written to the workspace, one replica apart from another", async () => {
+  test("writes the gateway's metrics to the workspace, with the replica as a label", async () => {
     const [attempts] = await inWorkspace(
       'apisix_genai_attempts_total{request_llm_model="o3", outcome="ok"}',
       1,
@@ -153,14 +156,14 @@ describe.skipIf(cannotRun)('a collector beside the gateway', () => {
     expect(up?.value).toBe(1);
   });
 
-  test('remote write signs in as the identity that is named, and says whose metrics they are', async () => {
+  test('signs in with the configured identity for remote write, and names the tenant', async () => {
     await until(() => azure.writes.length > 1, PATIENCE_MS);
     const [write] = azure.writes;
     const [scheme, token = ''] = write?.headers.authorization?.split(' ') ?? [];
     expect(scheme).toBe('Bearer');
     expect(identity.accepts(token, 'https://monitor.azure.com')).toBe(true);
     expect(identity.requests[0]?.clientId).toBe(CLIENT_ID);
-    // Tokens are kept while they are good.
+    // A token is reused until it expires.
     expect(identity.requests.length).toBe(1);
     expect(write?.target).toBe(`${DCR}/api/v1/write?api-version=2023-04-24`);
     expect(write?.headers).toMatchObject({ 'x-scope-orgid': 'team-1', 'content-encoding': 'snappy' });
@@ -177,8 +180,8 @@ describe.skipIf(cannotRun)('a collector beside the gateway', () => {
     return sums;
   };
 
-  test('tokens cost what their model does, by kind, and are counted as ever', async () => {
-    // A client's name for it has a price, the backend's has none; Azure takes names in any case.
+  test('writes the cost of tokens by model and kind in addition to their number', async () => {
+    // The client's name of the model has a price, the backend's has none. Azure accepts names in any case.
     const cost = await inWorkspace('llm_cost_usd{cost_component="completion"}', 2);
     const prompt = await inWorkspace('llm_cost_usd{cost_component="prompt"}', 3);
     const tokens = await inWorkspace('apisix_llm_completion_tokens', 4);
@@ -190,7 +193,16 @@ describe.skipIf(cannotRun)('a collector beside the gateway', () => {
       Number((usd * 1e6).toFixed(6)),
     ]);
     expect(Object.fromEntries(spent)).toEqual({ 'gpt-4o': (9 + 7) * 10, o3: 4 * 8 });
+    // The same costs by the answering model. All of these names have prices here.
+    const served = await inWorkspace('llm_served_cost_usd{cost_component="completion"}', 2);
+    expect(byModel(served)).toEqual(byModel(cost));
+    for (const { labels } of served) {
+      expect(labels).toMatchObject({ kind: 'completion', spilled: 'false' });
+      expect(labels.node).toMatch(/./);
+      expect(labels.consumer).toBeUndefined();
+    }
     const usdOfPrompt = { 'gpt-4o': 2.5, o3: 2, embedded: 0.02 };
+    expect(prompt).toHaveLength(3);
     for (const { labels, value } of prompt) {
       const { cost_component: _, __name__, ...same } = labels;
       const counter = promptTokens.find((each) =>
@@ -210,7 +222,7 @@ describe.skipIf(cannotRun)('a collector beside the gateway', () => {
       body: JSON.stringify(body),
     });
 
-  test('spans that come in by OTLP get to Application Insights', async () => {
+  test('forwards spans received by OTLP to Application Insights', async () => {
     const traceId = '5b8efff798038103d269b633813fc60c';
     const span = {
       traceId,
@@ -225,12 +237,12 @@ describe.skipIf(cannotRun)('a collector beside the gateway', () => {
     const ofTrace = () => azure.envelopes.find(({ tags }) => tags['ai.operation.id'] === traceId);
     await until(() => ofTrace() !== undefined, PATIENCE_MS);
     expect(ofTrace()?.data.baseType).toBe('RequestData');
-    // Neither the file's `$$` nor anything in the text is for the collector to expand.
+    // The collector must not expand `$$` in the file or `${…}` in the text.
     expect(ofTrace()?.tags['ai.cloud.role']).toBe(SERVICE);
     expect(ofTrace()?.iKey).toBe('11111111-2222-3333-4444-555555555555');
   });
 
-  test('log records that come in by OTLP get to Application Insights', async () => {
+  test('forwards log records received by OTLP to Application Insights', async () => {
     const record = { body: { stringValue: 'from a client of OTLP' }, severityNumber: 9 };
     const sent = await otlp('logs', {
       resourceLogs: [{ resource: {}, scopeLogs: [{ logRecords: [record] }] }],
@@ -244,7 +256,7 @@ describe.skipIf(cannotRun)('a collector beside the gateway', () => {
   const linesOf = (model: string) =>
     messages().flatMap(({ properties }) => (properties?.requested_model === model ? [properties] : []));
 
-  test('the access log in the shared folder gets there, each line once, its fields as properties', async () => {
+  test('forwards each line of the access log in the shared folder once, with its fields as properties', async () => {
     await until(() => linesOf('embedded').length > 0, PATIENCE_MS);
     expect(linesOf('o3')).toHaveLength(1);
     expect(linesOf('o3')[0]).toMatchObject({ client: 'app', status: '200', completion_tokens: '4' });
@@ -252,7 +264,7 @@ describe.skipIf(cannotRun)('a collector beside the gateway', () => {
     expect(Date.parse(line?.time ?? '')).toBe(Date.parse(line?.data.baseData.properties?.time ?? ''));
   });
 
-  test('the file may be emptied in its place: what comes next is read', async () => {
+  test('continues with new lines after the file was truncated in place', async () => {
     const file = join(logs, 'access.json');
     expect(statSync(file).size).toBeGreaterThan(0);
     truncateSync(file);
@@ -263,7 +275,7 @@ describe.skipIf(cannotRun)('a collector beside the gateway', () => {
     expect(linesOf('o3')).toHaveLength(1);
   });
 
-  test('no secret and no conversation is in anything that it sends or writes', () => {
+  test('sends and logs no secret and no conversation', () => {
     const sent = JSON.stringify([azure.envelopes, azure.strays]) + collector.log();
     const token = azure.writes[0]?.headers.authorization?.split(' ')[1] ?? 'no token';
     expect(sent).toContain('apisix_llm_prompt_tokens');

@@ -1,4 +1,4 @@
-/** What is counted stays counted when APISIX reads another configuration, and workers count together. */
+/** Counters of limits survive a reload of apisix.yaml, and all workers count together. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests, PORTS } from '../support/apisix.ts';
@@ -40,7 +40,7 @@ describe.skipIf(cannotRunGatewayTests('counters over a reload'))('counters', () 
     withinMs: 3_600_010,
   } as const;
 
-  /** APISIX goes on with the file that it had, with some of its text replaced. */
+  /** Reloads the gateway's file with some of its text replaced. */
   async function reloadWith(from: string | RegExp, to: string): Promise<void> {
     const before = gateway.documents['apisix.yaml'];
     const text = before.replace(from, to);
@@ -51,12 +51,14 @@ describe.skipIf(cannotRunGatewayTests('counters over a reload'))('counters', () 
   const lowLane = (count: number) =>
     reloadWith('"${genai_lane_low}", "count": 50', `"\${genai_lane_low}", "count": ${count}`);
   const leftOfDay = async () => {
+    // The request before this one is charged after its response has gone.
+    await sleep(200);
     const { status, headers } = await shoot(gateway, { client: 'day' });
     expect(status).toBe(200);
     return Number(headers.get('x-ai-client-day-ratelimit-remaining'));
   };
 
-  test('are those of all workers', async () => {
+  test('are shared by all workers', async () => {
     for (const mock of gateway.mocks) mock.always({ ...costing(), delayMs: 100 });
     const before = await gateway.apisix.workers();
     const all = await Promise.all(
@@ -69,16 +71,16 @@ describe.skipIf(cannotRunGatewayTests('counters over a reload'))('counters', () 
     );
     expect(busy.length).toBeGreaterThan(1);
     for (const mock of gateway.mocks) mock.always(costing());
-    // All of the tokens of all workers, whichever is asked.
+    // Whichever worker answers, the tokens of all workers are counted.
     for (let index = 0; index < 5; index++) {
-      // A request is charged when its answer has gone, and another worker may be asked sooner.
+      // A request is charged after its answer, so another worker could answer before the charge.
       await sleep(100);
       const { headers } = await shoot(gateway, { client: 'low' });
       expect(headers.get('x-ai-high-ratelimit-remaining')).toBe(String(1000 - 10 * (QUOTA + index)));
     }
   });
 
-  test('stay when another item of the file changes', async () => {
+  test('keep their values when another item of the file changes', async () => {
     expect(await admitted(gateway, 8, low)).toSatisfy((count) => count === 5 || count === 6);
     await expectRefusal(gateway, low, lane);
     const before = await leftOfDay();
@@ -88,7 +90,7 @@ describe.skipIf(cannotRunGatewayTests('counters over a reload'))('counters', () 
     expect(await leftOfDay()).toBe(before - 10);
   });
 
-  test('stay when limits change, and what was counted is compared with the new ones', async () => {
+  test('keep their values when limits change, and are compared with the new limits', async () => {
     const before = await leftOfDay();
     await lowLane(80);
     const { headers } = await shoot(gateway, low);
@@ -103,7 +105,7 @@ describe.skipIf(cannotRunGatewayTests('counters over a reload'))('counters', () 
     await expectRefusal(gateway, { client: 'quota' }, quota);
   });
 
-  test('of a rate stay too', async () => {
+  test('of a request rate keep their values too', async () => {
     const list = await Promise.all(Array.from({ length: 130 }, () => shoot(gateway, { client: 'rate' })));
     expect(list.filter(({ text }) => text.includes('Too many requests')).length).toBeGreaterThan(20);
     await reloadWith('rate: 0.01', 'rate: 0.02');

@@ -1,9 +1,9 @@
-/** AZURE_OPENAI_DEPLOYMENTS_N: a request goes where its deployment is, under the name that it has there. */
+/** AZURE_OPENAI_DEPLOYMENTS_N: a request goes to a backend with its deployment, under the name the deployment has there. */
 import { randomBytes } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import * as answers from '../../compiler/mock/answers.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { type Gateway, startGateway } from '../support/gateway.ts';
-import * as answers from '../support/mock-azure-openai/answers.ts';
 import { backendOf, calls, chatBody, NO_COOLDOWN, onlyRequest, resetMocks } from '../support/traffic.ts';
 
 let gateway: Gateway;
@@ -30,7 +30,7 @@ describe.skipIf(cannotRunGatewayTests('AZURE_OPENAI_DEPLOYMENTS_N'))('AZURE_OPEN
   afterAll(() => gateway?.stop());
   afterEach(() => resetMocks(gateway));
 
-  test('only backends that serve it are called', async () => {
+  test('calls only backends that serve the deployment', async () => {
     for (let count = 0; count < 4; count++) {
       expect((await post('/openai/v1/embeddings', '{"model":"embed","input":"x"}')).status).toBe(200);
       expect((await gateway.chat('mini')).status).toBe(200);
@@ -41,8 +41,9 @@ describe.skipIf(cannotRunGatewayTests('AZURE_OPENAI_DEPLOYMENTS_N'))('AZURE_OPEN
     expect(calls(gateway)).toEqual([4, 5]);
   });
 
-  test('a request that names none goes to any', async () => {
-    expect((await gateway.fetch('/openai/v1/models')).status).toBe(200);
+  test('sends a request without a deployment to any backend', async () => {
+    expect((await gateway.fetch('/openai/v1/files')).status).toBe(200);
+    expect(calls(gateway).some((count) => count > 0)).toBe(true);
   });
 
   test.each([
@@ -54,7 +55,7 @@ describe.skipIf(cannotRunGatewayTests('AZURE_OPENAI_DEPLOYMENTS_N'))('AZURE_OPEN
     ],
     ['its name there', V1, chatBody('eu-gpt4o')],
     ['an empty name', V1, chatBody('')],
-  ])('404 where none has it, without a call: %s', async (_, path, body) => {
+  ])('returns 404 without a call when no backend serves the deployment: %s', async (_, path, body) => {
     const answer = await post(path, body);
     expect(answer.status).toBe(404);
     expect(await answer.json()).toEqual({
@@ -68,7 +69,7 @@ describe.skipIf(cannotRunGatewayTests('AZURE_OPENAI_DEPLOYMENTS_N'))('AZURE_OPEN
     expect(calls(gateway)).toEqual([0, 0]);
   });
 
-  test('renamed in the path, and nothing else', async () => {
+  test('renames the deployment in the path and changes nothing else', async () => {
     const path = (name: string) =>
       `/openai/deployments/${name}/chat/completions?api-version=2024-10-21&x=%2Fgpt-4o/%20&deployments/gpt-4o`;
     const body = chatBody('gpt-4o', { user: 'é' });
@@ -90,7 +91,7 @@ describe.skipIf(cannotRunGatewayTests('AZURE_OPENAI_DEPLOYMENTS_N'))('AZURE_OPEN
       (name: string) => `\n{"model":"${name}","messages":[{"role":"user","content":"é\\u00e9"}],"x":1.0e3}\n`,
     ],
     [
-      'beside others',
+      'next to other members of that name',
       (name: string) =>
         `{"metadata":{"model":"gpt-4o"},"messages":[{"role":"user","content":"x","model":"gpt-4o"}],"model":"${name}","models":"gpt-4o"}`,
     ],
@@ -99,7 +100,7 @@ describe.skipIf(cannotRunGatewayTests('AZURE_OPENAI_DEPLOYMENTS_N'))('AZURE_OPEN
       (name: string) =>
         `{"messages":[{"role":"user","content":"${'gpt-4o '.repeat(300_000)}"}],"model":"${name}"}`,
     ],
-  ])('renamed in a JSON body, and not a byte more: %s', async (_, body) => {
+  ])('renames the model in a JSON body and changes no other byte: %s', async (_, body) => {
     backend(0).script({ status: 429 });
     const answer = await post(V1, body('gpt-4o'));
     expect(answer.status).toBe(200);
@@ -110,13 +111,13 @@ describe.skipIf(cannotRunGatewayTests('AZURE_OPENAI_DEPLOYMENTS_N'))('AZURE_OPEN
     );
   });
 
-  test('a name that is written with escapes is that name', async () => {
+  test('recognises a name that is written with escapes', async () => {
     backend(0).script({ status: 429 });
     expect((await post(V1, chatBody('gpt-4o').replace('gpt-4o', 'gpt-4\\u006f'))).status).toBe(200);
     expect(onlyRequest(backend(1)).body.toString()).toBe(chatBody('eu-gpt4o'));
   });
 
-  test('responses and embeddings as well', async () => {
+  test('renames the model of responses and embeddings', async () => {
     expect((await post('/openai/v1/responses', '{"model":"mini","input":"x"}')).status).toBe(200);
     expect(onlyRequest(backend(1)).body.toString()).toBe('{"model":"eu-gpt4o","input":"x"}');
     expect((await post('/openai/v1/embeddings', '{"input":"x","model":"embed"}')).status).toBe(200);
@@ -129,7 +130,7 @@ describe.skipIf(cannotRunGatewayTests('AZURE_OPENAI_DEPLOYMENTS_N'))('AZURE_OPEN
     ['images', '/openai/v1/images/generations', '{"prompt":"x","model":"NAME","n":1}'],
     ['speech', '/openai/v1/audio/speech', '{"model":"NAME","input":"x","voice":"alloy"}'],
     ['compacted responses', '/openai/v1/responses/compact', '{"model":"NAME","input":"x"}'],
-  ])('%s as well', async (_, path, body) => {
+  ])('renames the model of %s', async (_, path, body) => {
     for (const mock of gateway.mocks) mock.always({ body: {} });
     expect((await post(path, body.replace('NAME', 'mini'))).status).toBe(200);
     expect(onlyRequest(backend(1)).body.toString()).toBe(body.replace('NAME', 'eu-gpt4o'));
@@ -137,7 +138,7 @@ describe.skipIf(cannotRunGatewayTests('AZURE_OPENAI_DEPLOYMENTS_N'))('AZURE_OPEN
     expect(calls(gateway)).toEqual([0, 1]);
   });
 
-  test('a name is found in any case, and goes out as it was declared', async () => {
+  test('finds a name in any case and sends it as declared', async () => {
     expect((await gateway.chat('GPT-4o')).status).toBe(200);
     expect(JSON.parse(onlyRequest(backend(0)).body.toString())).toMatchObject({ model: 'gpt-4o' });
     expect((await gateway.azure('MINI').chat.completions.create({ model: '', messages: [] })).object).toBe(
@@ -163,18 +164,21 @@ describe.skipIf(cannotRunGatewayTests('AZURE_OPENAI_DEPLOYMENTS_N'))('AZURE_OPEN
     ['small', false],
     ['large', true],
     ['large', false],
-  ] as const)('renamed in a form, and not a byte more: %s, before the file: %s', async (size, isFirst) => {
-    const answer = await post(
-      '/openai/v1/audio/transcriptions',
-      form('whisper', size, isFirst),
-      'multipart/form-data; boundary=limit',
-    );
-    expect(answer.status).toBe(200);
-    expect(onlyRequest(backend(1)).body.equals(form('whisper-eu', size, isFirst))).toBe(true);
-    expect(calls(gateway)).toEqual([0, 1]);
-  });
+  ] as const)(
+    'renames the model in a form and changes no other byte (%s file, before the file: %s)',
+    async (size, isFirst) => {
+      const answer = await post(
+        '/openai/v1/audio/transcriptions',
+        form('whisper', size, isFirst),
+        'multipart/form-data; boundary=limit',
+      );
+      expect(answer.status).toBe(200);
+      expect(onlyRequest(backend(1)).body.equals(form('whisper-eu', size, isFirst))).toBe(true);
+      expect(calls(gateway)).toEqual([0, 1]);
+    },
+  );
 
-  test('404 for a form that names none of them, without a call', async () => {
+  test('returns 404 without a call for a form whose model no backend serves', async () => {
     const answer = await post(
       '/openai/v1/audio/transcriptions',
       form('gpt-4o-transcribe', 'small', true),
@@ -186,7 +190,7 @@ describe.skipIf(cannotRunGatewayTests('AZURE_OPENAI_DEPLOYMENTS_N'))('AZURE_OPEN
   });
 });
 
-describe.skipIf(cannotRunGatewayTests('deployments of drained backends'))('a drained backend', () => {
+describe.skipIf(cannotRunGatewayTests('deployments of drained backends'))('with a drained backend', () => {
   let resting: Gateway;
   beforeAll(async () => {
     resting = await startGateway({
@@ -199,14 +203,14 @@ describe.skipIf(cannotRunGatewayTests('deployments of drained backends'))('a dra
   }, CONTAINER_TIMEOUT_MS);
   afterAll(() => resting?.stop());
 
-  test('alone with a deployment: 503, without a call', async () => {
+  test('returns 503 without a call when no other backend has the deployment', async () => {
     const answer = await resting.chat('gpt-4o-mini');
     expect([answer.status, answer.headers.has('retry-after')]).toEqual([503, false]);
     expect(await answer.json()).toMatchObject({ error: { code: 'upstream_unavailable' } });
     expect(calls(resting)).toEqual([0, 0]);
   });
 
-  test('beside it, a throttled deployment is the same in any case', async () => {
+  test('returns 429 for any case of a name when the other backend is throttled', async () => {
     backendOf(resting, 0).script(answers.throttled({ retryAfter: 30 }));
     expect((await resting.chat('gpt-4o')).status).toBe(429);
     expect((await resting.chat('GPT-4O')).status).toBe(429);

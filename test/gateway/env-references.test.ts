@@ -1,4 +1,4 @@
-/** Keys of every shape reach APISIX unharmed, by reference through its environment and inline through its YAML. */
+/** Keys with any characters reach APISIX unchanged, both by reference through its environment and inline through its YAML. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   type Apisix,
@@ -30,7 +30,7 @@ const BACKEND = {
   AZURE_OPENAI_KEY_0: 'backend-key-0123456789',
 };
 
-/** One client for each key, named after its place. */
+/** One client for each key, named after its index. */
 function clientVariables(keys: readonly string[]): Record<string, string> {
   const variables = keys.flatMap((key, index) => [
     [`GATEWAY_CLIENT_NAME_${index}`, `client-${index}`],
@@ -41,7 +41,7 @@ function clientVariables(keys: readonly string[]): Record<string, string> {
 
 let requests = 0;
 
-/** The client that APISIX takes a key for, or the status of its refusal; no backend can be reached. */
+/** The client that APISIX identifies by a key, or the status of its error. No backend can be reached. */
 async function clientOf(apisix: Apisix, key: string): Promise<unknown> {
   const request = String(requests++);
   const { status } = await apisix.request(PORTS.proxy, '/openai/v1/models', {
@@ -70,24 +70,24 @@ describe.skipIf(skipped)('keys by reference', () => {
   }, CONTAINER_TIMEOUT_MS);
   afterAll(() => apisix?.stop());
 
-  test('are not in the rendered file', () => {
+  test('do not appear in the rendered file', () => {
     for (const key of Object.values(keys))
       expect(scenario.documents['apisix.yaml']).not.toContain(JSON.stringify(key));
   });
 
   test.each(Object.keys(keys).map((shape, index) => [shape, index] as const))(
-    'authenticate with %s',
+    'authenticate when they contain %s',
     async (shape, index) => {
       expect(await clientOf(apisix, keys[shape] ?? '')).toBe(`client-${index}`);
     },
   );
 
-  test('do not authenticate as the reference that stands for them', async () => {
+  test('cannot be replaced by their reference', async () => {
     expect(await clientOf(apisix, '$env://GATEWAY_CLIENT_KEY_0')).toBe(401);
     expect(await clientOf(apisix, '$ENV://GATEWAY_CLIENT_KEY_0')).toBe(401);
   });
 
-  test('authenticate nobody when APISIX lacks their variable, neither as themselves nor as the reference', async () => {
+  test('authenticate nobody when their variable is missing, neither as themselves nor as the reference', async () => {
     expect(scenario.documents['apisix.yaml']).toContain(`"$env://GATEWAY_CLIENT_KEY_${missing}"`);
     expect(await clientOf(apisix, 'key that APISIX never gets')).toBe(401);
     expect(await clientOf(apisix, `$env://GATEWAY_CLIENT_KEY_${missing}`)).toBe(401);
@@ -108,7 +108,7 @@ describe.skipIf(skipped)('keys written inline', () => {
   afterAll(() => apisix?.stop());
 
   test.each(Object.entries(KEYS).map(([shape, key], index) => [shape, key, index] as const))(
-    'authenticate with %s',
+    'authenticate when they contain %s',
     async (_, key, index) => {
       expect(await clientOf(apisix, key)).toBe(`client-${index}`);
     },

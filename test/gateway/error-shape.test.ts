@@ -1,10 +1,10 @@
-/** Every error that the gateway itself makes is OpenAI's, and says when to come again where that helps. */
+/** Every error of the gateway itself has OpenAI's shape, and a Retry-After when a retry helps. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import type { Behaviour } from '../../compiler/mock/server.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { CLIENT_KEY, type Gateway, type GatewayOptions, startGateway } from '../support/gateway.ts';
-import type { Behaviour } from '../support/mock-azure-openai/server.ts';
 import { type Header, type RawAnswer, type RawRequest, rawRequest } from '../support/raw-http.ts';
 
 const skipped = cannotRunGatewayTests('errors of the gateway itself in the stock APISIX image');
@@ -22,7 +22,7 @@ interface Shape {
 
 const RETRYABLE = new Set([408, 429, 500, 502, 503, 504]);
 
-/** With `isDelayed` false no backend has named a delay. */
+/** `isDelayed` is false when no backend gave a delay. */
 function expectShape(
   answer: RawAnswer,
   { status, code, type, message = /^\P{Ll}.*\.$/su }: Shape,
@@ -53,7 +53,7 @@ const chat = (model: string, headers: readonly Header[] = []): RawRequest => ({
   body: JSON.stringify({ model, messages: [{ role: 'user', content: 'Hello' }], max_tokens: 4 }),
 });
 
-/** What the official client makes of an answer. */
+/** The error that the official client throws. */
 async function sdkError(gateway: Gateway, model: string, more: object = {}, key?: string) {
   const error = await gateway
     .openai(key)
@@ -103,7 +103,7 @@ suite('errors before a backend is chosen', {
     ],
     [
       'no such path',
-      { target: '/v1/models', headers: [KEY] },
+      { target: '/v2/models', headers: [KEY] },
       { status: 404, type: 'not_found_error', code: 'not_found' },
     ],
     ['no path', { target: '/' }, { status: 404, type: 'not_found_error', code: 'not_found' }],
@@ -114,7 +114,7 @@ suite('errors before a backend is chosen', {
     ],
     [
       'a path that reads otherwise',
-      { target: '/openai/v1//models', headers: [KEY] },
+      { target: '/openai/v1/files//x', headers: [KEY] },
       { status: 400, type: invalid, code: 'invalid_request_target' },
     ],
     [
@@ -144,24 +144,24 @@ suite('errors before a backend is chosen', {
     ],
   ];
 
-  test.each(CASES)('%s', async (_, request, shape) => {
+  test.each(CASES)('returns an OpenAI error for: %s', async (_, request, shape) => {
     expectShape(await rawRequest(gateway().url, request), shape);
     expect(calls(gateway())).toBe(0);
   });
 
-  test('a body of just the right size passes', async () => {
+  test('accepts a body of exactly the maximum size', async () => {
     const body = JSON.stringify({ model: 'served', messages: [], x: '' });
     const padded = body.replace('"x":""', `"x":"${'a'.repeat(MAX_BODY - body.length)}"`);
     expect((await rawRequest(gateway().url, { ...chat('served'), body: padded })).status).toBe(200);
   });
 
-  test('HEAD gets no body', async () => {
+  test('sends no body in answer to HEAD', async () => {
     const answer = await rawRequest(gateway().url, { method: 'HEAD', target: '/openai/v1/models' });
     expect(answer).toMatchObject({ status: 401 });
     expect(answer.header('content-type')).toBe('application/json');
   });
 
-  test('the official client understands', async () => {
+  test('returns errors that the official client recognises', async () => {
     const unauthorized = await sdkError(gateway(), 'served', {}, 'nobodys-key');
     expect(unauthorized).toBeInstanceOf(OpenAI.AuthenticationError);
     expect(unauthorized).toMatchObject({
@@ -182,7 +182,7 @@ suite('errors before a backend is chosen', {
     });
   });
 
-  test('all backends throttled: 429 from them, then from memory', async () => {
+  test('returns 429 when all backends are throttled, then without a call while they are cooling down', async () => {
     const shape = { status: 429, type: 'rate_limit_error', code: 'rate_limit_exceeded', message: /./ };
     always(gateway(), { status: 429, body: '', headers: { 'retry-after': '7' } });
     const first = await rawRequest(gateway().url, chat('throttled'));
@@ -195,7 +195,7 @@ suite('errors before a backend is chosen', {
     expect(Number(second.header('retry-after-ms'))).toBeLessThanOrEqual(7000);
   });
 
-  test('a stream that all backends refuse is an error like any other', async () => {
+  test('returns an ordinary error when all backends refuse a stream', async () => {
     always(gateway(), { status: 429 });
     const error = await sdkError(gateway(), 'throttled-stream', { stream: true });
     expect(error).toBeInstanceOf(OpenAI.RateLimitError);
@@ -226,20 +226,20 @@ suite('errors after backends were tried', {
     ],
   ];
 
-  test.each(CASES)('%s', async (_, behaviour, shape) => {
+  test.each(CASES)('returns an OpenAI error when backends fail: %s', async (_, behaviour, shape) => {
     always(gateway(), behaviour);
     expectShape(await rawRequest(gateway().url, chat('gpt-4o')), shape, false);
     for (const { requests } of gateway().mocks) expect(requests).not.toHaveLength(0);
   });
 
-  test('nobody there', async () => {
+  test('returns 502 when no backend listens', async () => {
     await Promise.all(gateway().mocks.map((mock) => mock.stop()));
     const answer = await rawRequest(gateway().url, chat('gpt-4o'));
     await Promise.all(gateway().mocks.map((mock) => mock.restart()));
     expectShape(answer, { status: 502, type: server, code: 'upstream_unreachable' }, false);
   });
 
-  test('the official client understands', async () => {
+  test('returns an error that the official client recognises', async () => {
     always(gateway(), { status: 401 });
     const error = await sdkError(gateway(), 'gpt-4o');
     expect(error).toBeInstanceOf(OpenAI.InternalServerError);
@@ -252,7 +252,7 @@ suite('errors after backends were tried', {
 });
 
 suite('errors while no backend is there', {}, (gateway) => {
-  test('502 without a delay, and their answer as soon as they are back', async () => {
+  test('returns 502 without a delay, and uses the backends as soon as they are back', async () => {
     await Promise.all(gateway().mocks.map((mock) => mock.stop()));
     const first = await rawRequest(gateway().url, chat('gpt-4o'));
     await Promise.all(gateway().mocks.map((mock) => mock.restart()));
@@ -321,7 +321,7 @@ const LIMITS: readonly (readonly [
 
 describe.each(LIMITS)('errors of limits: %s', (_, settings, shape, passes, longestMs, error) => {
   suite('a refused request', { backends: [{}], settings }, (gateway) => {
-    test('says so, and costs nothing upstream', async () => {
+    test('has an OpenAI error with a delay and reaches no backend', async () => {
       for (let count = 0; count < passes; count++)
         expect((await rawRequest(gateway().url, chat('gpt-4o'))).status).toBe(200);
       // Tokens are charged after the answer was sent.
@@ -340,7 +340,7 @@ describe.each(LIMITS)('errors of limits: %s', (_, settings, shape, passes, longe
 suite('errors of addresses', {
   settings: { ENABLE_IP_RESTRICTION: 'true', IP_WHITELIST: '203.0.113.0/24' },
 }, (gateway) => {
-  test('a caller from elsewhere', async () => {
+  test('returns 403 forbidden for a client from another address', async () => {
     const answer = await rawRequest(gateway().url, chat('gpt-4o', [['X-Forwarded-For', '203.0.113.7']]));
     expectShape(answer, { status: 403, type: 'permission_error', code: 'forbidden', message: /./ });
     const error = await sdkError(gateway(), 'gpt-4o');

@@ -1,4 +1,4 @@
-/** Which failures lead to another backend, how many of them, and until when, is as the settings say exactly. */
+/** The settings decide which failures lead to a failover, how many attempts there are, and until when. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { type Gateway, type GatewayOptions, startGateway } from '../support/gateway.ts';
@@ -21,13 +21,13 @@ describe.skipIf(cannotRunGatewayTests('settings of failover'))('settings of fail
     afterAll(stop);
     afterEach(() => resetMocks(gateway));
 
-    test.each([409, 429, 503])('%i: the next one', async (status) => {
+    test.each([409, 429, 503])('fails over after %i', async (status) => {
       backend(0).script({ status });
       expect((await gateway.chat('gpt-4o')).status).toBe(200);
       expect(calls(gateway)).toEqual([1, 1]);
     });
 
-    test.each([408, 500, 502, 504])('%i is the client’s', async (status) => {
+    test.each([408, 500, 502, 504])('returns %i to the client unchanged', async (status) => {
       const body = { error: { code: String(status), message: 'As it was.' } };
       backend(0).script({ status, body });
       const answer = await gateway.chat('gpt-4o');
@@ -48,13 +48,13 @@ describe.skipIf(cannotRunGatewayTests('settings of failover'))('settings of fail
     afterAll(stop);
     afterEach(() => resetMocks(gateway));
 
-    test.each(retried)('%i: the next one', async (status) => {
+    test.each(retried)('fails over after %i', async (status) => {
       backend(0).script({ status });
       expect((await gateway.chat('gpt-4o')).status).toBe(200);
       expect(calls(gateway)).toEqual([1, 1]);
     });
 
-    test.each(passed)('%i is the client’s', async (status) => {
+    test.each(passed)('returns %i to the client unchanged', async (status) => {
       backend(0).script({ status, headers: { 'Retry-After': '7' } });
       const answer = await gateway.chat('gpt-4o');
       expect(answer.status).toBe(status);
@@ -75,7 +75,7 @@ describe.skipIf(cannotRunGatewayTests('settings of failover'))('settings of fail
     afterAll(stop);
     afterEach(() => resetMocks(gateway));
 
-    test('two attempts, although there is a third backend', async () => {
+    test('makes two attempts although there is a third backend', async () => {
       backend(0).script({ status: 503 });
       backend(1).script({ status: 429 });
       const answer = await gateway.chat('gpt-4o');
@@ -83,7 +83,7 @@ describe.skipIf(cannotRunGatewayTests('settings of failover'))('settings of fail
       expect(calls(gateway)).toEqual([1, 1, 0]);
     });
 
-    test('no attempt begins after the deadline', async () => {
+    test('begins no attempt after the deadline', async () => {
       backend(0).script({ status: 503, delayMs: 600 });
       const answer = await gateway.chat('gpt-4o');
       expect(answer.status).toBe(503);
@@ -91,7 +91,7 @@ describe.skipIf(cannotRunGatewayTests('settings of failover'))('settings of fail
       expect(calls(gateway)).toEqual([1, 0, 0]);
     });
 
-    test('one that has begun goes on after it', async () => {
+    test('lets an attempt that has begun continue after the deadline', async () => {
       backend(0).script({ status: 503 });
       backend(1).script({ delayMs: 600 });
       expect((await gateway.chat('gpt-4o')).status).toBe(200);

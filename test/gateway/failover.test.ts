@@ -1,11 +1,11 @@
-/** When a backend fails before anything was sent to the client, the next one gets the same request. */
+/** When a backend fails before anything was sent to the client, the next backend gets the same request. */
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import * as answers from '../../compiler/mock/answers.ts';
+import type { Behaviour } from '../../compiler/mock/server.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { type Gateway, type GatewayOptions, hostAddress, startGateway } from '../support/gateway.ts';
-import * as answers from '../support/mock-azure-openai/answers.ts';
-import type { Behaviour } from '../support/mock-azure-openai/server.ts';
 import { type SilentPort, startSilentPort } from '../support/silent-port.ts';
 import { backendOf, calls, inOrder, NO_COOLDOWN, onlyRequest, resetMocks } from '../support/traffic.ts';
 
@@ -16,7 +16,7 @@ const start = (options: GatewayOptions) => async () => {
 const stop = () => gateway?.stop();
 const backend = (index: number) => backendOf(gateway, index);
 
-/** Spaces, escapes and order that no JSON library would write. */
+/** JSON with spaces, escapes and an order that no JSON library would write. */
 const ODD_JSON =
   '{ "messages" : [{"content":"\\u00e9\\/é 😀","role":"user"}],\n\t"model":"gpt-4o", "seed":1e3,"x":1.0 }';
 const post = (
@@ -28,7 +28,7 @@ const post = (
 const FAILURES: readonly (readonly [what: string, behaviour: Behaviour])[] = [
   ['a reset before the headers', { reset: 'before-headers' }],
   ['a reset before the request is read', { reset: 'before-request-read' }],
-  ['a time-out before the first byte', { hang: true }],
+  ['a timeout before the first byte', { hang: true }],
   ['408', { status: 408 }],
   ['429', { status: 429 }],
   ['429 without a body', { status: 429, body: '' }],
@@ -44,7 +44,7 @@ const FAILURES: readonly (readonly [what: string, behaviour: Behaviour])[] = [
   ['a stream that ends abruptly before its first event', { events: [], cutAfter: 0 }],
 ];
 
-describe.skipIf(cannotRunGatewayTests('failover'))('three backends', () => {
+describe.skipIf(cannotRunGatewayTests('failover'))('failover among three backends', () => {
   beforeAll(
     start({
       backends: [{}, {}, {}],
@@ -55,7 +55,7 @@ describe.skipIf(cannotRunGatewayTests('failover'))('three backends', () => {
   afterAll(stop);
   beforeEach(() => resetMocks(gateway));
 
-  test.each(FAILURES)('%s: the next one gets the same body', async (_, behaviour) => {
+  test.each(FAILURES)('sends the same body to the next backend after %s', async (_, behaviour) => {
     gateway.mocks[0]?.script(behaviour);
     const answer = await post(ODD_JSON);
     expect(answer.status).toBe(200);
@@ -64,7 +64,7 @@ describe.skipIf(cannotRunGatewayTests('failover'))('three backends', () => {
     expect(onlyRequest(backend(1)).body.toString()).toBe(ODD_JSON);
   });
 
-  test('a refused connection: the next one', async () => {
+  test('sends the same body to the next backend after a refused connection', async () => {
     await backend(0).stop();
     const answer = await post(ODD_JSON);
     await backend(0).restart();
@@ -73,7 +73,7 @@ describe.skipIf(cannotRunGatewayTests('failover'))('three backends', () => {
     expect(onlyRequest(backend(1)).body.toString()).toBe(ODD_JSON);
   });
 
-  test.each(FAILURES)('%s, twice: the one after it', async (_, behaviour) => {
+  test.each(FAILURES)('sends the same body to the third backend after %s and a 503', async (_, behaviour) => {
     backend(0).script(behaviour);
     backend(1).script({ status: 503 });
     expect((await post(ODD_JSON)).status).toBe(200);
@@ -81,8 +81,8 @@ describe.skipIf(cannotRunGatewayTests('failover'))('three backends', () => {
     expect(onlyRequest(backend(2)).body.toString()).toBe(ODD_JSON);
   });
 
-  test.each(FAILURES)('%s everywhere: each backend once', async (_, behaviour) => {
-    // Over connections that are new: of one that was kept alive a reset says nothing about the backend.
+  test.each(FAILURES)('calls each backend once when all fail with %s', async (_, behaviour) => {
+    // On new connections, because the gateway retries after a reset of a reused connection.
     for (const mock of gateway.mocks) await mock.restart();
     for (const mock of gateway.mocks) mock.always(behaviour);
     const answer = await post(ODD_JSON);
@@ -92,7 +92,7 @@ describe.skipIf(cannotRunGatewayTests('failover'))('three backends', () => {
     expect(calls(gateway)).toEqual([1, 1, 1]);
   });
 
-  test('every backend is called with its own host and key', async () => {
+  test('calls every backend with its own host and key', async () => {
     backend(0).script({ status: 429 });
     await post(ODD_JSON);
     const keys = gateway.mocks.slice(0, 2).map((mock) => onlyRequest(mock).header('api-key'));
@@ -101,14 +101,14 @@ describe.skipIf(cannotRunGatewayTests('failover'))('three backends', () => {
     expect(hosts).toEqual(gateway.mocks.slice(0, 2).map(({ port }) => `host.docker.internal:${port}`));
   });
 
-  test('target and query are the same at each', async () => {
+  test('sends the same target and query to each backend', async () => {
     backend(0).script({ status: 429 });
     const path = '/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21&x=%2F%20y&&z';
     expect((await post(ODD_JSON, {}, path)).status).toBe(200);
     expect(gateway.mocks.slice(0, 2).map((mock) => onlyRequest(mock).target)).toEqual([path, path]);
   });
 
-  test('an upload of 2 MB', async () => {
+  test('sends an upload of 2 MB to each backend', async () => {
     const content = randomBytes(2 * 2 ** 20);
     const part = (name: string, more = '') =>
       `--limit\r\nContent-Disposition: form-data; name="${name}"${more}\r\n`;
@@ -130,7 +130,7 @@ describe.skipIf(cannotRunGatewayTests('failover'))('three backends', () => {
     expect(onlyRequest(backend(2)).header('content-length')).toBe(String(body.length));
   });
 
-  test.each([20_000, 2 * 2 ** 20])('an upload of %i bytes in chunks', async (size) => {
+  test.each([20_000, 2 * 2 ** 20])('sends a chunked upload of %i bytes to each backend', async (size) => {
     const body = JSON.stringify({
       model: 'gpt-4o',
       messages: [{ role: 'user', content: 'é'.repeat(size / 2) }],
@@ -152,7 +152,7 @@ describe.skipIf(cannotRunGatewayTests('failover'))('three backends', () => {
     }
   });
 
-  test('GET and DELETE without a body', async () => {
+  test('works for GET and DELETE without a body', async () => {
     backend(0).script({ status: 503 }, { status: 503 });
     expect((await gateway.fetch('/openai/v1/models')).status).toBe(200);
     expect((await gateway.fetch('/openai/v1/models/gone', { method: 'DELETE' })).status).toBe(404);
@@ -173,27 +173,31 @@ describe.skipIf(cannotRunGatewayTests('failover'))('three backends', () => {
     [415, { status: 415, body: Buffer.from([0, 255, 1]) }],
     [422, { status: 422, body: '{"odd" :  "json"}', framing: 'chunked' }],
     [451, { status: 451, body: '<p>no</p>' }],
-  ] as const)('%i is the client’s: one call, the answer untouched', async (status, behaviour) => {
-    backend(0).script({
-      ...behaviour,
-      headers: {
-        ...('headers' in behaviour ? behaviour.headers : {}),
-        'X-Own': ['a', 'b'],
-        'Retry-After': '7',
-      },
-    });
-    const answer = await post(ODD_JSON);
-    expect(answer.status).toBe(status);
-    const { body = '' } = behaviour;
-    const sent = Buffer.isBuffer(body) || typeof body === 'string' ? Buffer.from(body) : JSON.stringify(body);
-    expect(Buffer.from(await answer.arrayBuffer())).toEqual(Buffer.from(sent));
-    expect(answer.headers.get('x-own')).toBe('a, b');
-    expect(answer.headers.get('retry-after')).toBe('7');
-    expect(answer.headers.get('apim-request-id')).toMatch(/^[0-9a-f-]{36}$/);
-    expect(calls(gateway)).toEqual([1, 0, 0]);
-  });
+  ] as const)(
+    'returns %i unchanged after one call, because the client caused it',
+    async (status, behaviour) => {
+      backend(0).script({
+        ...behaviour,
+        headers: {
+          ...('headers' in behaviour ? behaviour.headers : {}),
+          'X-Own': ['a', 'b'],
+          'Retry-After': '7',
+        },
+      });
+      const answer = await post(ODD_JSON);
+      expect(answer.status).toBe(status);
+      const { body = '' } = behaviour;
+      const sent =
+        Buffer.isBuffer(body) || typeof body === 'string' ? Buffer.from(body) : JSON.stringify(body);
+      expect(Buffer.from(await answer.arrayBuffer())).toEqual(Buffer.from(sent));
+      expect(answer.headers.get('x-own')).toBe('a, b');
+      expect(answer.headers.get('retry-after')).toBe('7');
+      expect(answer.headers.get('apim-request-id')).toMatch(/^[0-9a-f-]{36}$/);
+      expect(calls(gateway)).toEqual([1, 0, 0]);
+    },
+  );
 
-  test('what was told to the client tells nothing of backends that failed before', async () => {
+  test('returns no header of the backends that failed before', async () => {
     backend(0).script(answers.throttled({ retryAfter: 33 }));
     const answer = await post(ODD_JSON);
     expect(answer.status).toBe(200);
@@ -202,7 +206,7 @@ describe.skipIf(cannotRunGatewayTests('failover'))('three backends', () => {
   });
 });
 
-describe.skipIf(cannotRunGatewayTests('failover after a failed TLS handshake'))('TLS', () => {
+describe.skipIf(cannotRunGatewayTests('failover after a failed TLS handshake'))('failover over TLS', () => {
   const pem = (name: string) =>
     readFileSync(new URL(`../support/tls/self-signed.${name}`, import.meta.url), 'utf8');
   beforeAll(
@@ -214,7 +218,7 @@ describe.skipIf(cannotRunGatewayTests('failover after a failed TLS handshake'))(
   );
   afterAll(stop);
 
-  test('a certificate that nobody trusts: the next one, and not a byte of the request', async () => {
+  test('sends no byte of the request to a backend with an untrusted certificate', async () => {
     const answer = await post(ODD_JSON);
     expect(answer.status).toBe(200);
     expect(calls(gateway)).toEqual([0, 1]);
@@ -223,7 +227,7 @@ describe.skipIf(cannotRunGatewayTests('failover after a failed TLS handshake'))(
   });
 });
 
-describe.skipIf(cannotRunGatewayTests('failover after a connect time-out'))('connecting', () => {
+describe.skipIf(cannotRunGatewayTests('failover after a connect time-out'))('while connecting', () => {
   let silent: SilentPort;
   beforeAll(async () => {
     silent = await startSilentPort(await hostAddress());
@@ -241,7 +245,7 @@ describe.skipIf(cannotRunGatewayTests('failover after a connect time-out'))('con
     await stop();
   });
 
-  test('a connection that nobody answers: the next one, after the time-out', async () => {
+  test('fails over after the connect timeout when a backend does not answer', async () => {
     const began = performance.now();
     const answer = await post(ODD_JSON);
     const took = performance.now() - began;

@@ -1,4 +1,4 @@
-/** Whatever is sent gets a clean answer, harms no other request and stops nobody. */
+/** Any input gets a clean answer, affects no other request and crashes no worker. */
 import { createHash, randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
@@ -37,7 +37,7 @@ describe.skipIf(skipped)('hostile input', () => {
       backends: [{}],
       settings: { AZURE_OPENAI_DEPLOYMENTS_0: `${MODEL},embed`, GATEWAY_WORKERS: String(WORKERS) },
     });
-    // nginx gives a worker its name after APISIX has counted it.
+    // nginx sets a worker's process title only after APISIX has counted it.
     await vi.waitUntil(async () => (await pids()).length === WORKERS, { timeout: 10_000 });
     workers = await pids();
   }, CONTAINER_TIMEOUT_MS);
@@ -73,12 +73,12 @@ describe.skipIf(skipped)('hostile input', () => {
       ['a line that goes on', 'X-A: a\r\n X-Injected: 1\r\n'],
       ['a header of 64 KB', `X-A: ${'a'.repeat(65_536)}\r\n`],
       [
-        '64 KB of headers',
-        Array.from({ length: 64 }, (_, index) => `X-${index}: ${'a'.repeat(1000)}\r\n`).join(''),
+        '200 KB of headers',
+        Array.from({ length: 50 }, (_, index) => `X-${index}: ${'a'.repeat(4000)}\r\n`).join(''),
       ],
       ['two hosts', 'Host: evil.test\r\n'],
       ['a host that is none', 'Host: a/../b\r\n'],
-    ])('refused: %s', async (_, lines) => {
+    ])('is rejected: %s', async (_, lines) => {
       const host = lines.startsWith('Host: a') ? '' : HOST;
       expectRefused(
         await rawBytes(
@@ -102,18 +102,17 @@ describe.skipIf(skipped)('hostile input', () => {
         'Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n',
       ],
       [
-        'a web socket',
-        'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n',
-      ],
-      [
         'headers that only the gateway sets',
         'X-Gateway-Backend: evil\r\nX-Consumer-Username: admin\r\nX-Forwarded-Host: evil.test\r\nX-Real-IP: 127.0.0.1\r\nX-Original-URL: /apisix/admin\r\nX-HTTP-Method-Override: DELETE\r\n',
       ],
-    ])('harmless: %s', async (_, lines) => {
-      const answer = await rawBytes(gateway.url, `GET /openai/v1/models HTTP/1.1\r\n${HEAD}${lines}\r\n`);
-      expect([200, 400, 502]).toContain(answer.status);
+    ])('is harmless: %s', async (what, lines) => {
+      const answer = await rawBytes(gateway.url, `GET /openai/v1/files HTTP/1.1\r\n${HEAD}${lines}\r\n`);
+      // nginx rejects a header without a name, and control characters cannot be sent to a backend.
+      const refused: Record<string, number> = { 'no name': 400, 'control characters': 502 };
+      expect(answer.status).toBe(refused[what] ?? 200);
+      expect(received()).toHaveLength(what in refused ? 0 : 1);
       for (const request of received()) {
-        expect(request).toMatchObject({ method: 'GET', target: '/openai/v1/models' });
+        expect(request).toMatchObject({ method: 'GET', target: '/openai/v1/files' });
         expect(request.header('host')).toContain('host.docker.internal');
         expect(request.header('api-key')).toBe(backendKey(0));
         for (const name of [
@@ -127,10 +126,10 @@ describe.skipIf(skipped)('hostile input', () => {
       }
     });
 
-    test('what a client calls its request is no header of the answer', async () => {
+    test("a client's X-Request-ID is not returned in the answer", async () => {
       const id = `a'b"c<script>${'x'.repeat(200)}`;
       const answer = await rawRequest(gateway.url, {
-        target: '/openai/v1/models',
+        target: '/openai/v1/files',
         headers: [KEY, ['X-Request-ID', id]],
       });
       expect(answer.status).toBe(200);
@@ -147,62 +146,63 @@ describe.skipIf(skipped)('hostile input', () => {
       '/openai/v1/chat/.%2e%2fmodels',
       '/openai/v1/./models',
       '/openai/v1/%2e/models',
-      '/openai/v1//models',
-      '//openai/v1/models',
-      '/openai//v1/models',
+      '/openai/v1/files//content',
+      '/openai/deployments//chat/completions',
       '/openai%2Fv1/models',
-      '/openai%2fv1%2fmodels',
+      '/openai%2fv1%2ffiles',
       '/%6fpenai/v1/models',
       '/openai/%76%31/models',
       '/openai/deployments%2Fgpt-4o/chat/completions',
       '/openai/deployments/gpt-4o/../other/chat/completions',
       '/openai/deployments/../v1/models',
-      '/openai/deployments/..%2f..%2fopenai/v1/models',
+      '/openai/deployments/..%2f..%2fopenai/v1/files',
       '/openai/v1/..\\models',
       '/openai/v1/a%5C..%5Cmodels',
       '/openai\\v1\\models',
-      '/openai/v1/models%00',
-      '/openai/v1/models%00.json',
-      '/openai/v1/models%0d%0aX-Injected:%201',
-      '/openai/v1/models%0aX-Injected:%201',
-      '/openai/v1/models%7f',
+      '/openai/v1/files%00',
+      '/openai/v1/files%00.json',
+      '/openai/v1/files%0d%0aX-Injected:%201',
+      '/openai/v1/files%0aX-Injected:%201',
+      '/openai/v1/files%7f',
       '/openai/v1/mod%09els',
-      '/openai/v1/models#fragment',
-      '/openai/v1/models?a#b',
+      '/openai/v1/files#fragment',
+      '/openai/v1/files?a#b',
       '/openai/v1/%c0%ae%c0%ae/models/..',
-      '/openai/v1/models/.',
-      '/openai/v1/models/..',
+      '/openai/v1/files/.',
+      '/openai/v1/files/..',
       '/openai/v1/x;/../models',
       '/openai/v1/%zz',
       '/openai/v1/%',
       '/openai/v1/%u002e',
       '/..',
-      '/%2e%2e/%2e%2e/openai/v1/models',
-      'openai/v1/models',
+      '/%2e%2e/%2e%2e/openai/v1/files',
+      'openai/v1/files',
       '*',
       'http://',
-      'http:///openai/v1/models',
+      'http:///openai/v1/files',
       'evil.test:443',
       '/openai/v1/mod\0els',
-      '/openai/v1/models\r',
+      '/openai/v1/files\r',
       '',
-    ])('refused: %j', async (target) => {
+    ])('is rejected: %j', async (target) => {
       expectRefused(await rawBytes(gateway.url, `GET ${target} HTTP/1.1\r\n${HEAD}\r\n`), [400, 404]);
     });
 
     test.each([
-      ['http://evil.test/openai/v1/models', '/openai/v1/models'],
-      ['http://evil.test:9090/openai/v1/models?a=1', '/openai/v1/models?a=1'],
-      ['http://user:password@evil.test/openai/v1/models', '/openai/v1/models'],
-      ['https://127.0.0.1/openai/v1/models', '/openai/v1/models'],
-      ['ftp://evil.test/openai/v1/models', '/openai/v1/models'],
-      ['/openai/v1/models?http://evil.test/../x', '/openai/v1/models?http://evil.test/../x'],
-      ['/openai/v1/models?x=%0d%0aX-Injected:%201', '/openai/v1/models?x=%0d%0aX-Injected:%201'],
-      ['/openai/v1/models/%252e%252e%252fx', '/openai/v1/models/%252e%252e%252fx'],
-      ['/openai/v1/models/...', '/openai/v1/models/...'],
-    ])('no way elsewhere: %s', async (target, passed) => {
+      ['http://evil.test/openai/v1/files', '/openai/v1/files'],
+      ['http://evil.test:9090/openai/v1/files?a=1', '/openai/v1/files?a=1'],
+      ['http://user:password@evil.test/openai/v1/files', '/openai/v1/files'],
+      ['https://127.0.0.1/openai/v1/files', '/openai/v1/files'],
+      ['ftp://evil.test/openai/v1/files', '/openai/v1/files'],
+      ['/openai/v1/files?http://evil.test/../x', '/openai/v1/files?http://evil.test/../x'],
+      ['/openai/v1/files?x=%0d%0aX-Injected:%201', '/openai/v1/files?x=%0d%0aX-Injected:%201'],
+      ['/openai/v1/files/%252e%252e%252fx', '/openai/v1/files/%252e%252e%252fx'],
+      ['/openai/v1/files/...', '/openai/v1/files/...'],
+    ])('cannot lead to another server: %s', async (target, passed) => {
       const answer = await rawBytes(gateway.url, `GET ${target} HTTP/1.1\r\n${HEAD}\r\n`);
-      expect([200, 400, 404]).toContain(answer.status);
+      const isRefused = target.includes('user:password');
+      expect(isRefused ? [400] : [200, 404]).toContain(answer.status);
+      expect(received()).toHaveLength(isRefused ? 0 : 1);
       for (const request of received()) {
         expect(request.target).toBe(passed);
         expect(request.header('host')).toContain('host.docker.internal');
@@ -210,21 +210,24 @@ describe.skipIf(skipped)('hostile input', () => {
       }
     });
 
-    test.each(['TRACE', 'CONNECT', 'get', 'G E T', 'GET\0'])('refused: method %j', async (method) => {
-      expectRefused(
-        await rawBytes(gateway.url, `${method} /openai/v1/models HTTP/1.1\r\n${HEAD}\r\n`),
-        [400, 405, 414],
-      );
-    });
+    test.each(['TRACE', 'CONNECT', 'get', 'G E T', 'GET\0'])(
+      'is rejected with the method %j',
+      async (method) => {
+        expectRefused(
+          await rawBytes(gateway.url, `${method} /openai/v1/files HTTP/1.1\r\n${HEAD}\r\n`),
+          [400, 405, 414],
+        );
+      },
+    );
 
     test.each([
       ['a greeting of TLS', Buffer.from('16030100ca010000c60303'.padEnd(400, 'a0'), 'hex')],
-      ['HTTP/0.9', 'GET /openai/v1/models\r\n'],
-      ['HTTP/2.0', `GET /openai/v1/models HTTP/2.0\r\n${HEAD}\r\n`],
-      ['no host', `GET /openai/v1/models HTTP/1.1\r\napi-key: ${CLIENT_KEY}\r\n\r\n`],
+      ['HTTP/0.9', 'GET /openai/v1/files\r\n'],
+      ['HTTP/2.0', `GET /openai/v1/files HTTP/2.0\r\n${HEAD}\r\n`],
+      ['no host', `GET /openai/v1/files HTTP/1.1\r\napi-key: ${CLIENT_KEY}\r\n\r\n`],
       ['bytes', randomBytes(2000).fill(0, 0, 1)],
       ['a line without an end', `GET /${'a'.repeat(70_000)}`],
-    ])('refused: %s', async (_, bytes) => {
+    ])('is rejected without HTTP/1.1: %s', async (_, bytes) => {
       const connection = await rawConnection(gateway.url);
       await connection.write(bytes);
       await connection.closed();
@@ -235,7 +238,7 @@ describe.skipIf(skipped)('hostile input', () => {
       expect(received()).toHaveLength(0);
     });
 
-    // A backend may read all of these as the same operation: what holds for it must hold for all of them.
+    // A backend may read all of these as the same operation, so the same checks must apply to all of them.
     test.each([
       '/openai/v1/%63hat/completions',
       '/openai/v1/chat/%63ompletions',
@@ -248,7 +251,7 @@ describe.skipIf(skipped)('hostile input', () => {
       '/openai/deployments/%75nserved/chat/completions',
       '/openai/deployments/unserved/%63hat/completions',
       '/openai/v1/chat/completions?model=gpt-4o',
-    ])('no other spelling of an operation gets past the models of backends: %s', async (target) => {
+    ])('an operation in another spelling cannot bypass the list of deployments: %s', async (target) => {
       const body = '{"model":"unserved","input":"x","messages":[]}';
       expectRefused(
         await rawRequest(gateway.url, { method: 'POST', target, headers: [KEY, JSON_TYPE], body }),
@@ -260,6 +263,7 @@ describe.skipIf(skipped)('hostile input', () => {
   describe('in bodies', () => {
     const deep = 100_000;
 
+    let passedOn = 0;
     test.each<readonly [string, string | Buffer]>([
       ['no JSON', 'this is not JSON'],
       ['a string', '"gpt-4o"'],
@@ -300,7 +304,7 @@ describe.skipIf(skipped)('hostile input', () => {
         'stream as anything',
         `{"model":"${MODEL}","stream":"true","stream":{"a":1},"stream":1,"messages":[]}`,
       ],
-    ])('a clean answer to %s', async (_, body) => {
+    ])('gets a clean answer: %s', async (_, body) => {
       const started = performance.now();
       const answer = await chat(body);
       expect(performance.now() - started).toBeLessThan(5000);
@@ -308,6 +312,11 @@ describe.skipIf(skipped)('hostile input', () => {
       expect(answer.isWhole).toBe(true);
       JSON.parse(answer.body.toString());
       for (const request of received()) expect(request.body.equals(Buffer.from(body as string))).toBe(true);
+      passedOn += received().length;
+    });
+
+    test('most of these bodies reach the backend', () => {
+      expect(passedOn).toBeGreaterThan(15);
     });
 
     test.each([
@@ -318,7 +327,7 @@ describe.skipIf(skipped)('hostile input', () => {
         'named in what is nested, too',
         '{"messages":[{"model":"gpt-4o"}],"x":"\\"model\\":\\"gpt-4o\\"","model":"unserved"}',
       ],
-    ])('the model that counts is the one that a backend reads: %s', async (_, body) => {
+    ])('the model is the one that a backend reads: %s', async (_, body) => {
       expectRefused(await chat(body), [404]);
     });
 
@@ -329,7 +338,7 @@ describe.skipIf(skipped)('hostile input', () => {
       ['one whose name is escaped', '{"model":"gpt-4o","mod\\u0065l":"unserved","messages":[]}'],
       ['one of another kind', '{"model":"gpt-4o","model":null,"messages":[]}'],
       ['one behind a byte order mark', '\ufeff{"model":"gpt-4o","model":"unserved"}'],
-    ])('returns 400 for a model that stands there twice: %s', async (_, body) => {
+    ])('a model that is given twice gets 400: %s', async (_, body) => {
       const answer = await chat(body);
       expectRefused(answer);
       expect(JSON.parse(answer.body.toString())).toMatchObject({
@@ -341,7 +350,7 @@ describe.skipIf(skipped)('hostile input', () => {
       ['513 levels', `{"model":"${MODEL}","x":${'['.repeat(512)}${']'.repeat(512)}}`, 'nesting_too_deep'],
       ['a million levels', `{"model":"${MODEL}","x":${'{"a":'.repeat(1_000_000)}`, 'nesting_too_deep'],
       ['a name of 16385 bytes', `{"model":"${MODEL}","${'n'.repeat(16_385)}":1}`, 'name_too_long'],
-    ])('returns 400 for %s', async (_, body, code) => {
+    ])('gets 400: %s', async (_, body, code) => {
       const answer = await chat(body);
       expectRefused(answer);
       expect(JSON.parse(answer.body.toString())).toMatchObject({ error: { code } });
@@ -351,7 +360,7 @@ describe.skipIf(skipped)('hostile input', () => {
       ['512 levels', `,"x":${'['.repeat(511)}${']'.repeat(511)}`],
       ['a name of 16384 bytes', `,"${'n'.repeat(16_384)}":1`],
       ['other members that stand there twice', ',"user":"a","user":"b","x":{"model":"a"}'],
-    ])('passes on %s', async (_, more) => {
+    ])('is passed on: %s', async (_, more) => {
       const body = chatBody(more);
       expect((await chat(body)).status).toBe(200);
       expect(received()[0]?.body.toString()).toBe(body);
@@ -377,7 +386,7 @@ describe.skipIf(skipped)('hostile input', () => {
       ],
       ['many names', 'multipart/form-data; boundary=x', 'name="model"'.repeat(100_000)],
       ['JSON', 'multipart/form-data; boundary=x', chatBody()],
-    ])('a clean answer to a form with %s', async (_, type, body) => {
+    ])('gets a clean answer: a form with %s', async (_, type, body) => {
       const target = '/openai/v1/audio/transcriptions';
       const started = performance.now();
       const answer = await rawRequest(gateway.url, {
@@ -391,7 +400,7 @@ describe.skipIf(skipped)('hostile input', () => {
       JSON.parse(answer.body.toString());
     });
 
-    test('100 MB, and a byte more', async () => {
+    test('100 MB are accepted, and one byte more is rejected', async () => {
       const most = 100 * 2 ** 20;
       const body = Buffer.alloc(most, 'x');
       body.write(chatBody(',"x":"').slice(0, -1), 0, 'latin1');
@@ -404,7 +413,7 @@ describe.skipIf(skipped)('hostile input', () => {
           .digest('hex');
       expect(hash(received()[0]?.body)).toBe(hash(body));
       gateway.mocks[0]?.reset();
-      // Nothing but its head is needed to refuse it.
+      // The head is enough to reject it.
       const head = requestBytes({
         method: 'POST',
         target: CHAT_PATH,
@@ -419,7 +428,7 @@ describe.skipIf(skipped)('hostile input', () => {
       expectRefused(await chat(body), [404]);
     });
 
-    test('slow ones hold nobody up', async () => {
+    test('slow bodies delay no other request', async () => {
       const body = chatBody(',"user":"slow"');
       const slow = await Promise.all(Array.from({ length: 50 }, () => rawConnection(gateway.url)));
       const head = requestBytes({
@@ -449,7 +458,7 @@ describe.skipIf(skipped)('hostile input', () => {
       expect(received().filter(({ body: each }) => each.toString() === body)).toHaveLength(50);
     });
 
-    test('bodies that never end, and clients that leave', async () => {
+    test('unfinished bodies and clients that disconnect cause no harm', async () => {
       const connections = await Promise.all(Array.from({ length: 20 }, () => rawConnection(gateway.url)));
       const head = requestBytes({
         method: 'POST',
@@ -512,7 +521,7 @@ describe.skipIf(skipped)('hostile input', () => {
         'a chunk longer than it says',
         post('Transfer-Encoding: chunked\r\n', `1\r\nabc\r\n0\r\n\r\n${SMUGGLED}`),
       ],
-    ])('refused, with all that follows: %s', async (_, bytes) => {
+    ])('is rejected, and the connection is closed: %s', async (_, bytes) => {
       const connection = await rawConnection(gateway.url);
       await connection.write(bytes);
       const answer = await connection.answer();
@@ -523,12 +532,12 @@ describe.skipIf(skipped)('hostile input', () => {
       expect(received()).toHaveLength(0);
     });
 
-    test('a body is no request, whoever answers', async () => {
+    test('a body is never read as a request, whatever answers', async () => {
       const requests: readonly (readonly [string, number])[] = [
         [`POST /openai/v1/x HTTP/1.1\r\n${HOST}${length(SMUGGLED)}\r\n${SMUGGLED}`, 401],
         [`POST /nowhere HTTP/1.1\r\n${HEAD}${length(SMUGGLED)}\r\n${SMUGGLED}`, 404],
-        [`POST /openai/v1//x HTTP/1.1\r\n${HEAD}${length(SMUGGLED)}\r\n${SMUGGLED}`, 400],
-        [`GET /openai/v1/models HTTP/1.1\r\n${HEAD}${length(SMUGGLED)}\r\n${SMUGGLED}`, 400],
+        [`POST /openai/v1/files//x HTTP/1.1\r\n${HEAD}${length(SMUGGLED)}\r\n${SMUGGLED}`, 400],
+        [`GET /openai/v1/files HTTP/1.1\r\n${HEAD}${length(SMUGGLED)}\r\n${SMUGGLED}`, 400],
         [
           `POST /openai/v1/x HTTP/1.1\r\n${HOST}Transfer-Encoding: chunked\r\n\r\n${SMUGGLED.length.toString(16)}\r\n${SMUGGLED}\r\n0\r\n\r\n`,
           401,
@@ -541,39 +550,39 @@ describe.skipIf(skipped)('hostile input', () => {
         expect((await connection.answer()).status).toBe(status);
       }
       connection.destroy();
-      expect(received().map(({ target }) => target)).toEqual(['/openai/v1/models', CHAT_PATH]);
+      expect(received().map(({ target }) => target)).toEqual(['/openai/v1/files', CHAT_PATH]);
     });
 
-    test('requests in one piece are answered one after the other', async () => {
+    test('pipelined requests are answered in order', async () => {
       const parts = Array.from({ length: 20 }, (_, index) =>
         index % 4 === 3
-          ? requestBytes({ target: `/openai/v1/models/none-${index}`, headers: [] })
-          : requestBytes({ target: `/openai/v1/models/none-${index}`, headers: [KEY] }),
+          ? requestBytes({ target: `/openai/v1/files/none-${index}`, headers: [] })
+          : requestBytes({ target: `/openai/v1/files/none-${index}`, headers: [KEY] }),
       );
       const connection = await rawConnection(gateway.url);
       await connection.write(Buffer.concat(parts));
       for (const [index] of parts.entries()) {
         const answer = await connection.answer();
         expect(answer.status).toBe(index % 4 === 3 ? 401 : 404);
-        if (answer.status === 404) expect(answer.body.toString()).toContain(`none-${index}'`);
+        if (answer.status === 404) expect(answer.body.toString()).toContain(`: none-${index}"`);
       }
       connection.destroy();
     });
 
-    test('what a backend sends beyond its answer reaches nobody', async () => {
+    test("bytes after a backend's answer reach no client", async () => {
       const mock = gateway.mocks[0];
       mock?.script({
         headers: { 'Content-Length': '2', 'Content-Type': 'application/json' },
         body: '{}HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil',
       });
-      const first = await rawRequest(gateway.url, { target: '/openai/v1/models/one', headers: [KEY] });
+      const first = await rawRequest(gateway.url, { target: '/openai/v1/files/one', headers: [KEY] });
       expect(first.body.toString()).toMatch(/^\{\}$|"error"/);
-      const second = await rawRequest(gateway.url, { target: '/openai/v1/models/two', headers: [KEY] });
-      expect(second.body.toString()).toContain("'two'");
+      const second = await rawRequest(gateway.url, { target: '/openai/v1/files/two', headers: [KEY] });
+      expect(second.body.toString()).toContain(': two"');
     });
   });
 
-  test('each of many at once gets its own answer, while others break off', async () => {
+  test('each of many concurrent requests gets its own answer while others are aborted', async () => {
     const texts = Array.from({ length: 60 }, (_, index) => `text ${index} ${utf8Bytes('é')}`);
     const ask = async (url: string, key: string, input: string) => {
       const headers = { 'api-key': key, 'content-type': 'application/json' };
@@ -603,7 +612,7 @@ describe.skipIf(skipped)('hostile input', () => {
     expect(through).toEqual(direct);
   });
 
-  test('nothing of it alarmed the gateway', async () => {
+  test('nothing above causes a critical log line or a Lua error', async () => {
     const log = await gateway.apisix.log();
     const lines = log
       .split('\n')

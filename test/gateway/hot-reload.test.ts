@@ -1,13 +1,13 @@
-/** What `genai-gateway watch` changes reaches the running gateway, and disturbs nobody. */
+/** Changes that `genai-gateway watch` renders reach the running gateway without disturbing requests. */
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { throttled } from '../../compiler/mock/answers.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { CLIENT_KEY, type Gateway, startGateway } from '../support/gateway.ts';
-import { throttled } from '../support/mock-azure-openai/answers.ts';
 import { backendOf, calls, chatBody, resetMocks, until, Wire } from '../support/traffic.ts';
 import { envText, MountedVolume, startWatch, type Watching } from '../support/watching.ts';
 
@@ -16,7 +16,7 @@ const PER_SECOND = 200;
 const RELOADS = 20;
 const RELOAD_EVERY_MS = (REQUESTS / PER_SECOND / (RELOADS + 1)) * 1_000;
 const QUOTA = 1_000_000;
-/** A change is in effect so soon after it was written. */
+/** A change takes effect within this time after it was written. */
 const IN_EFFECT_MS = 2_000;
 
 type Change = Readonly<Record<string, string | undefined>>;
@@ -33,7 +33,7 @@ describe.skipIf(cannotRunGatewayTests('hot reload'))('while the files change', (
     folder = mkdtempSync(join(tmpdir(), 'genai-gateway-hot-reload-'));
     rendered = join(folder, 'rendered');
     mkdirSync(rendered);
-    // APISIX's user must get there.
+    // The user of APISIX must be able to enter the folder.
     chmodSync(folder, 0o755);
     gateway = await startGateway({
       backends: [{}, {}, {}],
@@ -59,7 +59,7 @@ describe.skipIf(cannotRunGatewayTests('hot reload'))('while the files change', (
     resetMocks(gateway);
   });
 
-  /** As beside an APISIX that was started with the same environment, into which the env file was exported. */
+  /** Starts the watcher as the entrypoint does, with the environment that the env file was exported into. */
   const follow = () =>
     startWatch(['--env-file', volume.path('gateway.env'), '--out', rendered], {
       ...gateway.variables,
@@ -73,7 +73,7 @@ describe.skipIf(cannotRunGatewayTests('hot reload'))('while the files change', (
     );
     volume.swap({ 'gateway.env': envText(settings) });
   };
-  /** Until the watcher has said something of it. */
+  /** Writes a change and waits until the watcher has logged something. */
   const change = async (what: Change): Promise<string> => {
     const before = watching.said.length;
     const lines = watching.lines.length;
@@ -81,6 +81,13 @@ describe.skipIf(cannotRunGatewayTests('hot reload'))('while the files change', (
     await until(() => watching.lines.length > lines, 15_000);
     await sleep(50);
     return watching.said.slice(before);
+  };
+  /** Runs something that changes apisix.yaml, and waits until every worker has loaded it. */
+  const inEffect = async <T>(what: () => T): Promise<Awaited<T>> => {
+    const isThere = await gateway.apisix.nextReload();
+    const result = await what();
+    await isThere();
+    return result;
   };
   const back = () =>
     change(Object.fromEntries(changedNames().map((name) => [name, gateway.variables[name]])));
@@ -98,14 +105,14 @@ describe.skipIf(cannotRunGatewayTests('hot reload'))('while the files change', (
     });
     return (await wire.end(10_000)).status;
   }
-  /** Which of the backends get requests, in so many of them. */
+  /** The backends that get requests, among this number of requests. */
   async function serving(count = 12): Promise<number[]> {
     resetMocks(gateway);
     for (let index = 0; index < count; index++) expect(await status()).toBe(200);
     return calls(gateway).flatMap((each, index) => (each > 0 ? [index] : []));
   }
 
-  test(`${REQUESTS} requests at steady load pass through ${RELOADS} reloads, none to a backend that is drained`, {
+  test(`${REQUESTS} requests succeed at a steady load during ${RELOADS} reloads, and none reaches a drained backend`, {
     timeout: 180_000,
   }, async () => {
     const cooled = backendOf(gateway, 0);
@@ -121,7 +128,7 @@ describe.skipIf(cannotRunGatewayTests('hot reload'))('while the files change', (
     const load = steadily(async (index) => {
       outcomes.push(await chat(agent, index));
     });
-    /** When backend 1 had been drained for long enough, and when it was to come back. */
+    /** The times from which and until which backend 1 must get no requests. */
     const drained: { from: number; to: number }[] = [];
     const { AZURE_OPENAI_ENDPOINT_1, AZURE_OPENAI_KEY_1 } = gateway.variables;
     const noBackend1 = {
@@ -162,7 +169,7 @@ describe.skipIf(cannotRunGatewayTests('hot reload'))('while the files change', (
     }
     expect(calls(gateway).every((count) => count > REQUESTS / 20)).toBe(true);
 
-    // What is counted and remembered has survived all of them.
+    // Counters and cooldowns survived all reloads.
     expect(leftBefore - (await quotaLeft())).toBe(REQUESTS + 1);
     cooled.reset();
     for (let index = 0; index < 12; index++) expect(await status('cooled')).toBe(200);
@@ -175,7 +182,7 @@ describe.skipIf(cannotRunGatewayTests('hot reload'))('while the files change', (
     return Number(headers.get('x-quota-ratelimit-remaining'));
   }
 
-  /** Begins each at its time, whatever the others take. */
+  /** Starts each request at its time, however long the others take. */
   async function steadily(task: (index: number) => Promise<void>): Promise<void> {
     const began = performance.now();
     const tasks: Promise<void>[] = [];
@@ -187,7 +194,7 @@ describe.skipIf(cannotRunGatewayTests('hot reload'))('while the files change', (
     await Promise.all(tasks);
   }
 
-  /** Every fourth one is a stream. */
+  /** Every fourth request is a stream. */
   function chat(agent: http.Agent, index: number): Promise<string> {
     const stream = index % 4 === 0;
     return new Promise((resolve) => {
@@ -227,28 +234,30 @@ describe.skipIf(cannotRunGatewayTests('hot reload'))('while the files change', (
         'DUPLICATE_NAME',
       ],
     ];
-    test.each(bad)('%s: is said once, and the gateway goes on as it was', async (_, what, code) => {
+    test.each(bad)('%s: is reported once, and the gateway keeps its settings', async (_, what, code) => {
       const before = files();
       const said = await change(what());
-      expect(said).toMatch(/^watch: the settings are not good/);
+      expect(said).toMatch(/^watch: the settings have errors/);
       expect(said).toContain(code);
       await sleep(1_500);
       expect(files()).toEqual(before);
       expect(await serving()).toEqual([0, 1, 2]);
       expect(watching.said.endsWith(said)).toBe(true);
-      expect(await back()).toMatch(/^watch: the settings are good again/);
+      expect(await back()).toMatch(/^watch: the settings have no errors any more/);
     });
   });
 
-  test('what takes effect at the start is named and held back, the rest is applied', async () => {
-    const said = await change({
-      APISIX_LOG_LEVEL: 'info',
-      GATEWAY_WORKERS: '4',
-      AZURE_OPENAI_KEY_2: 'another-key-of-backend-2-0123456789',
-      AZURE_OPENAI_WEIGHT_1: '0',
-      AZURE_OPENAI_ENDPOINT_7: 'https://new.openai.azure.com',
-      AZURE_OPENAI_KEY_7: 'key-of-backend-7-0123456789',
-    });
+  test('changes that need a start are reported and deferred, and the others are applied', async () => {
+    const said = await inEffect(() =>
+      change({
+        APISIX_LOG_LEVEL: 'info',
+        GATEWAY_WORKERS: '4',
+        AZURE_OPENAI_KEY_2: 'another-key-of-backend-2-0123456789',
+        AZURE_OPENAI_WEIGHT_1: '0',
+        AZURE_OPENAI_ENDPOINT_7: 'https://new.openai.azure.com',
+        AZURE_OPENAI_KEY_7: 'key-of-backend-7-0123456789',
+      }),
+    );
     expect(said).toContain('apisix.yaml written (changed: AZURE_OPENAI_WEIGHT_1)');
     expect(said).toMatch(/error APISIX_LOG_LEVEL: .*\[CHANGE_NEEDS_START\]/s);
     expect(said).toMatch(/error GATEWAY_WORKERS: .*\[CHANGE_NEEDS_START\]/s);
@@ -257,25 +266,23 @@ describe.skipIf(cannotRunGatewayTests('hot reload'))('while the files change', (
     expect(said).toMatch(/error AZURE_OPENAI_ENDPOINT_7: .*\[CHANGE_NEEDS_OTHERS\]/s);
     expect(said).toContain('5 errors');
     expect(said).not.toMatch(/another-key|key-of-backend/);
-    await sleep(IN_EFFECT_MS);
     expect(await serving()).toEqual([0, 2]);
-    await back();
-    await sleep(IN_EFFECT_MS);
+    await inEffect(back);
     expect(await serving()).toEqual([0, 1, 2]);
   });
 
-  test('a watcher that is killed takes nothing with it; the next one finds what has changed since', async () => {
+  test('killing the watcher does not affect the gateway, and the next watcher applies the changes made since', async () => {
     await watching.end('SIGKILL');
     expect(await serving()).toEqual([0, 1, 2]);
-    write({ AZURE_OPENAI_WEIGHT_0: '0' });
-    watching = follow();
-    await watching.waitFor('apisix.yaml written (changed: AZURE_OPENAI_WEIGHT_0)');
-    await sleep(IN_EFFECT_MS);
+    await inEffect(async () => {
+      write({ AZURE_OPENAI_WEIGHT_0: '0' });
+      watching = follow();
+      await watching.waitFor('apisix.yaml written (changed: AZURE_OPENAI_WEIGHT_0)');
+    });
     expect(await serving()).toEqual([1, 2]);
     await watching.end('SIGKILL');
     watching = follow();
-    await back();
-    await sleep(IN_EFFECT_MS);
+    await inEffect(back);
     expect(await serving()).toEqual([0, 1, 2]);
   });
 
@@ -286,14 +293,12 @@ describe.skipIf(cannotRunGatewayTests('hot reload'))('while the files change', (
       await change(what);
       const code = await answered;
       const got = calls(gateway);
-      await back();
-      await sleep(IN_EFFECT_MS);
+      await inEffect(back);
       return [code, got];
     };
 
-    test('does not go there when another one fails it', async () => {
-      await change({ AZURE_OPENAI_PRIORITY_0: '9', AZURE_OPENAI_PRIORITY_1: '8' });
-      await sleep(IN_EFFECT_MS);
+    test('does not fail over to the drained backend', async () => {
+      await inEffect(() => change({ AZURE_OPENAI_PRIORITY_0: '9', AZURE_OPENAI_PRIORITY_1: '8' }));
       const slowly = () => {
         backendOf(gateway, 0).script({ status: 503, delayMs: 4_500 });
         return status('outdated-1');
@@ -301,9 +306,8 @@ describe.skipIf(cannotRunGatewayTests('hot reload'))('while the files change', (
       expect(await drained({ AZURE_OPENAI_WEIGHT_1: '0' }, slowly)).toEqual([200, [1, 0, 1]]);
     });
 
-    test('is served there when it knows of no other one, as slow uploads may', async () => {
-      await change({ AZURE_OPENAI_WEIGHT_0: '0', AZURE_OPENAI_WEIGHT_1: '0' });
-      await sleep(IN_EFFECT_MS);
+    test('is served by the drained backend when there was no other, as for a slow upload', async () => {
+      await inEffect(() => change({ AZURE_OPENAI_WEIGHT_0: '0', AZURE_OPENAI_WEIGHT_1: '0' }));
       const slowly = async () => {
         const body = chatBody('outdated-2');
         const wire = new Wire(gateway, '/openai/v1/chat/completions', {
@@ -319,15 +323,15 @@ describe.skipIf(cannotRunGatewayTests('hot reload'))('while the files change', (
     });
   });
 
-  test('a reference that cannot be resolved makes a broken backend, and is never sent as a key', async () => {
-    // Not what a watcher writes: what APISIX is told by hand, or by a render for another environment.
+  test('a reference that cannot be resolved disables its backend and is never sent as a key', async () => {
+    // Not written by the watcher, but by hand or by a render for another environment.
     const path = join(rendered, 'apisix.yaml');
     const before = readFileSync(path, 'utf8');
-    writeFileSync(path, before.replace('$env://AZURE_OPENAI_KEY_1', '$env://AZURE_OPENAI_KEY_99'));
-    await sleep(IN_EFFECT_MS);
+    await inEffect(() =>
+      writeFileSync(path, before.replace('$env://AZURE_OPENAI_KEY_1', '$env://AZURE_OPENAI_KEY_99')),
+    );
     expect(await serving()).toEqual([0, 2]);
-    writeFileSync(path, before);
-    await sleep(IN_EFFECT_MS);
+    await inEffect(() => writeFileSync(path, before));
     expect(await serving()).toEqual([0, 1, 2]);
     const keys = gateway.mocks.flatMap(({ requests }) => requests.map((each) => each.header('api-key')));
     expect(keys.filter((key) => key === undefined || key.includes('env://'))).toEqual([]);

@@ -1,11 +1,12 @@
-/** The image from its build to its end: what it starts from which settings, how it ends, and what it never shows. */
-import { execFileSync } from 'node:child_process';
+/** The image, from its build to its shutdown: what it starts with which settings, how it ends, and that it shows no secret. */
+import { execFileSync, spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { type MockBackend, startMockAzureOpenAI } from '../../compiler/mock/server.ts';
 import { PORTS } from '../support/apisix.ts';
 import { API_VERSION, CLIENT_KEY, HOST, hostAddress } from '../support/gateway.ts';
 import {
@@ -18,7 +19,8 @@ import {
   reachable,
   startContainer,
 } from '../support/image.ts';
-import { type MockBackend, startMockAzureOpenAI } from '../support/mock-azure-openai/server.ts';
+import { textOf } from '../support/repository.ts';
+import { baseImages, isHere, withoutDigest } from '../support/requirements.ts';
 import { chatBody, chatOnWire, chatText, until } from '../support/traffic.ts';
 import { envText, MountedVolume } from '../support/watching.ts';
 import { GOOD } from '../support/workspace.ts';
@@ -27,11 +29,19 @@ const IMAGE = `genai-gateway-test:${randomUUID()}`;
 const CONF = '/usr/local/apisix/conf';
 const SHARED = '/shared-configs/gateway';
 
-/** What a key may hold, and env files, shells and YAML could each read in a way of their own. */
+/** A key with characters that env files, shells and YAML each treat in their own way. */
 const BACKEND_KEY = 'k"e\\y$HOME$(id)#1={{x}} %s !';
 const AWKWARD = 'it\'s\ttwo\\n lines:\nand "$more" of ünï # them';
+/** The pattern does not match the command itself, which would otherwise kill itself first. */
 const KILL_FOLLOWER =
-  'for p in /proc/[0-9]*; do if grep -qa "cjs.watch" "$p/cmdline"; then kill -KILL "${p#/proc/}"; fi; done';
+  'for p in /proc/[0-9]*; do if grep -qa "cjs.[w]atch" "$p/cmdline"; then kill -KILL "${p#/proc/}"; fi; done';
+
+/** The official Node image contains its licences. A base image made for tests may have none, and is never published. */
+function nodeHasLicense(): boolean {
+  const image = baseImages().get('NODE_IMAGE') ?? '';
+  const args = ['run', '--rm', '--entrypoint', 'test', isHere(image) ? image : withoutDigest(image)];
+  return spawnSync('docker', [...args, '-f', '/usr/local/LICENSE']).status === 0;
+}
 
 describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
   let mock: MockBackend;
@@ -51,11 +61,11 @@ describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
   const sharedFolder = (name: string) => {
     const path = join(folder, name);
     mkdirSync(path);
-    // As an emptyDir is.
+    // World-writable like an emptyDir.
     chmodSync(path, 0o777);
     return path;
   };
-  /** Settings of a gateway in front of the mock. */
+  /** Settings for a gateway in front of the mock. */
   const settings = () => ({
     AZURE_OPENAI_ENDPOINT_0: `http://${HOST}:${mock.port}`,
     AZURE_OPENAI_KEY_0: BACKEND_KEY,
@@ -91,7 +101,7 @@ describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
     execFileSync('docker', ['rmi', '--force', IMAGE], { stdio: 'ignore' });
   }, 60_000);
 
-  test('says what it is, runs as APISIX’s user, and drains when it is stopped', () => {
+  test("has labels, runs as APISIX's user, and drains when it is stopped", () => {
     const [inspected] = JSON.parse(execFileSync('docker', ['inspect', IMAGE], { encoding: 'utf8' }));
     expect(inspected.Config).toMatchObject({ User: '636', StopSignal: 'SIGQUIT' });
     expect(inspected.Config.Labels).toMatchObject({
@@ -102,21 +112,24 @@ describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
     });
   });
 
-  test('holds what it needs and no more: no env file, no sources, no package manager of Node', async () => {
+  test('contains what it needs only: no env file, no sources, no npm', async () => {
     const script = 'cd /opt/genai-gateway && ls -A . dist && ls /usr/local/bin && command -v npm; true';
     const container = start({ command: ['mock'] });
     expect(container.exec('bash', '-c', script).output.trim().split(/\s+/)).toEqual([
-      ...['.:', 'LICENSE', 'conf', 'dist', 'entrypoint', 'healthcheck', 'lua-plugins', 'templates'],
-      ...['dist:', 'bundle.cache', 'bundle.cjs', 'genai-gateway.cjs'],
+      ...['.:', 'LICENSE', ...(nodeHasLicense() ? ['NODE_LICENSE'] : []), 'conf', 'dist', 'entrypoint'],
+      ...['healthcheck', 'lua-plugins', 'templates'],
+      ...['dist:', 'THIRD_PARTY_LICENSES.txt', 'bundle.cache', 'bundle.cjs', 'genai-gateway.cjs'],
       ...['genai-gateway', 'node'],
     ]);
+    const licenses = container.exec('cat', '/opt/genai-gateway/dist/THIRD_PARTY_LICENSES.txt').output;
+    expect(licenses).toBe(textOf('dist/THIRD_PARTY_LICENSES.txt'));
     const rejected =
       'const { Script } = require("vm"); const { readFileSync } = require("fs"); const d = "/opt/genai-gateway/dist/";' +
       'console.log(new Script(readFileSync(d + "bundle.cjs", "latin1"), { cachedData: readFileSync(d + "bundle.cache") }).cachedDataRejected)';
     expect(container.exec('node', '-e', rejected).output.trim(), 'V8 takes the code cache').toBe('false');
   });
 
-  describe('with settings in an env file, a read-only root and no capability', () => {
+  describe('with settings in an env file, a read-only root and no capabilities', () => {
     const MOUNTS = [CONF, '/usr/local/apisix/logs', '/tmp'];
     let gateway: Container;
     beforeAll(async () => {
@@ -140,17 +153,17 @@ describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
     }, 60_000);
     afterAll(() => gateway?.remove());
 
-    test('Docker calls it healthy', async () => {
+    test('is healthy for Docker', async () => {
       await until(() => gateway.inspect('{{.State.Health.Status}}') === 'healthy', 15_000);
     });
 
-    test('it answers, with the very key of the file', async () => {
+    test('sends the exact key of the env file to the backend', async () => {
       mock.reset();
       await chat(gateway);
       expect(mock.requests.map((request) => request.header('api-key'))).toEqual([BACKEND_KEY]);
     });
 
-    test('no secret is in a file, an argument, the log, or what Docker knows', () => {
+    test("shows no secret in a file, an argument, the log or Docker's metadata", () => {
       const script =
         'find /usr/local/apisix/conf /usr/local/apisix/logs /tmp -type f -exec cat {} +; cat /proc/[0-9]*/cmdline /proc/1/environ';
       const inside = gateway.exec('bash', '-c', script).output;
@@ -164,9 +177,9 @@ describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
       }
     });
 
-    test('it runs as user 636, and leaves no zombie', async () => {
+    test('runs as user 636 and leaves no zombies', async () => {
       expect(gateway.exec('id', '-u').output.trim()).toBe('636');
-      // Their parent is gone before they are: they become children of the first process.
+      // Their parent ends first, so they become children of the first process.
       gateway.exec('bash', '-c', 'for _ in 1 2 3; do (sleep 0.1 &); done');
       const states = () => gateway.exec('bash', '-c', 'cut -d " " -f 2,3 /proc/[0-9]*/stat').output;
       await until(() => !states().includes('(sleep)'));
@@ -174,12 +187,12 @@ describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
     });
   });
 
-  test('APISIX gets what env files give, byte for byte, and before that what the process had', async () => {
+  test("passes the values of env files to APISIX unchanged, and lets the container's own variables win", async () => {
     const path = file(
       'awkward.env',
       `AZURE_OPENAI_KEY_0='${BACKEND_KEY}'\nGATEWAY_CLIENT_NAME_0=of-the-file\nOF_NOBODY="plain"\nBLANK=\nAWKWARD=\`${AWKWARD}\`\nUID=0\nwith.dot=1\n`,
     );
-    // In place of APISIX's own start. nginx writes its title over the environment that /proc shows of it.
+    // This replaces APISIX's start, because nginx writes its title over the environment in /proc.
     const stub = file('docker-entrypoint.sh', '#!/bin/bash\nbase64 -w0 /proc/self/environ\n');
     chmodSync(stub, 0o755);
     const { AZURE_OPENAI_KEY_0: _, ...environment } = settings();
@@ -199,11 +212,11 @@ describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
         'APISIX_STAND_ALONE=true',
       ]),
     );
-    // What a shell cannot set is nothing to the gateway.
+    // Names that a shell cannot set are no settings of the gateway either.
     expect(given.filter((each) => /^(?:UID|with\.dot)=/.test(each))).toEqual([]);
   });
 
-  test('names of the entrypoint, of bash and of Node in env files change nothing of what it does', async () => {
+  test('is not affected by variables of the entrypoint, bash or Node in env files', async () => {
     const given = [
       ...['HOME', 'CONF', 'DELAY', 'NODE', 'PROGRAM', 'PREFIX'].map(
         (each) => `${each.toLowerCase()}=/nowhere`,
@@ -244,14 +257,14 @@ describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
       /^error \/no\.env: .*ENV_FILE_UNREADABLE/ms,
     ],
     ['a path that is none', { ...GOOD, GATEWAY_ENV_FILES: 'gateway.env' }, /^error GATEWAY_ENV_FILES: /m],
-  ])('with %s it ends with 1, says why, and starts no APISIX', async (_, environment, said) => {
+  ])('exits with 1 and starts no APISIX for %s', async (_, environment, said) => {
     const { code, stdout, stderr } = await start({ environment }).ended();
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
     expect(stderr).toMatch(said);
     expect(stderr).toMatch(/^\d+ errors?\b.*\n$/m);
   });
 
-  test('says what is wrong as one line of JSON, for platforms that read lines', async () => {
+  test('reports errors as one line of JSON with GATEWAY_LOG_FORMAT=json', async () => {
     const environment = { ...GOOD, LB_ALG: 'fastest', GATEWAY_LOG_FORMAT: 'json' };
     const { code, stdout, stderr } = await start({ environment }).ended();
     expect({ code, stdout, lines: stderr.split('\n').length }).toEqual({ code: 1, stdout: '', lines: 2 });
@@ -264,7 +277,7 @@ describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
     ['the conf folder', [], CONF],
     ['the logs folder', [`--tmpfs=${CONF}:uid=636`], '/usr/local/apisix/logs'],
     ['the temporary folder', [`--tmpfs=${CONF}:uid=636`, '--tmpfs=/usr/local/apisix/logs:uid=636'], '/tmp'],
-  ])('ends with 3 where %s cannot be written, and says so', async (_, mounts, path) => {
+  ])('exits with 3 when %s cannot be written', async (_, mounts, path) => {
     const { code, stdout, stderr } = await start({
       environment: GOOD,
       options: ['--read-only', ...mounts],
@@ -273,7 +286,7 @@ describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
     expect(stderr).toMatch(new RegExp(`^error:? ${path}.* cannot be written`, 'm'));
   });
 
-  test.each(['TERM', 'QUIT', 'INT'])('on SIG%s a stream goes on to its end', async (signal) => {
+  test.each(['TERM', 'QUIT', 'INT'])('finishes a stream after SIG%s', async (signal) => {
     const gateway = start({ environment: settings(), options: reachable(PORTS.proxy) });
     await chat(gateway);
     let released = false;
@@ -287,7 +300,7 @@ describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
     const wire = chatOnWire({ url: gateway.url(PORTS.proxy) }, 'gpt-4o');
     await wire.waitFor('<first>');
     gateway.kill(signal);
-    // Nobody new is let in from then on.
+    // New connections are refused from then on.
     const workers = () => gateway.exec('bash', '-c', 'cat /proc/[0-9]*/cmdline').output;
     await until(() => workers().includes('shutting down'));
     await expect(fetch(gateway.url(PORTS.proxy))).rejects.toThrow();
@@ -299,7 +312,7 @@ describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
     expect((await gateway.ended()).code).toBe(0);
   });
 
-  test('a signal that comes before there is anything to drain ends it at once', async () => {
+  test('ends at once on a signal before there is anything to drain', async () => {
     const gateway = start({ environment: settings() });
     gateway.kill('TERM');
     expect([0, 143]).toContain((await gateway.ended()).code);
@@ -317,7 +330,7 @@ describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
     };
     const secrets = () => ({ AZURE_OPENAI_KEY_0: BACKEND_KEY, GATEWAY_CLIENT_KEY_0: CLIENT_KEY });
 
-    test('the files may lie in APISIX’s own folder', async () => {
+    test("serves files from APISIX's own folder", async () => {
       const volume = sharedFolder('own-folder');
       await render(volume);
       const gateway = start({
@@ -328,7 +341,7 @@ describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
       await chat(gateway);
     });
 
-    test('or in one that GATEWAY_SHARED_DIR names, which may be read-only; secrets may come from an env file', async () => {
+    test('serves files from a read-only GATEWAY_SHARED_DIR, with secrets from an env file', async () => {
       const volume = sharedFolder('shared');
       await render(volume);
       const env = file(
@@ -350,7 +363,7 @@ describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
     test.each<[string, Partial<ContainerOptions>, string]>([
       ['docker-start', { command: ['docker-start'] }, `${CONF}/apisix.yaml`],
       ['GATEWAY_SHARED_DIR', { environment: { GATEWAY_SHARED_DIR: SHARED } }, `${SHARED}/config.yaml`],
-    ])('without any file, %s serves nothing and says so', async (_, options, path) => {
+    ])('exits with 1 when there are no files, with %s', async (_, options, path) => {
       const { code, stdout, stderr } = await start(options).ended();
       expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
       expect(stderr).toContain(`${path} is not there`);
@@ -367,15 +380,15 @@ describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
     expect(stdout + stderr).toMatch(said);
   });
 
-  test('stops a command that runs until it is stopped', async () => {
+  test('ends a command that runs until it is stopped', async () => {
     const container = start({ command: ['mock'] });
     await until(() => container.output().stdout.includes('AZURE_OPENAI_ENDPOINT_0'));
     container.kill('QUIT');
     expect((await container.ended()).code).toBe(0);
   });
 
-  test('is healthy while /readyz on port 7086 says so', { timeout: 60_000 }, async () => {
-    // In place of the gateway's: it answers with the status that a file holds.
+  test('is healthy for Docker while /readyz on port 7086 returns 200', { timeout: 60_000 }, async () => {
+    // This server replaces the gateway's: it answers with the status in a file.
     const server =
       'require("http").createServer((q, r) => { r.statusCode = q.url === "/readyz" ? +require("fs").readFileSync("/tmp/status", "utf8") : 404; r.end(); }).listen(7086, "127.0.0.1")';
     const container = start({
@@ -390,7 +403,7 @@ describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
     await until(() => health() === 'unhealthy', 10_000);
   });
 
-  test('with GATEWAY_WATCH it follows env files, also after kill -9, and names what waits for a start', {
+  test('follows env files with GATEWAY_WATCH, also after kill -9, and reports deferred changes', {
     timeout: 60_000,
   }, async () => {
     const of = (more: Record<string, string>) => ({
@@ -424,7 +437,10 @@ describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
     await untilServedBy('second');
     const said = () => gateway.output().stderr;
     expect(said()).toContain('watch: apisix.yaml written (changed: AZURE_OPENAI_NAME_0)');
-    for (const finding of ['APISIX_LOG_LEVEL: the change is held', 'AZURE_OPENAI_KEY_0: the change is held'])
+    for (const finding of [
+      'APISIX_LOG_LEVEL: the change is deferred',
+      'AZURE_OPENAI_KEY_0: the change is deferred',
+    ])
       expect(said()).toContain(`error ${finding}`);
     gateway.exec('bash', '-c', KILL_FOLLOWER);
     volume.swap(of({ AZURE_OPENAI_NAME_0: 'third' }));
@@ -435,8 +451,34 @@ describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
     expect(said()).not.toContain(BACKEND_KEY);
   });
 
-  test('the follower of files gets their values, is started again when it dies, and is stopped', async () => {
-    // In place of the compiler: what it tells the entrypoint, and a follower that lives from its second start on.
+  test('drains a backend with the render command of docs/operations.md', async () => {
+    const [command = ''] = /env AZURE_OPENAI_WEIGHT_1=0 .*$/m.exec(textOf('docs/operations.md')) ?? [];
+    const gateway = start({
+      environment: {
+        ...settings(),
+        GATEWAY_BACKEND_HEADER: 'true',
+        AZURE_OPENAI_NAME_0: 'first',
+        AZURE_OPENAI_ENDPOINT_1: settings().AZURE_OPENAI_ENDPOINT_0,
+        AZURE_OPENAI_KEY_1: BACKEND_KEY,
+        AZURE_OPENAI_NAME_1: 'second',
+      },
+      options: reachable(PORTS.proxy),
+    });
+    const serving = async () => {
+      const names = new Set<string | null>();
+      for (let count = 0; count < 4; count++) {
+        names.add((await chat(gateway)).headers.get('x-gateway-backend'));
+      }
+      return [...names].sort();
+    };
+    expect(await serving()).toEqual(['first', 'second']);
+    expect(gateway.exec(...command.split(' '))).toMatchObject({ code: 0 });
+    for (let patience = 50; patience > 0 && (await serving()).length > 1; patience--) await sleep(200);
+    expect(await serving()).toEqual(['first']);
+  });
+
+  test('gives the watcher the env files, restarts it when it dies, and stops it at the end', async () => {
+    // A stub of the compiler: it answers the entrypoint, and its watcher dies once and then keeps running.
     const stub = file(
       'stub.cjs',
       `const { appendFileSync, copyFileSync, existsSync } = require('node:fs');

@@ -1,8 +1,8 @@
-/** Connections to backends are kept; that one was closed meanwhile says nothing about its backend. */
+/** Connections to backends are reused. A reused connection that turns out to be closed is no failure of its backend. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import * as answers from '../../compiler/mock/answers.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { type Gateway, type GatewayOptions, startGateway } from '../support/gateway.ts';
-import * as answers from '../support/mock-azure-openai/answers.ts';
 import { backendOf, calls, inOrder, NO_COOLDOWN, resetMocks } from '../support/traffic.ts';
 
 let gateway: Gateway;
@@ -21,7 +21,7 @@ describe.skipIf(cannotRunGatewayTests('connections to two backends'))('two backe
   afterAll(stop);
   beforeEach(() => resetMocks(gateway));
 
-  test('a kept connection that is reset: the next backend, and the first is not left alone', async () => {
+  test('a reset of a reused connection leads to a failover without a cooldown', async () => {
     expect(await status('kept')).toBe(200);
     backendOf(gateway, 0).script({ reset: 'before-headers' });
     expect(await status('kept')).toBe(200);
@@ -30,7 +30,7 @@ describe.skipIf(cannotRunGatewayTests('connections to two backends'))('two backe
     expect(calls(gateway)).toEqual([3, 1]);
   });
 
-  test('a new connection that is reset: the next backend, and the first is left alone', async () => {
+  test('a reset of a new connection leads to a failover and a cooldown', async () => {
     await backendOf(gateway, 0).restart();
     backendOf(gateway, 0).script({ reset: 'before-headers' });
     expect(await status('new')).toBe(200);
@@ -38,7 +38,7 @@ describe.skipIf(cannotRunGatewayTests('connections to two backends'))('two backe
     expect(calls(gateway)).toEqual([1, 2]);
   });
 
-  test('a backend that has started again is called as if nothing had been', async () => {
+  test('a restarted backend is used as before', async () => {
     expect(await status('restarted')).toBe(200);
     await backendOf(gateway, 0).restart();
     expect(await status('restarted')).toBe(200);
@@ -53,7 +53,7 @@ describe.skipIf(cannotRunGatewayTests('connections to one backend'))('one backen
   );
   afterAll(stop);
 
-  test('requests one after the other share a connection, whatever the answers', async () => {
+  test('requests in sequence share a connection, whatever the answers', async () => {
     const backend = backendOf(gateway, 0);
     const before = backend.connections.opened;
     backend.script(
@@ -73,7 +73,7 @@ describe.skipIf(cannotRunGatewayTests('connections to one backend'))('one backen
     expect(backend.connections.opened - before).toBe(1);
   });
 
-  test('a kept connection that is reset: the same backend again, over a new one', async () => {
+  test('a reset of a reused connection is retried on a new connection', async () => {
     const backend = backendOf(gateway, 0);
     backend.always({ delayMs: 100 });
     await Promise.all([status('some'), status('some'), status('some'), status('some')]);
@@ -85,7 +85,7 @@ describe.skipIf(cannotRunGatewayTests('connections to one backend'))('one backen
     expect(backend.requests.map(({ connection }) => connection > opened)).toEqual([false, true]);
   });
 
-  test('a new connection that is reset as well: not a third time', async () => {
+  test('a reset of the new connection as well is not retried again', async () => {
     const backend = backendOf(gateway, 0);
     backend.reset();
     expect(await status('broken')).toBe(200);

@@ -1,4 +1,4 @@
-/** Two lanes with a budget each: who is in which, what a used-up budget refuses, and what it leaves alone. */
+/** Two lanes with a budget each: which requests are in which lane, and what an exhausted budget rejects. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
@@ -18,7 +18,7 @@ import { resetMocks } from '../support/traffic.ts';
 const skipped = cannotRunGatewayTests('lanes');
 const LOW = { 'x-priority': 'low' };
 
-/** Hourly budgets for ten requests in the high lane and five in the low one. */
+/** Hourly budgets for ten requests in the high lane and five in the low lane. */
 const LANES = {
   ENABLE_AI_RATE_LIMIT: 'true',
   AI_RATE_LIMIT_WINDOW_SECONDS: '3600',
@@ -32,7 +32,7 @@ const costs = (gateway: Gateway) => {
   for (const mock of gateway.mocks) mock.always(costing());
 };
 
-describe.skipIf(skipped)('a lane for each client', () => {
+describe.skipIf(skipped)('lanes with budgets for each client', () => {
   let gateway: Gateway;
 
   beforeAll(async () => {
@@ -70,7 +70,7 @@ describe.skipIf(skipped)('a lane for each client', () => {
   ];
   const withQuery = (path: string, query: string) => `${path}${path.includes('?') ? '&' : '?'}${query}`;
 
-  test.each(ROUTES)('%s knows both lanes', async (path) => {
+  test.each(ROUTES)('both lanes apply to %s', async (path) => {
     const lane = async (shot: Shot) => {
       gateway.mocks[0]?.always(costing(0, 0));
       gateway.mocks[1]?.always(costing(0, 0));
@@ -91,16 +91,16 @@ describe.skipIf(skipped)('a lane for each client', () => {
 
   test.each<readonly [string, Shot]>([
     ['as it is', {}],
-    ['asking for the other by header', { headers: { 'x-priority': 'high' } }],
-    ['asking for the other by query', { path: '/openai/v1/chat/completions?priority=high' }],
-  ])('a client of the low lane stays there, %s', async (_, shot) => {
+    ['it asks for the other lane by header', { headers: { 'x-priority': 'high' } }],
+    ['it asks for the other lane by query', { path: '/openai/v1/chat/completions?priority=high' }],
+  ])('a client of the low lane stays there when %s', async (_, shot) => {
     for (const mock of gateway.mocks) mock.always(costing(0, 0));
     const { headers } = await shoot(gateway, { client: 'batch', ...shot });
     expect(limitsOf(headers)).toEqual(['ai-low']);
     expect(headers.get('x-ai-low-ratelimit-limit')).toBe('50');
   });
 
-  test('the low lane used up leaves the high one untouched', async () => {
+  test('an exhausted low lane does not affect the high lane', async () => {
     const low = { client: 'low-first', headers: LOW };
     expect(await admitted(gateway, 8, low)).toSatisfy((count) => count === 5 || count === 6);
     await expectRefusal(gateway, low, { ...refusal, lane: 'low' });
@@ -112,7 +112,7 @@ describe.skipIf(skipped)('a lane for each client', () => {
     );
   });
 
-  test('the high lane used up leaves the low one untouched', async () => {
+  test('an exhausted high lane does not affect the low lane', async () => {
     const shot = { client: 'high-first' };
     expect(await admitted(gateway, 13, shot)).toSatisfy((count) => count === 10 || count === 11);
     await expectRefusal(gateway, shot, { ...refusal, lane: 'high' });
@@ -123,7 +123,7 @@ describe.skipIf(skipped)('a lane for each client', () => {
     );
   });
 
-  test('what costs nothing is let through when the budget is used up', async () => {
+  test('requests that cost nothing are served after the budget is exhausted', async () => {
     await admitted(gateway, 11, { client: 'reads' });
     await expectRefusal(gateway, { client: 'reads' }, { ...refusal, lane: 'high' });
     const headers = { 'api-key': keyOf('reads') };
@@ -133,7 +133,7 @@ describe.skipIf(skipped)('a lane for each client', () => {
     expect((await gateway.fetch(id, { headers })).status).toBe(404);
     expect((await gateway.fetch(id, { headers, method: 'DELETE' })).status).toBe(404);
     expect((await gateway.fetch(`${id}/cancel`, { headers, method: 'POST' })).status).toBe(404);
-    // Beside the reads by which an unknown id is looked for.
+    // The other requests are reads that search for the owner of an unknown id.
     const methods = gateway.mocks.flatMap(({ requests }) => requests.map(({ method }) => method));
     expect(methods.filter((method) => method !== 'GET').sort()).toEqual(['DELETE', 'POST']);
     for (const path of ['/openai/v1/batches', '/openai/v1/files', '/openai/v1/anything'])
@@ -141,7 +141,7 @@ describe.skipIf(skipped)('a lane for each client', () => {
   });
 });
 
-describe.skipIf(skipped)('lanes for the gateway', () => {
+describe.skipIf(skipped)('lanes with budgets for the whole gateway', () => {
   let gateway: Gateway;
 
   beforeAll(async () => {
@@ -161,7 +161,7 @@ describe.skipIf(skipped)('lanes for the gateway', () => {
 
   const refusal = { status: 503, message: 'rate limited', withinMs: 3_010 };
 
-  test('are those of all clients together, and refuse with what is set by default', async () => {
+  test('are shared by all clients and reject with the default status', async () => {
     const [one, two] = ['one', 'two'].map((client) => ({ client, headers: LOW }));
     const both = (await admitted(gateway, 3, one)) + (await admitted(gateway, 3, two));
     expect(both).toSatisfy((count) => count === 5 || count === 6);
@@ -170,7 +170,7 @@ describe.skipIf(skipped)('lanes for the gateway', () => {
     expect((await shoot(gateway, { client: 'one' })).status).toBe(200);
   });
 
-  test('open again when they said', async () => {
+  test('open again after the delay in the error', async () => {
     await admitted(gateway, 11, { client: 'one' });
     const wait = await expectRefusal(gateway, { client: 'one' }, { ...refusal, lane: 'high' });
     expect(wait).toBeGreaterThan(300);
@@ -180,7 +180,7 @@ describe.skipIf(skipped)('lanes for the gateway', () => {
     expect((await shoot(gateway, { client: 'one' })).status).toBe(200);
   });
 
-  test('count their time from when the first request came, not from when it was charged', async () => {
+  test('begin their window with the first request, not with its charge', async () => {
     for (const mock of gateway.mocks) mock.always({ ...costing(0, 60), delayMs: 1_500 });
     expect((await shoot(gateway, { client: 'one' })).status).toBe(200);
     for (const mock of gateway.mocks) mock.always(costing(0, 60));

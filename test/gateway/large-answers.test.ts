@@ -1,8 +1,8 @@
-/** Answers of any size and any bytes: they pass unchanged, are read for what they used, and hold up no other request. */
+/** Answers of any size and content pass unchanged, their usage is counted, and they delay no other request. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import type { Behaviour } from '../../compiler/mock/server.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { type Gateway, startGateway } from '../support/gateway.ts';
-import type { Behaviour } from '../support/mock-azure-openai/server.ts';
 
 const MIB = 2 ** 20;
 const MODEL = 'gpt-4o';
@@ -55,14 +55,14 @@ describe.skipIf(cannotRunGatewayTests('large answers'))('large answers', () => {
     ['an image', { output: [{ result: 'A'.repeat(6 * MIB) }] }],
     ['encrypted reasoning', { output: Array(20_000).fill({ encrypted_content: 'x'.repeat(200) }) }],
     ['small objects', { output: Array(500_000).fill({}) }],
-  ])('counts the usage of an event of megabytes: %s', async (_, more) => {
+  ])('counts the usage in an event of several megabytes: %s', async (_, more) => {
     const event = completed(more);
     const text = await respond({ events: [created, event] }, true);
     expect(text).toContain(`data: ${JSON.stringify(event.data)}\n\n`);
     await vi.waitUntil(isCounted, { timeout: 5000 });
   });
 
-  test('counts the usage of a long event that comes in small pieces', async () => {
+  test('counts the usage in a long event that arrives in small pieces', async () => {
     const event = completed({ output: [{ result: 'A'.repeat(300_000) }] });
     await respond({ events: [created, event], splitBytes: 100 }, true);
     await vi.waitUntil(isCounted, { timeout: 5000 });
@@ -71,16 +71,24 @@ describe.skipIf(cannotRunGatewayTests('large answers'))('large answers', () => {
   test.each([
     ['at its end', (more: object) => ({ id: 'resp_1', ...more, usage: USAGE })],
     ['at its beginning', (more: object) => ({ usage: USAGE, id: 'resp_1', ...more })],
-  ])('counts the usage of a JSON answer of megabytes that stands %s', async (_, answer) => {
+  ])('counts the usage %s of a JSON answer of several megabytes', async (_, answer) => {
     const body = JSON.stringify(answer({ output: Array(300_000).fill({ encrypted_content: 'abc' }) }));
     expect(await respond({ body, headers: { 'content-type': 'application/json' } }, false)).toBe(body);
     await vi.waitUntil(isCounted, { timeout: 5000 });
   });
 
   test.each([
-    ['many headers', Object.fromEntries(Array.from({ length: 900 }, (_, index) => [`x-${index}`, '1'])), 200],
-    ['too many', Object.fromEntries(Array.from({ length: 1100 }, (_, index) => [`x-${index}`, '1'])), 502],
-  ])('an answer with %s', async (_, headers, status) => {
+    [
+      '200 with 900 headers',
+      Object.fromEntries(Array.from({ length: 900 }, (_, index) => [`x-${index}`, '1'])),
+      200,
+    ],
+    [
+      '502 with 1,100 headers',
+      Object.fromEntries(Array.from({ length: 1100 }, (_, index) => [`x-${index}`, '1'])),
+      502,
+    ],
+  ])('returns %s in the answer', async (_, headers, status) => {
     gateway.mocks[0]?.script({ headers, body: {}, times: 5 });
     const answer = await gateway.chat(MODEL);
     expect(answer.status).toBe(status);
@@ -91,7 +99,7 @@ describe.skipIf(cannotRunGatewayTests('large answers'))('large answers', () => {
     ['lines of data', { events: [created, `${'data:\n'.repeat(MIB)}\n`] }],
     ['short events', { events: [created, 'data: {"usage":{"x":1}}\n\n'.repeat(100_000)] }],
     ['nests', { events: [created, `data: {"usage":{"x":[${'[],'.repeat(MIB)}1]}}\n\n`] }],
-  ])('a stream of %s takes little of the CPU', async (_, behaviour) => {
+  ])('uses little CPU for a stream of %s', async (_, behaviour) => {
     const [before] = await gateway.apisix.workers();
     await respond(behaviour, true);
     const [after] = await gateway.apisix.workers();

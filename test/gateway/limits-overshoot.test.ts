@@ -1,4 +1,4 @@
-/** How far beyond a budget fifty requests at once get, which are all let through before the first of them is charged. */
+/** How far fifty concurrent requests can exceed a budget, because all of them start before the first one is charged. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { type Gateway, startGateway } from '../support/gateway.ts';
@@ -24,8 +24,8 @@ const SETTINGS = {
 describe.each([
   ['in memory', skipped],
   ['in Redis', withoutRedis],
-] as const)('%s', (place, isSkipped) => {
-  describe.skipIf(isSkipped)('fifty at once', () => {
+] as const)('a budget %s', (place, isSkipped) => {
+  describe.skipIf(isSkipped)('with fifty concurrent requests', () => {
     let gateway: Gateway;
     let redis: Redis | undefined;
 
@@ -52,7 +52,7 @@ describe.each([
       for (const mock of gateway.mocks) mock.always({ ...costing(), delayMs: 300 });
     });
 
-    /** So many workers that always have a request under way, for so many requests in all. */
+    /** Sends this number of requests, fifty at a time, and counts the ones that pass. */
     async function passed(count: number, client: string): Promise<number> {
       let next = 0;
       let through = 0;
@@ -63,7 +63,7 @@ describe.each([
       return through;
     }
 
-    test('a budget of tokens is exceeded by no more than what is under way', async () => {
+    test('of tokens is exceeded by at most the requests in flight', async () => {
       const through = await passed(4 * CONCURRENT, 'tokens');
       const cost = 10;
       process.stderr.write(
@@ -74,7 +74,7 @@ describe.each([
       expect(await passed(CONCURRENT, 'tokens')).toBe(0);
     });
 
-    test('a budget of requests is not exceeded', async () => {
+    test('of requests is not exceeded', async () => {
       expect(await passed(4 * CONCURRENT, 'minute')).toBe(10);
     });
   });

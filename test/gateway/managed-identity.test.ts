@@ -1,4 +1,7 @@
-/** Backends that know no key are sent a token of Entra ID, from whichever source the platform has, and nothing a client sends has a say in it. */
+/**
+ * Backends without a key get an Entra ID token from the platform's identity source, and nothing that a client sends
+ * affects it.
+ */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { type EntraGateway, type EntraOptions, startEntraGateway, tokenOf } from '../support/entra.ts';
@@ -16,7 +19,7 @@ const resetBackends = () => {
   for (const mock of gateway.mocks) mock.reset();
 };
 
-/** What a request for a token held, but for what every one has. */
+/** The content of a token request, without headers that every request has. */
 function essence(request: TokenRequest | undefined) {
   const { method, target, source, resource, clientId } = request ?? {};
   const headers = Object.fromEntries(
@@ -26,12 +29,12 @@ function essence(request: TokenRequest | undefined) {
   return { method, path: target?.split('?')[0], source, resource, clientId, headers: others };
 }
 
-describe.skipIf(cannotRunGatewayTests('the token endpoint'))('Container Apps and App Service', () => {
+describe.skipIf(cannotRunGatewayTests('the token endpoint'))("the platform's identity endpoint", () => {
   beforeAll(start({}), CONTAINER_TIMEOUT_MS);
   afterAll(stop);
   afterEach(resetBackends);
 
-  test('the platform’s endpoint is asked once, with its secret; backends get the token and no key', async () => {
+  test('is called once with its secret, and backends get the token and no key', async () => {
     expect((await gateway.chat('gpt-4o')).status).toBe(200);
     expect((await gateway.chat('gpt-4o')).status).toBe(200);
     expect(gateway.identity.requests.map(essence)).toEqual([
@@ -53,7 +56,7 @@ describe.skipIf(cannotRunGatewayTests('the token endpoint'))('Container Apps and
     expect(backendOf(gateway, 0).requests.map(tokenOf)).toEqual([token, token]);
   });
 
-  test('every kind of request is signed in so', async () => {
+  test('provides the token for every kind of request', async () => {
     const openai = gateway.openai();
     const azure = gateway.azure('gpt-4o');
     const message = { role: 'user' as const, content: 'Hello' };
@@ -77,7 +80,7 @@ describe.skipIf(cannotRunGatewayTests('the token endpoint'))('Container Apps and
     expect(gateway.identity.requests).toHaveLength(1);
   });
 
-  test('so is one with a body that nginx keeps in a file, and it arrives whole', async () => {
+  test('provides the token for a large body, which arrives complete', async () => {
     const content = 'Hello '.repeat(500_000);
     const answer = await gateway.chat('gpt-4o', { messages: [{ role: 'user', content }] });
     expect(answer.status).toBe(200);
@@ -86,7 +89,7 @@ describe.skipIf(cannotRunGatewayTests('the token endpoint'))('Container Apps and
     expect(JSON.parse(request.body.toString())).toMatchObject({ messages: [{ content }] });
   });
 
-  test('nothing that a client sends changes where a token comes from, or what it is for', async () => {
+  test('is not affected by anything that a client sends', async () => {
     const query = `resource=https://evil.example/&client_id=evil&mi_res_id=evil&api-version=${API_VERSION}`;
     const answer = await rawRequest(gateway.url, {
       method: 'POST',
@@ -121,10 +124,12 @@ describe.skipIf(cannotRunGatewayTests('the token endpoint'))('Container Apps and
   });
 });
 
-describe.skipIf(cannotRunGatewayTests('the older token endpoint'))('the endpoint by its older name', () => {
+describe.skipIf(cannotRunGatewayTests('the older token endpoint'))('the endpoint in MSI_ENDPOINT', () => {
   afterAll(stop);
 
-  test('wins, and has its secret by either name', { timeout: CONTAINER_TIMEOUT_MS }, async () => {
+  test('takes precedence and gets its secret under either name', {
+    timeout: CONTAINER_TIMEOUT_MS,
+  }, async () => {
     await start({
       settingsOf: ({ url, secret }) => ({
         MSI_ENDPOINT: `${url}/msi/token`,
@@ -138,11 +143,11 @@ describe.skipIf(cannotRunGatewayTests('the older token endpoint'))('the endpoint
   });
 });
 
-describe.skipIf(cannotRunGatewayTests('the metadata service'))('virtual machines', () => {
+describe.skipIf(cannotRunGatewayTests('the metadata service'))('the VM metadata service', () => {
   beforeAll(start({ source: 'metadata', settings: { AZURE_CLIENT_ID: CLIENT_ID } }), CONTAINER_TIMEOUT_MS);
   afterAll(stop);
 
-  test('the metadata service is asked, for the identity that is set', async () => {
+  test('is called for the configured identity', async () => {
     expect((await gateway.chat('gpt-4o')).status).toBe(200);
     expect(gateway.identity.requests.map(essence)).toEqual([
       {
@@ -158,11 +163,11 @@ describe.skipIf(cannotRunGatewayTests('the metadata service'))('virtual machines
   });
 });
 
-describe.skipIf(cannotRunGatewayTests('workload identity'))('Kubernetes', () => {
+describe.skipIf(cannotRunGatewayTests('workload identity'))('workload identity in Kubernetes', () => {
   beforeAll(start({ source: 'workload' }), CONTAINER_TIMEOUT_MS);
   afterAll(stop);
 
-  test('the content of the token file is exchanged for a token', async () => {
+  test('exchanges the content of the token file for a token', async () => {
     expect((await gateway.chat('gpt-4o')).status).toBe(200);
     const [request, ...others] = gateway.identity.requests;
     expect(others).toEqual([]);
@@ -178,7 +183,7 @@ describe.skipIf(cannotRunGatewayTests('workload identity'))('Kubernetes', () => 
   });
 });
 
-describe.skipIf(cannotRunGatewayTests('several identities'))('backends of several kinds', () => {
+describe.skipIf(cannotRunGatewayTests('several identities'))('backends with different identities', () => {
   const SOVEREIGN = 'https://cognitiveservices.azure.us/';
   const OTHER = '99999999-2222-3333-4444-555555555555';
 
@@ -192,7 +197,7 @@ describe.skipIf(cannotRunGatewayTests('several identities'))('backends of severa
   afterAll(stop);
   afterEach(resetBackends);
 
-  test('each gets the token of its own identity and resource, or its key', async () => {
+  test('each get the token of their own identity and resource, or their key', async () => {
     for (const index of [0, 1, 2]) backendOf(gateway, index).script({ status: 503 });
     expect((await gateway.chat('gpt-4o')).status).toBe(200);
     expect(calls(gateway)).toEqual([1, 1, 1, 1]);
@@ -212,7 +217,7 @@ describe.skipIf(cannotRunGatewayTests('several identities'))('backends of severa
     expect(keyed.header('authorization')).toBeUndefined();
   });
 
-  test('a token for each, not for each request or backend', async () => {
+  test('share one token for each identity and resource', async () => {
     for (let count = 0; count < 5; count++) expect((await gateway.chat('gpt-4o')).status).toBe(200);
     expect(
       gateway.identity.requests.map(({ resource, clientId }) => `${resource} ${clientId}`).sort(),
@@ -224,12 +229,12 @@ describe.skipIf(cannotRunGatewayTests('several identities'))('backends of severa
   });
 });
 
-describe.skipIf(cannotRunGatewayTests('stored things in Entra backends'))('what is stored', () => {
+describe.skipIf(cannotRunGatewayTests('stored things in Entra backends'))('a stored object', () => {
   const MISSING = 'client-without-a-token';
   const read = (id: string) => gateway.fetch(`/openai/v1/responses/${id}`);
   afterEach(stop);
 
-  /** A response that a backend has, and the gateway knows nothing of. */
+  /** Stores a response at a backend directly, so that the gateway does not know its owner. */
   async function store(index: number, token: string | undefined): Promise<string> {
     const answer = await fetch(`${backendOf(gateway, index).url}/openai/v1/responses`, {
       method: 'POST',
@@ -239,7 +244,7 @@ describe.skipIf(cannotRunGatewayTests('stored things in Entra backends'))('what 
     return ((await answer.json()) as { id: string }).id;
   }
 
-  test('is looked for with tokens', { timeout: CONTAINER_TIMEOUT_MS }, async () => {
+  test('is searched for with tokens', { timeout: CONTAINER_TIMEOUT_MS }, async () => {
     await start({ backends: [{}, {}] })();
     expect((await gateway.chat('gpt-4o')).status).toBe(200);
     const id = await store(1, gateway.identity.requests[0]?.token);
@@ -251,7 +256,9 @@ describe.skipIf(cannotRunGatewayTests('stored things in Entra backends'))('what 
     expect((await read('resp_of-nobody')).status).toBe(404);
   });
 
-  test('may be where there is no token for: that is no 404', { timeout: CONTAINER_TIMEOUT_MS }, async () => {
+  test('is not reported as 404 when its possible owner has no token', {
+    timeout: CONTAINER_TIMEOUT_MS,
+  }, async () => {
     await start({ backends: [{ clientId: MISSING }, {}] })();
     gateway.identity.script({ status: 500, body: '', path: RegExp(MISSING), times: 1_000 });
     for (const when of ['asked for', 'left alone']) {
@@ -268,10 +275,10 @@ describe.skipIf(cannotRunGatewayTests('stored things in Entra backends'))('what 
   });
 });
 
-describe.skipIf(cannotRunGatewayTests('a drained Entra backend'))('a drained backend', () => {
+describe.skipIf(cannotRunGatewayTests('a drained Entra backend'))('a drained Entra backend', () => {
   afterAll(stop);
 
-  test('gets no requests, whatever its credential', { timeout: CONTAINER_TIMEOUT_MS }, async () => {
+  test('gets no requests', { timeout: CONTAINER_TIMEOUT_MS }, async () => {
     await start({ backends: [{}, 'key'], settings: { AZURE_OPENAI_WEIGHT_0: '0' } })();
     for (let count = 0; count < 4; count++) expect((await gateway.chat('gpt-4o')).status).toBe(200);
     expect(calls(gateway)).toEqual([0, 4]);

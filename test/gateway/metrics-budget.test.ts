@@ -1,10 +1,10 @@
-/** The page of metrics stays within its budget whatever is active, is there from the start, and says what it left out. */
+/** The page of metrics stays within its budget, exists from the start, and reports what it left out. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import * as answers from '../../compiler/mock/answers.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests, PORTS } from '../support/apisix.ts';
 import { type Gateway, quickMetrics, startGateway } from '../support/gateway.ts';
 import { type Sample, samplesIn, total } from '../support/metrics-text.ts';
-import * as answers from '../support/mock-azure-openai/answers.ts';
 
 const CLIENTS = 45;
 const MODELS = 45;
@@ -22,7 +22,7 @@ describe.skipIf(cannotRunGatewayTests('budget of metrics'))('budget of metrics',
       backends: [{}, {}],
       adapt: quickMetrics,
       settings: {
-        // 5,000 lines and 1 MB
+        // This gives a budget of 5,000 lines and 1 MB.
         GATEWAY_METRICS_MEMORY: '8m',
         AZURE_OPENAI_REGION_0: 'swedencentral',
         MODEL_PRICES: numbered(MODELS)
@@ -56,7 +56,7 @@ describe.skipIf(cannotRunGatewayTests('budget of metrics'))('budget of metrics',
   }, 2 * CONTAINER_TIMEOUT_MS);
   afterAll(() => gateway?.stop());
 
-  test('the first page says when it was written, before there was a request', () => {
+  test('has a page with its write time before the first request', () => {
     const written = total(atStart, 'apisix_genai_metrics_written_timestamp_seconds') ?? 0;
     expect(Math.abs(Date.now() / 1000 - written)).toBeLessThan(60);
     expect(total(atStart, 'apisix_genai_metrics_max_lines')).toBe(5000);
@@ -70,11 +70,11 @@ describe.skipIf(cannotRunGatewayTests('budget of metrics'))('budget of metrics',
     expect(total(samples, 'apisix_genai_metrics_lines')).toBeGreaterThan(3000);
   });
 
-  test('loses no request, and counts those without a client of their own', () => {
+  test('loses no request, and counts clients without room as `other`', () => {
     const tokens = samples.filter(({ name }) => name === 'apisix_llm_prompt_tokens');
     const ofOther = tokens.filter(({ labels }) => labels.consumer === 'other');
     expect(ofOther.length).toBeGreaterThan(0);
-    // No model is lost: there is room for models without a client.
+    // Every model is shown: there is room for models without a client.
     expect(tokens.filter(({ labels }) => labels.request_llm_model === 'other')).toEqual([]);
     expect(total(samples, 'apisix_llm_latency_count', { type: 'total' })).toBe(CLIENTS * MODELS);
     const status = { code: '200', response_source: 'upstream' };
@@ -85,7 +85,7 @@ describe.skipIf(cannotRunGatewayTests('budget of metrics'))('budget of metrics',
     expect(leftOut).toBeGreaterThanOrEqual(ofOther.length);
   });
 
-  test('shows what else happened, with its own labels', () => {
+  test('shows other events with their own labels', () => {
     const attempts = (outcome: string) =>
       total(samples, 'apisix_genai_attempts_total', { request_llm_model: 'model-1', outcome });
     expect(attempts('throttled')).toBe(2);
@@ -97,12 +97,12 @@ describe.skipIf(cannotRunGatewayTests('budget of metrics'))('budget of metrics',
     ).toBe(1);
   });
 
-  test('counts requests that no route takes', () => {
+  test('counts requests without a route', () => {
     const labels = { route: 'not-found', code: '404', consumer: '', response_source: 'apisix' };
     expect(total(samples, 'apisix_http_status', labels)).toBe(1);
   });
 
-  test('has the region of each backend', () => {
+  test('shows the region of each backend', () => {
     const regions = samples
       .filter(({ name }) => name === 'apisix_genai_backend_info')
       .map(({ labels, value }) => [labels.node, labels.region, value]);
@@ -112,12 +112,12 @@ describe.skipIf(cannotRunGatewayTests('budget of metrics'))('budget of metrics',
     ]);
   });
 
-  test('the log has no errors', async () => {
+  test('logs no errors', async () => {
     const log = await gateway.apisix.log();
     expect(log.split('\n').filter((line) => /\[(error|crit)\]/.test(line))).toEqual([]);
   });
 
-  test('is written again, with all counts, by the process that follows the one that wrote it', async () => {
+  test('keeps all counters when the process that writes the page is replaced', async () => {
     const agent = '^nginx: privileged agent process';
     const pids = `for d in /proc/[0-9]*; do grep -qs "${agent}" "$d/cmdline" && echo "\${d#/proc/}"; done; true`;
     const before = Number(await gateway.apisix.asRoot(pids));
@@ -131,14 +131,14 @@ describe.skipIf(cannotRunGatewayTests('budget of metrics'))('budget of metrics',
     expect(counters(after).sort()).toEqual(counters(samples).sort());
   });
 
-  test('attempts under way end with the worker that made them', async () => {
+  test('stops counting active attempts of a worker that ended', async () => {
     for (const mock of gateway.mocks) mock.script({ hang: true });
     const active = async () => total(samplesIn(await gateway.metrics()), 'apisix_llm_active_connections');
     const request = gateway.chat('model-2', {}, { 'api-key': keyOf(2) }).catch(() => undefined);
     expect(await active()).toBe(1);
     for (const { pid } of await gateway.apisix.workers()) await gateway.apisix.killWorker(pid);
     await request;
-    // Connections to the workers that have gone are closed by then.
+    // By then the connections to the ended workers are closed.
     await sleep(2000);
     expect(await active()).toBe(0);
   }, 60_000);

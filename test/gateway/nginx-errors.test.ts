@@ -1,4 +1,4 @@
-/** Errors that nginx finds before, or instead of, any plugin have the shape of all others. */
+/** Errors that nginx itself answers, before or instead of any plugin, have OpenAI's shape. */
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
@@ -23,14 +23,14 @@ interface Answer {
 const HOST = 'Host: gateway\r\n';
 const CHUNK = `4000\r\n${'a'.repeat(0x4000)}\r\n`;
 
-/** What the client sends, the status, and the path in the access log. */
+/** The request, its status, and the path in the access log. */
 const REQUESTS: readonly (readonly [what: string, request: string, status: number, path: string])[] = [
   ['no request at all', 'GARBAGE\r\n\r\n', 400, '/.genai-gateway/unreadable-request'],
   ['a path above the root', `GET /../x HTTP/1.1\r\n${HOST}\r\n`, 400, '/.genai-gateway/unreadable-request'],
   ['a broken escape', `GET /%zz HTTP/1.1\r\n${HOST}\r\n`, 400, '/.genai-gateway/unreadable-request'],
   [
     'too long a target',
-    `GET /${'a'.repeat(40_000)} HTTP/1.1\r\n${HOST}\r\n`,
+    `GET /${'a'.repeat(50_000)} HTTP/1.1\r\n${HOST}\r\n`,
     414,
     '/.genai-gateway/unreadable-request',
   ],
@@ -43,7 +43,7 @@ const REQUESTS: readonly (readonly [what: string, request: string, status: numbe
   ['no host', 'GET /openai/v1/no-host HTTP/1.1\r\n\r\n', 400, '/openai/v1/no-host'],
   [
     'too long a header',
-    `GET /openai/v1/long HTTP/1.1\r\n${HOST}X: ${'a'.repeat(40_000)}\r\n\r\n`,
+    `GET /openai/v1/long HTTP/1.1\r\n${HOST}X: ${'a'.repeat(50_000)}\r\n\r\n`,
     400,
     '/openai/v1/long',
   ],
@@ -53,7 +53,7 @@ const REQUESTS: readonly (readonly [what: string, request: string, status: numbe
     501,
     '/openai/v1/coding',
   ],
-  ['a method of nobody', `TRACE /openai/v1/trace HTTP/1.1\r\n${HOST}\r\n`, 405, '/openai/v1/trace'],
+  ['an unsupported method', `TRACE /openai/v1/trace HTTP/1.1\r\n${HOST}\r\n`, 405, '/openai/v1/trace'],
   [
     'a body in chunks that is too large',
     `POST /openai/v1/chunks HTTP/1.1\r\n${HOST}api-key: ${KEY}\r\nTransfer-Encoding: chunked\r\n\r\n${CHUNK.repeat(5)}`,
@@ -67,7 +67,7 @@ const REQUESTS: readonly (readonly [what: string, request: string, status: numbe
     '/openai/v1/broken',
   ],
   [
-    'what is forbidden by nginx itself',
+    'a path that nginx itself forbids',
     `GET /apisix/nginx_status HTTP/1.1\r\n${HOST}Connection: close\r\n\r\n`,
     403,
     '/apisix/nginx_status',
@@ -93,9 +93,9 @@ describe.skipIf(skipped)("nginx's own errors", () => {
 
   const send = (request: string): Promise<Answer> => sendRaw(apisix.mappedPort(PORTS.proxy), request);
 
-  test.each(REQUESTS)('%s', async (_, request, status) => {
+  test.each(REQUESTS)("have OpenAI's shape for %s", async (_, request, status) => {
     const answer = await send(request);
-    // The server is nginx's name for itself, as on its own pages.
+    // nginx calls itself `openresty` here, as on its own error pages.
     expect(answer).toMatchObject({ status, server: 'openresty', type: 'application/json' });
     expect(JSON.parse(answer.body)).toEqual({
       error: {
@@ -107,24 +107,24 @@ describe.skipIf(skipped)("nginx's own errors", () => {
     });
   });
 
-  test('HEAD gets no body', async () => {
+  test('have no body in answer to HEAD', async () => {
     expect(await send(`HEAD /%zz HTTP/1.1\r\n${HOST}\r\n`)).toMatchObject({ status: 400, body: '' });
   });
 
-  test('the pages are not to be had by asking for them', async () => {
+  test('cannot be requested by their internal paths', async () => {
     for (const path of ['/.genai-gateway/unreadable-request', '/@genai_error', '/%40genai_error']) {
       const answer = await send(`GET ${path} HTTP/1.1\r\n${HOST}Connection: close\r\n\r\n`);
       expect(answer).toMatchObject({ status: 404, type: 'application/json' });
     }
   });
 
-  test('what a plugin answered is left as it was', async () => {
+  test('do not replace the answer of a plugin', async () => {
     const answer = await send(`GET /openai/v1/x HTTP/1.1\r\n${HOST}Connection: close\r\n\r\n`);
     expect(answer).toMatchObject({ status: 401, server: 'APISIX', type: 'application/json' });
     expect(JSON.parse(answer.body)).toMatchObject({ error: { code: 'invalid_api_key' } });
   });
 
-  test('the access log has the path where there was one, and nothing alarming is logged', async () => {
+  test('are logged with their path, and without critical log lines', async () => {
     const log = await apisix.log();
     const lines = log.split('\n').filter((line) => line.startsWith('{'));
     const entries = lines.map((line) => JSON.parse(line) as { path: string; status: string });
@@ -134,7 +134,7 @@ describe.skipIf(skipped)("nginx's own errors", () => {
   });
 });
 
-/** Sends bytes as they are, and reads to the end of the connection, which errors close. */
+/** Sends raw bytes and reads until the connection ends. Errors close it. */
 function sendRaw(port: number, request: string): Promise<Answer> {
   return new Promise((resolve, reject) => {
     let received = '';
@@ -143,7 +143,7 @@ function sendRaw(port: number, request: string): Promise<Answer> {
     socket.on('data', (data) => {
       received += data.toString('latin1');
     });
-    // nginx may reset a connection on which it has not read everything.
+    // nginx may reset a connection that it has not read completely.
     socket.on('error', (error) => (received === '' ? reject(error) : resolve(parsed(received))));
     socket.on('end', () => resolve(parsed(received)));
   });

@@ -1,14 +1,17 @@
-/** Every query of the dashboard, the alerts and docs/observability.md, asked of a Prometheus that has a running gateway's metrics. */
+/**
+ * Runs every query of the dashboard, the alerts and docs/observability.md in a Prometheus with the metrics of a running
+ * gateway.
+ */
 import { spawnSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import * as answers from '../../compiler/mock/answers.ts';
+import type { Behaviour } from '../../compiler/mock/server.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests, PORTS } from '../support/apisix.ts';
 import { type MockAzureMonitor, startMockAzureMonitor } from '../support/azure-monitor.ts';
 import { type Collector, cannotRunCollectorTests, startCollector } from '../support/collector.ts';
 import { type Gateway, HOST, hostAddress, quickMetrics, startGateway } from '../support/gateway.ts';
 import { samplesIn, total } from '../support/metrics-text.ts';
-import * as answers from '../support/mock-azure-openai/answers.ts';
-import type { Behaviour } from '../support/mock-azure-openai/server.ts';
 import { type MockIdentity, startMockIdentity } from '../support/mock-identity.ts';
 import {
   cannotRunPrometheusTests,
@@ -29,6 +32,7 @@ import {
   selectorsOf,
 } from '../support/promql.ts';
 import { cannotRunRedisTests, type Redis, startRedis } from '../support/redis.ts';
+import { cannotRun } from '../support/requirements.ts';
 import { backendOf, chatOnWire, chatPrelude, chatText, chatUsage } from '../support/traffic.ts';
 
 const NAME = 'queries of the dashboard, the alerts and the page';
@@ -38,10 +42,9 @@ const skipped =
   cannotRunPrometheusTests(NAME) ||
   cannotRunCollectorTests(NAME);
 
-const cannotRunJq = spawnSync('jq', ['--version']).status !== 0;
-if (cannotRunJq) process.stderr.write('\nSKIPPED queries to the access log: there is no jq\n');
+const cannotRunJq = cannotRun('queries to the access log', 'jq');
 
-/** The gateway's metrics by the two ways that there are. */
+/** The two ways in which a gateway's metrics reach Prometheus. */
 const SCRAPED = 'gateway-scraped';
 const COLLECTED = 'gateway-collected';
 const WAYS = [SCRAPED, COLLECTED];
@@ -62,17 +65,18 @@ const MODELS = [
   'down',
 ];
 
-/** What has no value where Prometheus scrapes the gateway itself: only the collector knows prices. */
+/** Queries without a result when Prometheus scrapes the gateway: only the collector knows prices. */
 const ofCollector = (expr: string) => expr.includes('llm_cost_usd');
 
-/** Alerts that what happens here does not raise, and why. */
+/** Alerts that this test does not raise, with the reason. */
 const QUIET: Readonly<Record<string, string>> = {
   GatewayFirstTokenSlow: 'no stream waits for ten seconds',
   GatewayBackendUnhealthy: 'all backends can be reached',
   GatewayBackendCredentialsRefused:
-    'backends that refuse are left alone for two minutes, and once is no increase',
-  GatewayEntraTokensFail: 'as before',
+    'backends that refuse are skipped for two minutes, and a single refusal is no increase',
+  GatewayEntraTokensFail: 'a single failure is no increase',
   GatewayBackendCoolsForLong: 'no backend cools for fifteen minutes',
+  GatewayAuthenticationFails: 'one wrong key is no attack',
   GatewayMetricsAbsent: 'there is a gateway',
   GatewayMetricsIncomplete: 'all series have room',
 };
@@ -93,13 +97,20 @@ describe.skipIf(skipped)(NAME, () => {
     identity = await startMockIdentity({ host, hostName: HOST });
     const limits = { host: redis.host, port: String(redis.port) };
     gateway = await startGateway({
-      backends: [{}, {}, { keys: [], tokens: (token) => identity.accepts(token) }],
+      backends: [
+        {},
+        {},
+        { keys: [], tokens: (token) => identity.accepts(token) },
+        { keys: ['a-key-that-the-gateway-does-not-have'] },
+      ],
       adapt: quickMetrics,
       sidecarPorts: [PROMETHEUS_PORT],
       settings: {
         AZURE_OPENAI_PRIORITY_0: '30',
         AZURE_OPENAI_PRIORITY_1: '20',
         AZURE_OPENAI_DEPLOYMENTS_2: 'keyless',
+        AZURE_OPENAI_DEPLOYMENTS_3: 'locked',
+        AZURE_OPENAI_PRIORITY_3: '40',
         AZURE_OPENAI_KEY_2: '',
         AZURE_OPENAI_AUTH_MODE_2: 'entra',
         ...identity.environment('endpoint'),
@@ -125,7 +136,7 @@ describe.skipIf(skipped)(NAME, () => {
         PROMETHEUS_SCRAPE_INTERVAL: '1s',
         PROMETHEUS_SCRAPE_TIMEOUT: '900ms',
         OTEL_BATCH_TIMEOUT: '200ms',
-        // Nobody takes spans, nor records.
+        // No collector and no endpoint accepts these spans and records.
         OTEL_COLLECTOR_ENDPOINT: '127.0.0.1:9',
         OTEL_SAMPLE_RATE: '1',
         APIM_GATEWAY_LOGS_INGEST_URI: `http://${HOST}:${azure.port}/dataCollectionRules/dcr-0123/streams/Custom-APISIXGatewayLogs?api-version=2023-01-01`,
@@ -158,7 +169,7 @@ describe.skipIf(skipped)(NAME, () => {
       beside: gateway.apisix.containerId,
       memoryMiB: 256,
     });
-    // Twice: what a counter begins with is no increase.
+    // Twice, because the first value of a counter is no increase.
     await whatHappens();
     await stored();
     await whatHappens();
@@ -168,7 +179,7 @@ describe.skipIf(skipped)(NAME, () => {
       await ask('plain', 200);
       await (await gateway.fetch('/openai/v1/responses/resp_unknown')).text();
       await stored();
-      // After a failure it is left alone for five seconds.
+      // After a failure Redis is not used for five seconds.
       await sleep(5_000);
     }
   }, 3 * CONTAINER_TIMEOUT_MS);
@@ -203,7 +214,7 @@ describe.skipIf(skipped)(NAME, () => {
     await ask('streamed', 200, { stream: true, stream_options: { include_usage: true } });
     chat(0, { events: [chatPrelude, chatText('a')] });
     await ask('silent', 200, { stream: true });
-    // By the older path too.
+    // By a path of the classic API too.
     await gateway
       .azure('plain')
       .chat.completions.create({ model: 'plain', messages: [{ role: 'user', content: 'Hello' }] });
@@ -216,16 +227,18 @@ describe.skipIf(skipped)(NAME, () => {
     await ask('throttled', 200);
     await ask('throttled', 200);
     for (const index of [0, 1]) chat(index, answers.throttled({ retryAfter: 1 }));
-    for (const _ of [1, 2, 3]) await ask('none', 429);
+    for (const _ of [1, 2, 3, 4, 5, 6]) await ask('none', 429);
     for (const model of FAILING) {
       chat(0, answers.serverError());
       await ask(model, 200);
     }
     for (const index of [0, 1]) chat(index, answers.unavailable());
     await ask('down', 503);
-    chat(0, answers.noPermission());
-    await ask('refused', 200);
-    // Not for the tokens by which telemetry is sent.
+    // From now on the other backend is preferred for this operation.
+    backendOf(gateway, 0).script({ path: /embeddings/, ...answers.noPermission() });
+    await gateway.openai().embeddings.create({ model: 'refused', input: 'Hello' });
+    await ask('locked', 200);
+    // This does not affect the tokens for sending telemetry.
     identity.script({ path: /cognitiveservices/, status: 500 });
     await ask('keyless', 200);
 
@@ -245,7 +258,7 @@ describe.skipIf(skipped)(NAME, () => {
     await (await gateway.fetch('/openai/v1/responses/resp_unknown')).text();
   }
 
-  /** Until Prometheus has all that the gateway counts, both ways, and has had it at two times. */
+  /** Waits until Prometheus has all counters of the gateway in both ways, at two points in time. */
   async function stored(): Promise<void> {
     const counters = ['apisix_http_status', 'apisix_genai_attempts_total'];
     const samples = samplesIn(await gateway.metrics());
@@ -267,15 +280,15 @@ describe.skipIf(skipped)(NAME, () => {
   const sumOf = async (promql: string) => (await prometheus.query(promql))[0]?.value;
   const numbers = (series: readonly Series[]) => series.filter(({ value }) => Number.isFinite(value));
 
-  describe.each(WAYS)('%s', (job) => {
-    test.each(panelQueries({ job }))('$where has values', async ({ expr }) => {
+  describe.each(WAYS)('the metrics of %s', (job) => {
+    test.each(panelQueries({ job }))('give values for $where', async ({ expr }) => {
       const series = await prometheus.query(expr);
       if (job === SCRAPED && ofCollector(expr)) expect(series).toEqual([]);
       else expect(numbers(series)).not.toEqual([]);
     });
 
     test.each(dashboard().templating.list.filter(({ type }) => type === 'query'))(
-      'there is something to choose for $name',
+      'offer values for the variable $name',
       async ({ definition = '' }) => {
         const [, series = '', label = ''] = /^label_values\((.*), (\w+)\)$/.exec(definition) ?? [];
         const chosen = await prometheus.query(`group by (${label}) (${filledIn(series, { job })})`);
@@ -284,7 +297,7 @@ describe.skipIf(skipped)(NAME, () => {
     );
   });
 
-  test.each(otherQueries())('$where: every series that it asks for has been there', async ({ expr }) => {
+  test.each(otherQueries())('$where uses only series that existed', async ({ expr }) => {
     for (const { text } of selectorsOf(expr))
       expect([text, await prometheus.query(`last_over_time(${text}[1h])`)]).not.toEqual([text, []]);
     await prometheus.query(expr);
@@ -293,14 +306,19 @@ describe.skipIf(skipped)(NAME, () => {
   test.each(otherQueries().filter(({ where }) => where.startsWith('page')))(
     '$where has values',
     async ({ expr }) => {
-      // Cool-downs may have ended by now: then what is compared has values.
-      expect(
-        numbers(await prometheus.query(expr.replace(/cooldown_seconds\) > 0$/, 'cooldown_seconds)'))),
-      ).not.toEqual([]);
+      // Cooldowns may have ended by now, and there was no yesterday; without these conditions there are values.
+      const now = expr.replace(/cooldown_seconds\) > 0$/, 'cooldown_seconds)').replaceAll(' offset 1d', '');
+      expect(numbers(await prometheus.query(now))).not.toEqual([]);
     },
   );
 
-  test.skipIf(cannotRunJq)('what the page asks the access log for is in it', async () => {
+  test('the tokens of clients include the estimates for streams without usage', async () => {
+    const { expr = '' } = otherQueries().find((each) => each.expr.startsWith('60 *')) ?? {};
+    const used = await prometheus.query(expr.replaceAll('[5m]', '[1h]'));
+    expect(used.find(({ labels }) => labels.request_llm_model === 'silent')?.value).toBeGreaterThan(0);
+  });
+
+  test.skipIf(cannotRunJq)('the jq commands of the page find their fields in the access log', async () => {
     const lines = await gateway.accessLog();
     const answer = await gateway.chat('plain');
     await answer.text();
@@ -318,20 +336,20 @@ describe.skipIf(skipped)(NAME, () => {
     }
   });
 
-  test('promtool has nothing against the rules, nor against how the compose example loads them', async () => {
+  test('promtool accepts the rules, and the Prometheus settings of the compose example', async () => {
     const rules = await prometheus.promtool('check', 'rules', '--lint=all', '--lint-fatal', 'alerts.yml');
     expect(rules).toMatchObject({ exitCode: 0 });
     expect(rules.output).toContain(`SUCCESS: ${alertRules().length} rules found`);
     expect(await prometheus.promtool('check', 'config', 'example.yml')).toMatchObject({ exitCode: 0 });
   });
 
-  test('each alert is raised by what it is for, and by nothing else', async () => {
+  test('each alert fires in exactly the states that alerts_test.yml lists', async () => {
     expect(await prometheus.promtool('test', 'rules', 'alerts_test.yml')).toMatchObject({ exitCode: 0 });
     const tested = read('test/support/alerts_test.yml');
     for (const { alert } of alertRules()) expect(tested).toContain(`alertname="${alert}"`);
   });
 
-  test('Prometheus evaluates all alerts; those are raised whose cause has happened', async () => {
+  test('Prometheus evaluates all alerts, and fires those whose cause happened in this test', async () => {
     const states = await prometheus.alerts();
     expect(states.map(({ name }) => name).sort()).toEqual(
       alertRules()

@@ -1,4 +1,5 @@
-/** The subject of a token is a client: limits, balancing and logs tell it from others, metrics do not. */
+/** The subject of a token is a client: limits, balancing and logs distinguish subjects, metrics do not. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type OpenAI from 'openai';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
@@ -13,21 +14,25 @@ const skipped = cannotRunGatewayTests('subjects of tokens in the stock APISIX im
 const TARGET = '/openai/v1/models';
 const bearer = (token: string): Header => ['Authorization', `Bearer ${token}`];
 const tokenOf = (gateway: OidcGateway, sub: string) => gateway.issuer.token({ claims: { sub } });
-const chat = (client: OpenAI, headers: Record<string, string> = {}) =>
-  client.chat.completions
+/** The status of a chat that has been charged: that happens after its response has gone. */
+const chat = async (client: OpenAI, headers: Record<string, string> = {}) => {
+  const status = await client.chat.completions
     .create({ model: 'gpt-4o', max_tokens: 4, messages: [{ role: 'user', content: 'Hello' }] }, { headers })
     .then(
       () => 200,
       (error: { status?: number }) => error.status,
     );
+  await sleep(200);
+  return status;
+};
 
-describe.skipIf(skipped)('limits of clients', () => {
+describe.skipIf(skipped)('limits for subjects of tokens', () => {
   let gateway: OidcGateway;
 
   beforeAll(async () => {
     gateway = await startOidcGateway({
       settings: {
-        // A subject may have the name of a client.
+        // A subject may have the same name as a client.
         GATEWAY_CLIENT_NAME_0: 'app',
         GATEWAY_CLIENT_REQUESTS_PER_MINUTE_0: '2',
         ENABLE_QUOTA: 'true',
@@ -46,11 +51,11 @@ describe.skipIf(skipped)('limits of clients', () => {
     return list;
   };
 
-  test('count each subject for itself, and apart from the client of its name', async () => {
+  test('count each subject separately, and apart from a client of the same name', async () => {
     expect(await statuses(5, bearer(tokenOf(gateway, 'app')))).toEqual([200, 200, 200, 200, 429]);
     expect(await statuses(5, bearer(tokenOf(gateway, 'other')))).toEqual([200, 200, 200, 200, 429]);
     expect(calls(gateway)).toEqual([8]);
-    // Of the two limits the client's own is reached first; a subject has none of its own.
+    // The client has two limits and reaches its own first. A subject has none of its own.
     expect(await statuses(3, ['api-key', CLIENT_KEY])).toEqual([200, 200, 429]);
     expect(calls(gateway)).toEqual([10]);
   });
@@ -64,14 +69,14 @@ describe.skipIf(skipped)('limits of clients', () => {
     expect(list).toEqual([200, 200, 200, 200, 429]);
   });
 
-  test('count nothing for tokens that are refused', async () => {
+  test('count nothing for rejected tokens', async () => {
     const forged = gateway.issuer.token({ claims: { sub: 'victim' }, key: rsaKey('rsa-1') });
     expect(await statuses(5, bearer(forged))).toEqual([401, 401, 401, 401, 401]);
     expect(await statuses(4, bearer(tokenOf(gateway, 'victim')))).toEqual([200, 200, 200, 200]);
   });
 });
 
-describe.skipIf(skipped)('token budgets and rates of clients', () => {
+describe.skipIf(skipped)('token budgets and request rates for subjects', () => {
   let gateway: OidcGateway;
 
   beforeAll(async () => {
@@ -92,7 +97,7 @@ describe.skipIf(skipped)('token budgets and rates of clients', () => {
   afterAll(() => gateway?.stop());
   beforeEach(() => resetMocks(gateway));
 
-  test('are those of each subject, in each of its lanes', async () => {
+  test('apply to each subject in each of its lanes', async () => {
     const one = gateway.openai(tokenOf(gateway, 'app'));
     expect(await chat(one)).toBe(200);
     expect(await chat(one)).toBe(429);
@@ -102,7 +107,7 @@ describe.skipIf(skipped)('token budgets and rates of clients', () => {
     expect(calls(gateway)).toEqual([3]);
   });
 
-  test('leave the client of the same name alone', async () => {
+  test('do not affect a client of the same name', async () => {
     expect(await chat(gateway.azure('gpt-4o') as OpenAI)).toBe(200);
     expect(calls(gateway)).toEqual([1]);
   });
@@ -118,7 +123,7 @@ describe.skipIf(skipped)('token budgets and rates of clients', () => {
 });
 
 test.skipIf(skipped)(
-  'a consistent hash over clients keeps a subject at one backend',
+  'consistent hashing over clients keeps a subject at one backend',
   { timeout: 90_000 },
   async () => {
     const gateway = await startOidcGateway({
@@ -142,7 +147,7 @@ test.skipIf(skipped)(
 );
 
 test.skipIf(skipped)(
-  'what a subject has stored is remembered for it, and not for the client of its name',
+  'owners are remembered for a subject, and not for a client of the same name',
   {
     timeout: 90_000,
   },
@@ -160,7 +165,7 @@ test.skipIf(skipped)(
         return calls(gateway).reduce((sum, each) => sum + each);
       };
       expect(await callsToRead(subject)).toBe(1);
-      // It is looked for, as if nobody had known it.
+      // The gateway searches for the owner, as for an unknown object.
       expect(await callsToRead(['api-key', CLIENT_KEY])).toBeGreaterThan(1);
       expect(await callsToRead(subject)).toBe(1);
     } finally {
@@ -169,7 +174,7 @@ test.skipIf(skipped)(
   },
 );
 
-describe.skipIf(skipped)('what is told of subjects', () => {
+describe.skipIf(skipped)('the name of a subject', () => {
   let gateway: OidcGateway;
 
   beforeAll(async () => {
@@ -183,12 +188,12 @@ describe.skipIf(skipped)('what is told of subjects', () => {
     expect(await chat(gateway.azure('gpt-4o') as OpenAI)).toBe(200);
     expectRefused(
       await rawRequest(gateway.url, { target: TARGET, headers: [bearer('a.b')] }),
-      'it is no signed JWT',
+      'it is not a signed JWT',
     );
   }, CONTAINER_TIMEOUT_MS);
   afterAll(() => gateway?.stop());
 
-  test('is one name for all of them in metrics', async () => {
+  test('is the same for all subjects in metrics', async () => {
     const metrics = await gateway.metrics();
     const consumers = new Set([...metrics.matchAll(/[{,]consumer="([^"]*)"/g)].map(([, name]) => name));
     expect(consumers).toEqual(new Set(['oidc:*', 'app', '']));
@@ -196,14 +201,14 @@ describe.skipIf(skipped)('what is told of subjects', () => {
     expect(metrics).not.toContain('subject-');
   });
 
-  test('is each by its name in the JSON access log', async () => {
+  test('is in the JSON access log', async () => {
     const clients = (await gateway.accessLog()).map(({ client }) => client);
     expect(clients).toEqual(expect.arrayContaining(['oidc:subject-0', 'oidc:subject-29', 'app']));
     expect(clients).toContain('oidc:with "quotes" \\ and more');
   });
 });
 
-describe.skipIf(skipped)('a gateway of tokens alone', () => {
+describe.skipIf(skipped)('a gateway that accepts tokens only', () => {
   let gateway: OidcGateway;
 
   beforeAll(async () => {
@@ -223,7 +228,7 @@ describe.skipIf(skipped)('a gateway of tokens alone', () => {
     gateway.issuer.forget();
   });
 
-  test('answers preflights of browsers without a token, and without asking the issuer', async () => {
+  test('answers preflights without a token and without calling the issuer', async () => {
     const answer = await rawRequest(gateway.url, {
       method: 'OPTIONS',
       target: '/openai/v1/chat/completions',
@@ -240,18 +245,18 @@ describe.skipIf(skipped)('a gateway of tokens alone', () => {
     expect(gateway.issuer.requests).toEqual([]);
   });
 
-  test('takes tokens, and lets browsers read its refusals', async () => {
+  test('accepts tokens, and lets browsers read its errors', async () => {
     expect(await chat(gateway.openai(gateway.issuer.token()))).toBe(200);
     const refused = await rawRequest(gateway.url, {
       target: TARGET,
       headers: [bearer('a.b'), ['Origin', 'https://app.example.com']],
     });
-    expectRefused(refused, 'it is no signed JWT');
+    expectRefused(refused, 'it is not a signed JWT');
     expect(refused.header('access-control-allow-origin')).toBe('https://app.example.com');
     expect(calls(gateway)).toEqual([1]);
   });
 
-  test('takes no key', async () => {
+  test('accepts no key', async () => {
     expect(
       (await rawRequest(gateway.url, { target: TARGET, headers: [['api-key', CLIENT_KEY]] })).status,
     ).toBe(401);
@@ -260,7 +265,7 @@ describe.skipIf(skipped)('a gateway of tokens alone', () => {
   });
 });
 
-describe.skipIf(skipped)('a gateway that asks nobody who they are', () => {
+describe.skipIf(skipped)('a gateway with tokens that does not require authentication', () => {
   let gateway: OidcGateway;
   let count = 0;
 
@@ -283,7 +288,7 @@ describe.skipIf(skipped)('a gateway that asks nobody who they are', () => {
     return gateway.apisix.clientOf(id);
   };
 
-  test('knows a subject by its token, and a client by its key', async () => {
+  test('identifies a subject by its token and a client by its key', async () => {
     expect(await clientOf(bearer(gateway.issuer.token()))).toBe('oidc:subject-1');
     resetMocks(gateway);
     expect(await clientOf(['api-key', CLIENT_KEY])).toBe('app');
@@ -294,13 +299,13 @@ describe.skipIf(skipped)('a gateway that asks nobody who they are', () => {
     ['a forged token', () => [bearer(gateway.issuer.token({ key: rsaKey('rsa-1') }))]],
     ['a token that has expired', () => [bearer(gateway.issuer.token({ claims: { exp: 1 } }))]],
     ['a key in the place of a token', () => [bearer(CLIENT_KEY)]],
-  ])('takes who comes with %s for nobody', async (_, headers) => {
+  ])('serves a request with %s as anonymous', async (_, headers) => {
     expect(await clientOf(...headers())).toBeNull();
   });
 });
 
 test.skipIf(skipped)(
-  'a gateway that asks nobody who they are serves them while the issuer is down',
+  'a gateway that does not require authentication serves requests while the issuer is down',
   { timeout: 90_000 },
   async () => {
     const gateway = await startOidcGateway({ settings: { GATEWAY_REQUIRE_AUTH: 'false' } });

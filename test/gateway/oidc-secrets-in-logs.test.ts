@@ -1,8 +1,8 @@
-/** No token, nor a part of one, gets into a log or a metric; nor does what the gateway knows of the issuer's client. */
+/** No part of a token and no secret of the issuer's client gets into a log or a metric. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Behaviour } from '../../compiler/mock/server.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { quickMetrics } from '../support/gateway.ts';
-import type { Behaviour } from '../support/mock-azure-openai/server.ts';
 import { assembled, hmac, rsaKey } from '../support/mock-issuer.ts';
 import { type OidcGateway, oidcSettings, startOidcGateway } from '../support/oidc.ts';
 import { type Header, rawRequest } from '../support/raw-http.ts';
@@ -10,7 +10,7 @@ import { type Header, rawRequest } from '../support/raw-http.ts';
 const skipped = cannotRunGatewayTests('tokens in logs of the stock APISIX image');
 
 const CLIENT_SECRET = oidcSettings('').OIDC_CLIENT_SECRET ?? '';
-/** Long enough to be no accident, short enough to be a part of whatever is cut. */
+/** Long enough not to occur by chance, short enough to be part of any truncated token. */
 const PIECE = 24;
 
 describe.skipIf(skipped).each(['info', 'debug'])('logs at level %s', (level) => {
@@ -20,7 +20,7 @@ describe.skipIf(skipped).each(['info', 'debug'])('logs at level %s', (level) => 
   beforeAll(async () => {
     gateway = await startOidcGateway({
       adapt: quickMetrics,
-      times: { MIN_AGE_S: 1, PAUSE_S: 1, REFRESH_S: 1 },
+      times: { oidc_min_age: 1, oidc_pause: 1, oidc_refresh: 1 },
       settings: {
         APISIX_LOG_LEVEL: level,
         APISIX_LOGS_PATH: '/dev/stdout',
@@ -39,7 +39,7 @@ describe.skipIf(skipped).each(['info', 'debug'])('logs at level %s', (level) => 
   }, CONTAINER_TIMEOUT_MS);
   afterAll(() => gateway?.stop());
 
-  /** Remembers pieces of each part of a token. The header is the same for many, and tells nothing. */
+  /** Remembers parts of a token's payload and signature. Many tokens share the same header, which is no secret. */
   const plant = (token: string): string => {
     for (const part of token.split('.').slice(1)) {
       for (let from = 0; from + PIECE <= part.length; from += PIECE * 4)
@@ -73,14 +73,14 @@ describe.skipIf(skipped).each(['info', 'debug'])('logs at level %s', (level) => 
     return lines.filter((line) => pieces.some((piece) => line.includes(piece)));
   };
 
-  test('have no token that is good', async () => {
+  test('contain no valid token', async () => {
     const good = token();
     for (let i = 0; i < 3; i++) expect(await send(bearer(good))).toBe(200);
     expect(await send(bearer(good))).toBe(429);
     expect(await found()).toEqual([]);
   });
 
-  test('have no token that is refused', async () => {
+  test('contain no rejected token', async () => {
     const now = Math.floor(Date.now() / 1000);
     const claims = { iss: gateway.issuer.issuer, sub: 'subject', exp: now + 600 };
     const bad = [
@@ -101,7 +101,7 @@ describe.skipIf(skipped).each(['info', 'debug'])('logs at level %s', (level) => 
     expect(await found()).toEqual([]);
   });
 
-  test('have no token that comes where it is none', async () => {
+  test('contain no token sent in a header that is not for tokens', async () => {
     const good = token();
     expect(await send(['api-key', good])).toBe(401);
     expect(await send(['Ocp-Apim-Subscription-Key', good])).toBe(401);
@@ -118,14 +118,14 @@ describe.skipIf(skipped).each(['info', 'debug'])('logs at level %s', (level) => 
     ['refuses', { status: 401 }],
     ['is silent', { hang: true }],
     ['resets', { reset: 'before-headers' }],
-  ])('have no token of a request whose backend %s', async (_, behaviour) => {
+  ])('contain no token of a request whose backend %s', async (_, behaviour) => {
     gateway.mocks[0]?.always(behaviour);
     expect(await send(bearer(token()))).toBeGreaterThanOrEqual(429);
     gateway.mocks[0]?.always(undefined);
     expect(await found()).toEqual([]);
   });
 
-  test('have no token that nobody can check', async () => {
+  test('contain no token that cannot be verified', async () => {
     await gateway.issuer.stop();
     const stranger = token({ key: rsaKey('of-a-stranger') });
     let status = 401;
@@ -138,21 +138,21 @@ describe.skipIf(skipped).each(['info', 'debug'])('logs at level %s', (level) => 
     expect(await found()).toEqual([]);
   });
 
-  test('say who was served and why others were not', async () => {
+  test('name the subjects that were served and the reasons for rejection', async () => {
     const log = await gateway.apisix.log();
     expect(log).toContain(` [${level}] `);
     expect(log).toContain(`oidc:subject-${level}-0`);
-    expect(log).toContain('a token is refused: its signature is wrong');
-    expect(log).toContain('the keys of the issuer of tokens cannot be fetched');
+    expect(log).toContain('a token is rejected: its signature is wrong');
+    expect(log).toContain('the keys of the token issuer cannot be fetched');
   });
 
-  test('and metrics have none either', async () => {
+  test('and metrics contain no token', async () => {
     const metrics = await gateway.metrics();
     expect(metrics).toContain('consumer="oidc:*"');
     expect([...planted].filter((piece) => metrics.includes(piece))).toEqual([]);
   });
 
-  test('APISIX is not even given the secret of the client', async () => {
+  test('the rendered files do not contain the secret of the client', async () => {
     expect(JSON.stringify(gateway.documents)).not.toContain(CLIENT_SECRET);
     expect(JSON.stringify(gateway.documents)).not.toContain('OIDC_CLIENT_SECRET');
   });

@@ -1,4 +1,4 @@
-/** With OIDC, clients are known by tokens of the issuer or by their keys, and by nothing else. */
+/** With OIDC, clients are identified by tokens of the issuer or by their keys, and by nothing else. */
 import { AuthenticationError } from 'openai';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
@@ -21,8 +21,8 @@ const TARGET = '/openai/v1/models';
 const UNKNOWN = 'nobodys-key-0123456789';
 
 const ALGORITHM = 'it is not signed with RS, PS or ES 256, 384 or 512';
-const NO_JWT = 'it is no signed JWT';
-const NO_KEY = 'its issuer has no such key';
+const NO_JWT = 'it is not a signed JWT';
+const NO_KEY = 'its issuer has no key with this id';
 const WRONG = 'its signature is wrong';
 
 const seconds = () => Math.floor(Date.now() / 1000);
@@ -88,8 +88,8 @@ describe.skipIf(cannotRunGatewayTests('tokens in the stock APISIX image'))('toke
     exp: seconds() + 600,
   });
 
-  describe('are taken', () => {
-    test('by the SDK in the place of its key', async () => {
+  describe('are accepted', () => {
+    test('from the SDK in place of its key', async () => {
       const completion = await gateway.openai(good()).chat.completions.create({
         model: 'gpt-4o',
         messages: [{ role: 'user', content: 'Hello' }],
@@ -126,7 +126,7 @@ describe.skipIf(cannotRunGatewayTests('tokens in the stock APISIX image'))('toke
       ['ES384', () => ({ key: p384, algorithm: 'ES384' })],
       ['ES512', () => ({ key: p521, algorithm: 'ES512' })],
       ['ES256 without a key id', () => ({ key: ec(), header: { kid: undefined } })],
-    ])('with %s', async (_, options) => {
+    ])('when signed with %s', async (_, options) => {
       expect(await clientOf([bearer(good(options()))])).toBe('oidc:subject-1');
     });
 
@@ -134,26 +134,26 @@ describe.skipIf(cannotRunGatewayTests('tokens in the stock APISIX image'))('toke
       ['the client id', { aud: AUDIENCE }],
       ["Entra's name of the client", { aud: `api://${AUDIENCE}` }],
       ['several, this gateway among them', { aud: ['another', AUDIENCE] }],
-    ])('for %s as audience', async (_, changes) => {
+    ])('with %s as audience', async (_, changes) => {
       expect(await clientOf([bearer(good({ claims: changes }))])).toBe('oidc:subject-1');
     });
 
-    test('while clocks differ by less than a minute', async () => {
+    test('when clocks differ by less than a minute', async () => {
       expect(await clientOf([bearer(good({ claims: { exp: seconds() - 30 } }))])).toBe('oidc:subject-1');
       gateway.mocks[0]?.reset();
       expect(await clientOf([bearer(good({ claims: { nbf: seconds() + 30 } }))])).toBe('oidc:subject-1');
     });
 
-    test.each(['bearer', 'BEARER', 'Bearer   '])('behind the word %s', async (word) => {
+    test.each(['bearer', 'BEARER', 'Bearer   '])('after the scheme %s', async (word) => {
       expect(await clientOf([['authorization', `${word} ${good()}`]])).toBe('oidc:subject-1');
     });
 
-    test('of any subject that can be told', async () => {
+    test('with any printable subject', async () => {
       const sub = 'a b|c"d\\e#f${g}$env://H<i>';
       expect(await clientOf([bearer(good({ claims: { sub } }))])).toBe(`oidc:${sub}`);
     });
 
-    test('when they are of 15 kilobytes', async () => {
+    test('with a size of 15 kilobytes', async () => {
       const groups = Array.from({ length: 290 }, (_, index) => `${AUDIENCE.slice(0, -3)}${100 + index}`);
       const token = good({ claims: { groups } });
       expect(token.length).toBeGreaterThan(15_000);
@@ -161,40 +161,40 @@ describe.skipIf(cannotRunGatewayTests('tokens in the stock APISIX image'))('toke
       expect(await clientOf([bearer(token)])).toBe('oidc:subject-1');
     });
 
-    test('again and again', async () => {
+    test('repeatedly', async () => {
       const token = good();
       for (let i = 0; i < 5; i++) expect((await send([bearer(token)])).answer.status).toBe(200);
       expect(upstream()).toHaveLength(5);
     });
   });
 
-  describe('beside keys', () => {
+  describe('together with keys', () => {
     test.each<[string, () => string]>([
       ['a token that has expired', () => good({ claims: { exp: seconds() - 3_600 } })],
       ['a forged token', () => good({ key: stranger })],
       ['no token at all', () => UNKNOWN],
-    ])('%s does not stand in the way of a good key', async (_, token) => {
+    ])('next to %s, a valid key is accepted', async (_, token) => {
       for (const name of ['api-key', 'Ocp-Apim-Subscription-Key']) {
         gateway.mocks[0]?.reset();
         expect(await clientOf([bearer(token()), [name, CLIENT_KEY]])).toBe('app');
       }
     });
 
-    test('an unknown key does not stand in the way of a good token', async () => {
+    test('next to an unknown key, a valid token is accepted', async () => {
       expect(
         await clientOf([bearer(good()), ['api-key', UNKNOWN], ['Ocp-Apim-Subscription-Key', UNKNOWN]]),
       ).toBe('oidc:subject-1');
     });
 
-    test('a good key counts before a good token', async () => {
+    test('a valid key takes precedence over a valid token', async () => {
       expect(await clientOf([bearer(good()), ['api-key', CLIENT_KEY]])).toBe('app');
     });
 
-    test.each(['api-key', 'Ocp-Apim-Subscription-Key'])('a key in %s is enough', async (name) => {
+    test.each(['api-key', 'Ocp-Apim-Subscription-Key'])('a key in %s is sufficient', async (name) => {
       expect(await clientOf([[name, CLIENT_KEY]])).toBe('app');
     });
 
-    test('the Azure SDK sends its key where it counts', async () => {
+    test('the Azure SDK sends its key in an accepted header', async () => {
       const completion = await gateway.azure('gpt-4o').chat.completions.create({
         model: 'gpt-4o',
         messages: [{ role: 'user', content: 'Hello' }],
@@ -202,16 +202,16 @@ describe.skipIf(cannotRunGatewayTests('tokens in the stock APISIX image'))('toke
       expect(completion.choices[0]?.message.content).toBeTruthy();
     });
 
-    test('a key is no token', async () => {
+    test('a key is rejected as a token', async () => {
       await refused(CLIENT_KEY, NO_JWT);
     });
 
-    test('a token is no key', async () => {
+    test('a token is rejected as a key', async () => {
       const { answer } = await send([['api-key', good()]]);
       expectNobody(answer);
     });
 
-    test('neither a good key nor a good token is a refusal that speaks of the token', async () => {
+    test('an unknown key with an invalid token gets the error for the token', async () => {
       await refused(good({ key: stranger }), WRONG, [['api-key', UNKNOWN]]);
     });
 
@@ -222,7 +222,7 @@ describe.skipIf(cannotRunGatewayTests('tokens in the stock APISIX image'))('toke
       ['a scheme alone', [['Authorization', 'Bearer']]],
       ['a token in a header that APISIX has for it', [['X-Access-Token', 'a.b.c']]],
       ['a cookie', [['Cookie', 'session=abc']]],
-    ])('%s is refused with words about both', async (_, headers) => {
+    ])('%s gets an error that names both keys and tokens', async (_, headers) => {
       expectNobody((await send(headers)).answer);
     });
 
@@ -244,8 +244,8 @@ describe.skipIf(cannotRunGatewayTests('tokens in the stock APISIX image'))('toke
     };
   });
 
-  describe('are refused', () => {
-    test('by an error that the SDK knows', async () => {
+  describe('are rejected', () => {
+    test('with an error that the SDK recognises', async () => {
       const attempt = gateway.openai(good({ key: stranger })).models.list();
       await expect(attempt).rejects.toBeInstanceOf(AuthenticationError);
       await expect(attempt).rejects.toMatchObject({ status: 401, code: 'invalid_token' });
@@ -255,18 +255,26 @@ describe.skipIf(cannotRunGatewayTests('tokens in the stock APISIX image'))('toke
     test.each<[string, Record<string, unknown>, string]>([
       ['an hour after they expired', { exp: seconds() - 3_600 }, 'it has expired'],
       ['more than a minute after they expired', { exp: seconds() - 61 }, 'it has expired'],
-      ['without an expiry', { exp: undefined }, 'it does not say when it expires'],
-      ['with an expiry in words', { exp: String(seconds() + 600) }, 'it does not say when it expires'],
+      ['without an expiry', { exp: undefined }, 'it has no expiry time'],
+      ['with an expiry in words', { exp: String(seconds() + 600) }, 'it has no expiry time'],
       ['before they are valid', { nbf: seconds() + 3_600 }, 'it is not valid yet'],
-      ['of another issuer', { iss: 'https://login.example.com/other/v2.0' }, 'it is of another issuer'],
-      ['of no issuer', { iss: undefined }, 'it is of another issuer'],
-      ['for another audience', { aud: '99999999-2222-3333-4444-555555555555' }, 'it is for another audience'],
-      ['for a part of the audience', { aud: AUDIENCE.slice(0, -1) }, 'it is for another audience'],
-      ['for other audiences', { aud: ['a', 'b'] }, 'it is for another audience'],
-      ['for no audience', { aud: undefined }, 'it is for another audience'],
-      ['without a subject', { sub: undefined }, 'it names no subject'],
-      ['with an empty subject', { sub: '' }, 'it names no subject'],
-      ['with a number as subject', { sub: 7 }, 'it names no subject'],
+      [
+        'of another issuer',
+        { iss: 'https://login.example.com/other/v2.0' },
+        'its issuer is not the expected one',
+      ],
+      ['of no issuer', { iss: undefined }, 'its issuer is not the expected one'],
+      [
+        'for another audience',
+        { aud: '99999999-2222-3333-4444-555555555555' },
+        'its audience is not the expected one',
+      ],
+      ['for a part of the audience', { aud: AUDIENCE.slice(0, -1) }, 'its audience is not the expected one'],
+      ['for other audiences', { aud: ['a', 'b'] }, 'its audience is not the expected one'],
+      ['for no audience', { aud: undefined }, 'its audience is not the expected one'],
+      ['without a subject', { sub: undefined }, 'it has no subject'],
+      ['with an empty subject', { sub: '' }, 'it has no subject'],
+      ['with a number as subject', { sub: 7 }, 'it has no subject'],
       [
         'with a line break in the subject',
         { sub: 'a\r\nx-evil: 1' },
@@ -282,7 +290,7 @@ describe.skipIf(cannotRunGatewayTests('tokens in the stock APISIX image'))('toke
     });
 
     test.each<[string, () => string, string]>([
-      ['alg none without a signature', () => `${part({ alg: 'none' })}.${part(claims())}.`, NO_JWT],
+      ['alg none with no signature', () => `${part({ alg: 'none' })}.${part(claims())}.`, NO_JWT],
       ['alg none with one', () => assembled({ alg: 'none', kid: 'rsa-1' }, claims(), () => 'x'), ALGORITHM],
       ['alg NonE', () => assembled({ alg: 'NonE', kid: 'rsa-1' }, claims(), () => 'x'), ALGORITHM],
       [
@@ -334,11 +342,11 @@ describe.skipIf(cannotRunGatewayTests('tokens in the stock APISIX image'))('toke
       [
         'an extension that must be known',
         () => good({ header: { crit: ['exp'] } }),
-        'it asks for extensions that are not known here',
+        'it requires extensions that the gateway does not support',
       ],
       ['a list as algorithm', () => good({ header: { alg: ['RS256'] } }), ALGORITHM],
       ['no algorithm', () => good({ header: { alg: undefined } }), ALGORITHM],
-    ])('signed with %s', async (_, token, reason) => {
+    ])('when signed with %s', async (_, token, reason) => {
       await refused(token(), reason);
     });
 
@@ -379,7 +387,7 @@ describe.skipIf(cannotRunGatewayTests('tokens in the stock APISIX image'))('toke
       ['a list as header', tampered((_, p, end) => `${part(['RS256'])}.${p}.${end}`), ALGORITHM],
       ['a number as header', tampered((_, p, end) => `${part(7)}.${p}.${end}`), 'its header cannot be read'],
       ['dots alone', () => '...', NO_JWT],
-    ])('with %s', async (_, token, reason) => {
+    ])('when they have %s', async (_, token, reason) => {
       await refused(token(), reason);
     });
 
@@ -387,7 +395,7 @@ describe.skipIf(cannotRunGatewayTests('tokens in the stock APISIX image'))('toke
       ['text', 'claims'],
       ['a number', 7],
       ['null', null],
-    ])('with %s in the place of claims, though the issuer signed that', async (_, content) => {
+    ])('with %s in place of claims, even if the issuer signed it', async (_, content) => {
       const token = assembled({ alg: 'RS256', kid: 'rsa-1' }, content, (signed) =>
         signature(signed, 'RS256', rsa()),
       );
@@ -399,14 +407,14 @@ describe.skipIf(cannotRunGatewayTests('tokens in the stock APISIX image'))('toke
       await refused(token, length === 0 ? NO_JWT : WRONG);
     });
 
-    test('with an ES256 signature of zeros, which once were good in some libraries', async () => {
+    test('with an ES256 signature of zeros, which some libraries once accepted', async () => {
       await refused(
         assembled({ alg: 'ES256', kid: 'ec-1' }, claims(), () => Buffer.alloc(64)),
         WRONG,
       );
     });
 
-    test('with an ES256 signature in the form that OpenSSL has', async () => {
+    test('with an ES256 signature in DER, the format of OpenSSL', async () => {
       const [header = '', payload = '', end = ''] = good({ key: ec() }).split('.');
       const raw = Buffer.from(end, 'base64url');
       const number = (bytes: Buffer) => Buffer.concat([Buffer.from([2, 33, 0]), bytes]);
@@ -418,7 +426,7 @@ describe.skipIf(cannotRunGatewayTests('tokens in the stock APISIX image'))('toke
       await refused(`${header}.${payload}.${der.toString('base64url')}`, WRONG);
     });
 
-    test('beyond 16 kilobytes, and beyond what nginx takes', async () => {
+    test('when they exceed 16 kilobytes, or the header size that nginx accepts', async () => {
       await refused(good({ claims: { filler: 'x'.repeat(12_500) } }), 'it is too long');
       const { answer } = await send([bearer(good({ claims: { filler: 'x'.repeat(40_000) } }))]);
       expect(answer.status).toBe(400);
@@ -426,7 +434,7 @@ describe.skipIf(cannotRunGatewayTests('tokens in the stock APISIX image'))('toke
       expect(upstream()).toHaveLength(0);
     });
 
-    test('when there are two', async () => {
+    test('when a request has two', async () => {
       const { answer } = await send([bearer(good()), bearer(good())]);
       expect(answer.status).toBe(400);
       expect(JSON.parse(answer.body.toString())).toMatchObject({ error: { type: 'invalid_request_error' } });
@@ -449,13 +457,13 @@ describe.skipIf(cannotRunGatewayTests('tokens in the stock APISIX image'))('toke
       expect(upstream()).toHaveLength(0);
     });
 
-    test('with an error page for a login never', async () => {
+    test('with JSON, never with a redirect to a login page', async () => {
       const { answer } = await send([['Accept', 'text/html'], bearer('a.b.c')]);
       expectRefused(answer, 'its header cannot be read');
     });
   });
 
-  test('neither token nor what APISIX makes of tokens reaches a backend', async () => {
+  test('no backend receives a token or the headers that APISIX derives from one', async () => {
     const token = good();
     await send([
       bearer(token),
@@ -484,7 +492,7 @@ describe.skipIf(cannotRunGatewayTests('tokens in the stock APISIX image'))('toke
     expect(JSON.stringify(request?.headers)).not.toContain(UNKNOWN);
   });
 
-  test('the issuer was asked for what it says, and for nothing else', () => {
+  test('the issuer is only called for its discovery document and its keys', () => {
     expect(new Set(gateway.issuer.requests)).toEqual(new Set(['discovery', 'keys']));
   });
 });

@@ -1,11 +1,14 @@
-/** Azure refuses streams with a 200 whose first events say so: as long as nothing was sent to the client, it is an error like others. */
+/**
+ * Azure refuses streams with status 200 and an error in the first events. Until something was sent to the client, this is
+ * an error like any other.
+ */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import * as answers from '../../compiler/mock/answers.ts';
+import { eventText } from '../../compiler/mock/behaviour.ts';
+import type { Behaviour, StreamEvent } from '../../compiler/mock/server.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { type Gateway, type GatewayOptions, startGateway } from '../support/gateway.ts';
-import * as answers from '../support/mock-azure-openai/answers.ts';
-import { eventText } from '../support/mock-azure-openai/behaviour.ts';
-import type { Behaviour, StreamEvent } from '../support/mock-azure-openai/server.ts';
 import {
   backendOf,
   calls,
@@ -29,7 +32,7 @@ const stop = () => gateway?.stop();
 const reset = () => resetMocks(gateway);
 const backend = (index: number) => backendOf(gateway, index);
 
-/** A stream that nothing is wrong with. */
+/** A stream without any error. */
 const GOOD: readonly StreamEvent[] = [chatPrelude, chatText('Hello'), chatText(' there'), chatUsage(2, 2)];
 const bytes = (events: Iterable<StreamEvent>, lineEnd = '\n') =>
   [...events].map((event) => eventText(event, lineEnd)).join('');
@@ -75,24 +78,27 @@ const REFUSED: readonly (readonly [what: string, behaviour: Behaviour])[] = [
   ],
 ];
 
-describe.skipIf(cannotRunGatewayTests('refused streams'))('refused at one backend', () => {
+describe.skipIf(cannotRunGatewayTests('refused streams'))('a stream that is refused', () => {
   beforeAll(start({ settings: SETTINGS }), CONTAINER_TIMEOUT_MS);
   afterAll(stop);
   afterEach(reset);
 
-  test.each(REFUSED)('%s: the client gets the next backend’s stream alone', async (_, behaviour) => {
-    backend(0).script(behaviour);
-    backend(1).script({ events: GOOD, done: true });
-    const answer = await chatOnWire(gateway, 'gpt-4o').end();
-    expect(answer.status).toBe(200);
-    expect(answer.body.toString()).toBe(`${bytes(GOOD)}data: [DONE]\n\n`);
-    expect(answer.head).not.toMatch(/retry-after|^x-ratelimit-remaining-tokens: -/im);
-    expect(answer.isWhole).toBe(true);
-    expect(calls(gateway)).toEqual([1, 1]);
-    expect(backend(1).requests[0]?.body).toEqual(backend(0).requests[0]?.body);
-  });
+  test.each(REFUSED)(
+    "by one backend gives the client only the next backend's stream: %s",
+    async (_, behaviour) => {
+      backend(0).script(behaviour);
+      backend(1).script({ events: GOOD, done: true });
+      const answer = await chatOnWire(gateway, 'gpt-4o').end();
+      expect(answer.status).toBe(200);
+      expect(answer.body.toString()).toBe(`${bytes(GOOD)}data: [DONE]\n\n`);
+      expect(answer.head).not.toMatch(/retry-after|^x-ratelimit-remaining-tokens: -/im);
+      expect(answer.isWhole).toBe(true);
+      expect(calls(gateway)).toEqual([1, 1]);
+      expect(backend(1).requests[0]?.body).toEqual(backend(0).requests[0]?.body);
+    },
+  );
 
-  test('one that has begun to speak is not refused any more', async () => {
+  test("after its first output is not replaced by another backend's", async () => {
     const events = [chatPrelude, chatText('Hello'), ...eventsOf(throttledStream({ api: 'chat' }))];
     backend(0).script({ events, gapMs: 50, done: false });
     const answer = await chatOnWire(gateway, 'gpt-4o').end();
@@ -146,7 +152,7 @@ describe.skipIf(cannotRunGatewayTests('refused streams'))('refused at one backen
       },
     ],
     ['an error that says nothing', chatError({})],
-  ])('%s is the client’s: one call, not a byte changed', async (_, behaviour) => {
+  ])("because of the client's request is passed on unchanged after one call: %s", async (_, behaviour) => {
     backend(0).script({ ...behaviour, done: false });
     const answer = await chatOnWire(gateway, 'gpt-4o').end();
     expect(answer.status).toBe(200);
@@ -154,7 +160,7 @@ describe.skipIf(cannotRunGatewayTests('refused streams'))('refused at one backen
     expect(calls(gateway)).toEqual([1, 0]);
   });
 
-  test.each(REFUSED)('%s everywhere: an error as JSON', async (_, behaviour) => {
+  test.each(REFUSED)('by every backend becomes a JSON error: %s', async (_, behaviour) => {
     for (const mock of gateway.mocks) mock.always(behaviour);
     const answer = await gateway.chat('gpt-4o', { stream: true });
     expect([429, 500, 503]).toContain(answer.status);
@@ -165,7 +171,7 @@ describe.skipIf(cannotRunGatewayTests('refused streams'))('refused at one backen
     expect(calls(gateway)).toEqual([1, 1]);
   });
 
-  test('a throttled one everywhere is a 429, and says what the backend said', async () => {
+  test("as throttled by every backend becomes a 429 with the backend's message", async () => {
     for (const mock of gateway.mocks) mock.always(throttledStream({ api: 'chat', retryAfter: 7 }));
     const answer = await gateway.chat('gpt-4o', { stream: true });
     expect(answer.status).toBe(429);
@@ -174,7 +180,7 @@ describe.skipIf(cannotRunGatewayTests('refused streams'))('refused at one backen
     });
   });
 
-  test('the official client gets the good stream', async () => {
+  test("by one backend gives the official client the other backend's stream", async () => {
     backend(0).script(throttledStream({ createdBytes: 70_000 }), throttledStream({ api: 'chat' }));
     const response = await gateway
       .openai()
@@ -195,7 +201,7 @@ describe.skipIf(cannotRunGatewayTests('refused streams'))('refused at one backen
   });
 });
 
-/** A stream that sends its first events, and the rest when it is told to. */
+/** A stream that sends its first events, and the rest when `go` is called. */
 function inTwoParts(first: readonly StreamEvent[], rest: readonly StreamEvent[]) {
   let go: () => void = () => undefined;
   const told = new Promise<void>((resolve) => {
@@ -222,9 +228,10 @@ describe.skipIf(cannotRunGatewayTests('AI_PROXY_STREAM_HOLD'))('AI_PROXY_STREAM_
     afterAll(stop);
     afterEach(reset);
 
-    test('leading events are held so long, then sent; an error after that is the client’s', async () => {
+    test("sends the preamble after the hold, and another backend's stream after an error", async () => {
       const { behaviour, go } = parts();
       backend(0).script(behaviour);
+      backend(1).script({ events: GOOD, done: true });
       const began = performance.now();
       const wire = responsesOnWire();
       await wire.waitFor('response.created');
@@ -232,11 +239,13 @@ describe.skipIf(cannotRunGatewayTests('AI_PROXY_STREAM_HOLD'))('AI_PROXY_STREAM_
       expect(took).toBeGreaterThan(350);
       expect(took).toBeLessThan(1_000);
       go();
-      expect((await wire.end()).body.toString()).toBe(bytes(events));
-      expect(calls(gateway)).toEqual([1, 0]);
+      const answer = await wire.end();
+      expect(answer.body.toString()).toBe(`${bytes(events.slice(0, 1))}${bytes(GOOD)}data: [DONE]\n\n`);
+      expect(answer.isWhole).toBe(true);
+      expect(calls(gateway)).toEqual([1, 1]);
     });
 
-    test('an error within it is not', async () => {
+    test('sends nothing of a stream that is refused during the hold', async () => {
       const { behaviour, go } = parts();
       backend(0).script(behaviour);
       backend(1).script({ events: GOOD, done: false });
@@ -257,7 +266,7 @@ describe.skipIf(cannotRunGatewayTests('AI_PROXY_STREAM_HOLD'))('AI_PROXY_STREAM_
     afterAll(stop);
     afterEach(reset);
 
-    test('the first output is sent at once, and what was held with it', async () => {
+    test('sends the first output at once, together with the held events', async () => {
       const { behaviour, go } = inTwoParts(GOOD.slice(0, 2), GOOD.slice(2));
       backend(0).script(behaviour);
       const began = performance.now();
@@ -268,14 +277,15 @@ describe.skipIf(cannotRunGatewayTests('AI_PROXY_STREAM_HOLD'))('AI_PROXY_STREAM_
       expect((await wire.end()).body.toString()).toBe(bytes(GOOD));
     });
 
-    test('a stream that only holds non-events ends as it is', async () => {
+    test('fails over when a stream contains only comments', async () => {
       backend(0).script({ events: [': nothing\n\n'], done: false });
+      backend(1).script({ events: GOOD, done: false });
       const answer = await chatOnWire(gateway, 'gpt-4o').end();
-      expect(answer.body.toString()).toBe(': nothing\n\n');
-      expect(calls(gateway)).toEqual([1, 0]);
+      expect(answer.body.toString()).toBe(bytes(GOOD));
+      expect(calls(gateway)).toEqual([1, 1]);
     });
 
-    test('a backend that is silent for longer than AI_PROXY_READ_TIMEOUT has failed', async () => {
+    test('fails over when a backend is silent for longer than AI_PROXY_READ_TIMEOUT', async () => {
       backend(0).script(inTwoParts([chatPrelude], []).behaviour);
       backend(1).script({ events: GOOD, done: false });
       const answer = await chatOnWire(gateway, 'gpt-4o').end();
@@ -289,7 +299,7 @@ describe.skipIf(cannotRunGatewayTests('AI_PROXY_STREAM_HOLD'))('AI_PROXY_STREAM_
     afterAll(stop);
     afterEach(reset);
 
-    test('nothing is held, and every error is the client’s', async () => {
+    test('holds nothing and passes every error on', async () => {
       const { behaviour, go } = parts();
       backend(0).script(behaviour);
       const wire = responsesOnWire();
@@ -307,7 +317,7 @@ describe.skipIf(cannotRunGatewayTests('refused streams and retry statuses'))(
     beforeAll(start({ settings: { ...SETTINGS, AI_PROXY_RETRY_STATUSES: '500' } }), CONTAINER_TIMEOUT_MS);
     afterAll(stop);
 
-    test('a refused stream is treated as its status: a throttled one is the client’s, a failed one is not', async () => {
+    test('passes on a throttled stream, but fails over for a stream with server_error', async () => {
       const throttled = throttledStream({ api: 'chat' });
       backend(0).script(throttled, failedStream());
       const wire = new Wire(gateway, '/openai/v1/chat/completions', {

@@ -1,4 +1,4 @@
-/** Request bodies of any size and any bytes: what they cost, where they are kept, and how they reach a backend. */
+/** Request bodies of any size and content: their cost, where they are stored, and how they reach a backend. */
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
@@ -32,7 +32,7 @@ const sha1 = (bytes: Buffer | undefined) =>
     .update(bytes ?? '')
     .digest('hex');
 
-/** Asks one worker for its health again and again, and prints the longest time that it took, in milliseconds. */
+/** Sends health requests to one worker for two seconds, and prints the longest response time in milliseconds. */
 const PROBE = `
 local slowest, ends_at = 0, ngx.now() + 2
 repeat
@@ -50,7 +50,7 @@ until ngx.now() > ends_at
 print(slowest * 1000)
 `;
 
-/** So many bytes of one text after another, between two others. */
+/** A body of this size that repeats `each` between `before` and `after`. */
 function filled(before: string, each: string, after: string, size: number): Buffer {
   const body = Buffer.alloc(size - after.length, each, 'latin1');
   body.write(before, 'latin1');
@@ -61,7 +61,7 @@ const chat = (size: number, model = MODEL) =>
   filled('{"messages":[{"role":"user","content":"', 'x', `"}],"model":"${model}"}`, size);
 
 describe.skipIf(skipped)('request bodies', () => {
-  describe('on their way to a backend', () => {
+  describe('on the way to a backend', () => {
     let gateway: Gateway;
     beforeAll(async () => {
       gateway = await startGateway({
@@ -82,7 +82,7 @@ describe.skipIf(skipped)('request bodies', () => {
       ['in memory', 100_000],
       ['in a file', 200_000],
       ['in a file, of many pieces', 5 * MIB + 1],
-    ])('%s, each backend gets its own name of the model and every other byte', async (_, size) => {
+    ])("stored %s arrive with the backend's name of the model and no other change", async (_, size) => {
       gateway.mocks[0]?.script({ status: 500 });
       const body = chat(size);
       expect((await post(gateway, body)).status).toBe(200);
@@ -94,9 +94,9 @@ describe.skipIf(skipped)('request bodies', () => {
     });
 
     test.each([
-      ['behind', 0],
+      ['after', 0],
       ['before', 1],
-    ])('a form in a file keeps all but the name of the model, which stands %s the upload', async (_, at) => {
+    ])('as forms in files arrive with only the model renamed, in a part %s the upload', async (_, at) => {
       const form = (model: string) => {
         const parts = [
           '--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' +
@@ -115,7 +115,7 @@ describe.skipIf(skipped)('request bodies', () => {
       ['the same name', 'name="model"'],
       ['another quoting', 'name=model'],
       ['an encoded name', "name*=utf-8''mod%65l"],
-    ])('a form with two models is a 400: %s', async (_, second) => {
+    ])('as forms with two models get 400: %s', async (_, second) => {
       const answer = await post(
         gateway,
         '--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper\r\n' +
@@ -128,7 +128,7 @@ describe.skipIf(skipped)('request bodies', () => {
     });
   });
 
-  describe('of the worst kinds', () => {
+  describe('with the most expensive content', () => {
     let gateway: Gateway;
     beforeAll(async () => {
       gateway = await startGateway({
@@ -150,7 +150,7 @@ describe.skipIf(skipped)('request bodies', () => {
         FORM_PATH,
       ] as const;
 
-    // None of them is valid to its end, so that the mock, which shares this process, has little to read.
+    // None of them is valid JSON to its end, so that the mock, which runs in this process, has little to parse.
     test.each([
       ['members', () => json(',"a":1', `{"model":"${MODEL}"`, '')],
       ['members that stand there twice', () => json(`,"model":"${MODEL}"`, `{"model":"${MODEL}"`, '')],
@@ -164,12 +164,12 @@ describe.skipIf(skipped)('request bodies', () => {
       ['boundaries', () => form('-', '\r\n---')],
       ['lines of boundaries', () => form('b', '\r\n--b\r\n')],
       ['line ends', () => form('b', '\r\n')],
-    ])('20 MB of %s hold up no other request, and take little memory', async (_, make) => {
+    ])('of 20 MB of %s delay no other request and take little memory', async (_, make) => {
       const [type, body, target] = make();
       const [before] = await gateway.apisix.workers();
-      // In the container: this process is busy with the body itself.
+      // Measured in the container, because this process is busy with the body itself.
       const probing = gateway.apisix.asRoot('/usr/local/openresty/bin/resty /tmp/probe.lua');
-      // It takes a moment to begin.
+      // The probe needs a moment to start.
       await sleep(300);
       const answer = await post(gateway, body, target, type);
       expect([400, 404]).toContain(answer.status);
@@ -181,7 +181,7 @@ describe.skipIf(skipped)('request bodies', () => {
     });
   });
 
-  describe('more than there is memory for', () => {
+  describe('beyond GATEWAY_BODY_MEMORY', () => {
     let gateway: Gateway;
     beforeAll(async () => {
       gateway = await startGateway({
@@ -202,7 +202,7 @@ describe.skipIf(skipped)('request bodies', () => {
       target: CHAT_PATH,
       headers: [KEY, JSON_TYPE, ['Content-Length', String(body.length)]],
     });
-    // Begins uploads that do not go on, until one is refused.
+    // Begins unfinished uploads until one is rejected.
     const begun = async () => {
       const open: RawConnection[] = [];
       while (open.length < 10) {
@@ -216,16 +216,16 @@ describe.skipIf(skipped)('request bodies', () => {
     };
     const isTaken = async () => (await post(gateway, body).catch(() => undefined))?.status === 200;
 
-    test('are rejected with a delay, and taken again when others have gone', async () => {
+    test('are rejected with a delay, and accepted when others are finished', async () => {
       const { open, refused } = await begun();
       expect(refused.status).toBe(503);
       expect(errorOf(refused)).toMatchObject({ code: 'body_memory_exhausted', type: 'server_error' });
       expect(Number(refused.header('retry-after'))).toBeGreaterThan(0);
       expect(gateway.mocks[0]?.requests).toHaveLength(0);
-      // What takes little is served all the while.
+      // Small requests are served meanwhile.
       expect((await gateway.chat(MODEL)).status).toBe(200);
 
-      // Three wait in memory as usual, one goes to disk through a small buffer.
+      // Three are kept in memory as usual, and one goes to disk through a small buffer.
       expect(open).toHaveLength(4);
       for (const connection of open) await connection.write(body);
       for (const connection of open) {
@@ -237,13 +237,13 @@ describe.skipIf(skipped)('request bodies', () => {
       expect(await isTaken()).toBe(true);
     });
 
-    test('are taken again when the clients of others have gone', async () => {
+    test('are accepted when the clients of others have disconnected', async () => {
       const { open } = await begun();
       for (const connection of open) connection.destroy();
       await vi.waitUntil(isTaken, { timeout: 5000 });
     });
 
-    test('are taken again when the worker that had others is killed', async () => {
+    test('are accepted when the worker with the others was killed', async () => {
       const { open } = await begun();
       const [worker] = await gateway.apisix.workers();
       await gateway.apisix.killWorker(worker?.pid ?? 0);
@@ -252,14 +252,14 @@ describe.skipIf(skipped)('request bodies', () => {
     });
   });
 
-  describe('without space to store them', () => {
+  describe('without disk space', () => {
     let gateway: Gateway;
     beforeAll(async () => {
       gateway = await startGateway({
         backends: [{}],
         settings: { AZURE_OPENAI_DEPLOYMENTS_0: MODEL, GATEWAY_WORKERS: '1' },
       });
-      // 64 MB, in memory.
+      // /dev/shm has 64 MB.
       await gateway.apisix.asRoot(
         'cd /usr/local/apisix && rm -rf client_body_temp && ln -s /dev/shm client_body_temp',
       );
@@ -281,7 +281,7 @@ describe.skipIf(skipped)('request bodies', () => {
       expect((await gateway.chat(MODEL)).status).toBe(200);
     };
 
-    test('get an error that says so, before they are read', async () => {
+    test('get 503 before they are read when their length is known', async () => {
       const head = requestBytes({
         method: 'POST',
         target: CHAT_PATH,
@@ -290,7 +290,7 @@ describe.skipIf(skipped)('request bodies', () => {
       await expectNoSpace(await rawBytes(gateway.url, head));
     });
 
-    test('get an error that says so, when their length comes out only as they are read', async () => {
+    test('get 503 while they are read when their length is unknown', async () => {
       const connection = await rawConnection(gateway.url);
       await connection.write(
         requestBytes({

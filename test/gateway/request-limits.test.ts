@@ -1,4 +1,4 @@
-/** Limits of requests: a rate, a quota, and so many a minute for a client; each counts by itself. */
+/** Limits of requests: a rate, a quota, and requests a minute for a client. Each one counts separately. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
@@ -29,14 +29,14 @@ const rate = (perSecond: number, burst: number) => ({
   RATE_LIMIT_BURST: String(burst),
 });
 
-/** So many at once. */
+/** Sends this number of requests at once. */
 async function statuses(gateway: Gateway, count: number, client?: string): Promise<number[]> {
   const all = Array.from({ length: count }, () => shoot(gateway, client === undefined ? {} : { client }));
   return (await Promise.all(all)).map(({ status }) => status);
 }
 const passed = (list: readonly number[]) => list.filter((status) => status === 200).length;
 
-describe.skipIf(skipped)('a rate', () => {
+describe.skipIf(skipped)('a request rate', () => {
   let gateway: Gateway;
 
   beforeAll(async () => {
@@ -46,31 +46,31 @@ describe.skipIf(skipped)('a rate', () => {
   }, CONTAINER_TIMEOUT_MS);
   afterAll(() => gateway?.stop());
 
-  test('lets a burst through at once, and then refuses', async () => {
+  test('lets a burst through, then rejects', async () => {
     const began = performance.now();
     const list = await statuses(gateway, 12, 'one');
     expect(performance.now() - began).toBeLessThan(1_500);
-    // Two workers may look at the same moment.
+    // Two workers may count at the same moment.
     expect(passed(list)).toSatisfy((count) => count === 5 || count === 6);
     expect(list.filter((status) => status === 429)).toHaveLength(12 - passed(list));
-    // At one in two seconds.
+    // The rate is one request in two seconds.
     const wait = await expectRefusal(gateway, { client: 'one' }, { ...RATE, withinMs: 2_000 });
     await sleep(wait);
     expect(await admitted(gateway, 3, { client: 'one' })).toBe(1);
   });
 
-  test('is one for each client', async () => {
+  test('applies to each client separately', async () => {
     for (const client of ['two', 'three'])
       expect(passed(await statuses(gateway, 9, client))).toSatisfy((count) => count === 5 || count === 6);
   });
 
-  test('spares nothing: reading is a request too', async () => {
+  test('counts read requests as well', async () => {
     const reading = await gateway.fetch('/openai/v1/models', { headers: { 'api-key': keyOf('two') } });
     expect(reading.status).toBe(429);
   });
 });
 
-describe.skipIf(skipped)('a quota', () => {
+describe.skipIf(skipped)('a request quota', () => {
   let gateway: Gateway;
 
   beforeAll(async () => {
@@ -80,7 +80,7 @@ describe.skipIf(skipped)('a quota', () => {
   }, CONTAINER_TIMEOUT_MS);
   afterAll(() => gateway?.stop());
 
-  test('lets so many through, for each client, and tells how many are left', async () => {
+  test('lets its number of requests through for each client, and returns how many remain', async () => {
     const { headers } = await shoot(gateway, { client: 'one' });
     expect(limitsOf(headers)).toEqual(['quota']);
     expect(headers.get('x-quota-ratelimit-limit')).toBe('7');
@@ -93,7 +93,7 @@ describe.skipIf(skipped)('a quota', () => {
   });
 });
 
-describe.skipIf(skipped)('requests a minute of clients', () => {
+describe.skipIf(skipped)('requests a minute of a client', () => {
   let gateway: Gateway;
 
   beforeAll(async () => {
@@ -107,7 +107,7 @@ describe.skipIf(skipped)('requests a minute of clients', () => {
   }, CONTAINER_TIMEOUT_MS);
   afterAll(() => gateway?.stop());
 
-  test('are each client’s own', async () => {
+  test('apply to each client separately', async () => {
     expect(await admitted(gateway, 9, { client: 'five' })).toBe(5);
     await expectRefusal(gateway, { client: 'five' }, { ...QUOTA, withinMs: 60_010 });
     expect(await admitted(gateway, 11, { client: 'eight' })).toBe(8);
@@ -117,7 +117,7 @@ describe.skipIf(skipped)('requests a minute of clients', () => {
   });
 });
 
-describe.skipIf(skipped)('all of them together', () => {
+describe.skipIf(skipped)('a rate, a quota and requests a minute together', () => {
   let gateway: Gateway;
 
   beforeAll(async () => {
@@ -138,14 +138,14 @@ describe.skipIf(skipped)('all of them together', () => {
   }, CONTAINER_TIMEOUT_MS);
   afterAll(() => gateway?.stop());
 
-  test('tell of themselves under names of their own', async () => {
+  test('have separate response headers', async () => {
     const { headers } = await shoot(gateway, { client: 'by-quota' });
     expect(limitsOf(headers)).toEqual(['ai-high', 'client-requests', 'quota']);
     expect(headers.get('x-client-requests-ratelimit-remaining')).toBe('999');
     expect(headers.get('x-quota-ratelimit-remaining')).toBe('11');
   });
 
-  test('what the rate refuses is not counted by the others', async () => {
+  test('do not count a request that the rate rejects', async () => {
     expect(passed(await statuses(gateway, 30, 'by-rate'))).toSatisfy((count) => count === 6 || count === 7);
     await sleep(1_100);
     const { status, headers } = await shoot(gateway, { client: 'by-rate' });
@@ -154,7 +154,7 @@ describe.skipIf(skipped)('all of them together', () => {
     expect(Number(headers.get('x-client-requests-ratelimit-remaining'))).toBeGreaterThanOrEqual(992);
   });
 
-  test('what the minute refuses is not counted by the quota', async () => {
+  test('do not count a request against the quota that the minute rejects', async () => {
     const list: number[] = [];
     for (let index = 0; index < 12; index++) {
       list.push((await shoot(gateway, { client: 'by-minute' })).status);
@@ -168,7 +168,7 @@ describe.skipIf(skipped)('all of them together', () => {
     expect(headers.get('x-quota-ratelimit-remaining')).toBeNull();
   });
 
-  test('the quota refuses in its turn', async () => {
+  test('reject after the quota is used', async () => {
     let count = 0;
     for (let index = 0; index < 14; index++) {
       if ((await shoot(gateway, { client: 'by-quota' })).status === 200) count++;
@@ -180,7 +180,7 @@ describe.skipIf(skipped)('all of them together', () => {
   }, 40_000);
 });
 
-describe.skipIf(skipped)('limits by address', () => {
+describe.skipIf(skipped)('limits by address behind a trusted proxy', () => {
   let gateway: Gateway;
 
   beforeAll(async () => {
@@ -198,7 +198,7 @@ describe.skipIf(skipped)('limits by address', () => {
 
   const from = (address: string) => ({ headers: { 'x-forwarded-for': address } });
 
-  test('count the addresses that trusted proxies tell of', async () => {
+  test('count the addresses that the trusted proxy reports', async () => {
     const burst = async (address: string) =>
       passed(
         (await Promise.all(Array.from({ length: 5 }, () => shoot(gateway, from(address))))).map(
@@ -214,7 +214,7 @@ describe.skipIf(skipped)('limits by address', () => {
   });
 });
 
-describe.skipIf(skipped)('limits by address, where nobody is trusted', () => {
+describe.skipIf(skipped)('limits by address without a trusted proxy', () => {
   let gateway: Gateway;
 
   beforeAll(async () => {
@@ -222,7 +222,7 @@ describe.skipIf(skipped)('limits by address, where nobody is trusted', () => {
   }, CONTAINER_TIMEOUT_MS);
   afterAll(() => gateway?.stop());
 
-  test('are not to be had anew by telling another address', async () => {
+  test('cannot be avoided by another X-Forwarded-For', async () => {
     let count = 0;
     for (let index = 0; index < 8; index++)
       count += await admitted(gateway, 1, { headers: { 'x-forwarded-for': `203.0.113.${index}` } });

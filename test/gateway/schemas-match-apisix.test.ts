@@ -1,4 +1,7 @@
-/** schemas/apisix.schema.json was written after APISIX's own schemas; this keeps it from knowing what APISIX does not. */
+/**
+ * schemas/apisix.schema.json repeats parts of APISIX's own schemas. This test finds properties in it that APISIX does not
+ * have.
+ */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -41,7 +44,6 @@ interface LiveSchemas {
       string,
       {
         readonly schema: SchemaObject;
-        readonly consumer_schema?: SchemaObject;
         readonly metadata_schema?: SchemaObject;
       }
     >
@@ -52,7 +54,7 @@ const ours = JSON.parse(
   readFileSync(fileURLToPath(new URL('../../schemas/apisix.schema.json', import.meta.url)), 'utf8'),
 ) as OurSchema;
 
-/** Those of this repository: what they accept is known to the last word. */
+/** The plugins of this repository, whose schemas must be equal. */
 const OUR_PLUGINS = [
   'azure-openai-errors',
   'azure-openai-metrics',
@@ -64,7 +66,7 @@ const OUR_PLUGINS = [
 const pluginSchemas = ours.definitions.plugins?.properties ?? {};
 const stockPlugins = Object.keys(pluginSchemas).filter((name) => !OUR_PLUGINS.includes(name));
 
-/** Of the plugins' metadata: `if` its id says which plugin it is of, `then` is its schema. */
+/** The schemas of plugin metadata: the `if` names the plugin, the `then` is its schema. */
 const metadataSchemas = (ours.definitions.pluginMetadata?.allOf ?? []).flatMap((each) => {
   const branch = each as { if: { properties: { id: { const: string } } }; then: Schema };
   return [[branch.if.properties.id.const, branch.then] as const];
@@ -80,7 +82,7 @@ describe.skipIf(cannotRunGatewayTests("schemas against APISIX's own"))('schemas/
       AZURE_OPENAI_KEY_0: 'backend-key-0123456789',
       GATEWAY_CLIENT_KEY: 'client-key-0123456789',
     });
-    // APISIX shows the schemas of the plugins that config.yaml lists, and this test wants all that ours knows.
+    // APISIX only shows the schemas of plugins listed in config.yaml, so list every plugin in our schema.
     const config = {
       ...(parseAsApisix(documents['config.yaml']) as object),
       plugins: Object.keys(pluginSchemas),
@@ -93,25 +95,18 @@ describe.skipIf(cannotRunGatewayTests("schemas against APISIX's own"))('schemas/
   }, CONTAINER_TIMEOUT_MS);
   afterAll(() => apisix?.stop());
 
-  test.each(stockPlugins)('knows no property of %s that APISIX does not have', (name) => {
+  test.each(stockPlugins)('has no property of %s that APISIX does not have', (name) => {
     const schema = live.plugins[name]?.schema;
     expect(schema, `APISIX has a plugin ${name}`).toBeDefined();
     expect(unknownProperties(pluginSchemas[name] ?? false, schema ?? false)).toEqual([]);
   });
 
-  test.each(OUR_PLUGINS)('says of %s exactly what the plugin accepts', (name) => {
+  test.each(OUR_PLUGINS)('accepts for %s exactly what the plugin accepts', (name) => {
     expect(essence(pluginSchemas[name] ?? false)).toEqual(essence(live.plugins[name]?.schema ?? false));
   });
 
-  test('says of a client exactly what azure-openai-auth accepts', () => {
-    const plugins = ours.definitions.consumer?.properties?.plugins as SchemaObject;
-    expect(essence(plugins.properties?.['azure-openai-auth'] ?? false)).toEqual(
-      essence(live.plugins['azure-openai-auth']?.consumer_schema ?? false),
-    );
-  });
-
   test.each(metadataSchemas)(
-    'knows no property in the metadata of %s that APISIX does not have',
+    'has no property in the metadata of %s that APISIX does not have',
     (name, schema) => {
       const metadata = live.plugins[name]?.metadata_schema;
       expect(metadata, `the plugin ${name} has metadata`).toBeDefined();
@@ -119,11 +114,11 @@ describe.skipIf(cannotRunGatewayTests("schemas against APISIX's own"))('schemas/
     },
   );
 
-  test.each(['route', 'service'] as const)('knows no property of a %s that APISIX does not have', (kind) => {
+  test.each(['route', 'service'] as const)('has no property of a %s that APISIX does not have', (kind) => {
     expect(unknownProperties(ours.definitions[kind] ?? false, withoutPlugins(live.main[kind]))).toEqual([]);
   });
 
-  test('is about as large as expected, so that the tests above have something to compare', () => {
+  test('covers enough plugins and properties for the tests above', () => {
     expect(stockPlugins.length).toBeGreaterThanOrEqual(11);
     expect(metadataSchemas.length).toBeGreaterThanOrEqual(1);
     const names = stockPlugins.map(
@@ -134,16 +129,16 @@ describe.skipIf(cannotRunGatewayTests("schemas against APISIX's own"))('schemas/
   });
 });
 
-/** Every item of APISIX's own files has an id, which the schemas of metadata leave out. */
+/** Every item in the file has an id, which APISIX's schemas of metadata omit. */
 const withId = (schema: SchemaObject): SchemaObject => ({
   ...schema,
   properties: { ...schema.properties, id: true },
 });
 
-/** Words of a schema that take or refuse nothing by themselves, or that APISIX puts into every plugin's. */
+/** Keywords that accept or reject nothing, or that APISIX adds to every plugin's schema. */
 const WITHOUT_EFFECT = ['$comment', 'description', 'encrypt_fields', '_meta'];
 
-/** A schema written in full, so that two that accept the same can be compared. */
+/** A schema with its references resolved, so that two equivalent schemas can be compared. */
 function essence(schema: unknown): unknown {
   if (Array.isArray(schema)) return schema.map(essence);
   if (typeof schema !== 'object' || schema === null) return schema;
@@ -151,20 +146,20 @@ function essence(schema: unknown): unknown {
   if ($ref !== undefined) return essence(ours.definitions[$ref.replace('#/definitions/', '')]);
   const entries = Object.entries(own)
     .filter(([name]) => !WITHOUT_EFFECT.includes(name))
-    // Beside the values themselves their type says nothing more.
+    // With an enum, the type adds nothing.
     .filter(([name]) => name !== 'type' || own.enum === undefined);
   return Object.fromEntries(entries.map(([name, value]) => [name, essence(value)]));
 }
 
-/** Plugins have tests of their own. */
+/** The plugins are compared by the tests above. */
 const withoutPlugins = (schema: SchemaObject): SchemaObject => ({
   ...schema,
   properties: { ...schema.properties, plugins: true },
 });
 
 /**
- * Paths of properties that one schema names and the other one does not. Where the other one names none at all, as for
- * a map, any name will do; `_meta` is APISIX's own and put into every plugin.
+ * Paths of properties that one schema names and the other does not. When the other names none at all, as for a map, every
+ * name is allowed. `_meta` is added by APISIX to every plugin.
  */
 function unknownProperties(mine: Schema, theirs: Schema): string[] {
   const unknown = new Set<string>();
@@ -172,7 +167,7 @@ function unknownProperties(mine: Schema, theirs: Schema): string[] {
     const everything = mineHere.flatMap((each) => parts(each));
     const my = mineHere.flatMap((each) => parts(each, (condition) => isPossible(condition, everything)));
     const their = theirsHere.flatMap((each) => parts(each));
-    // Also where ours refers to itself: APISIX's schemas, which it hands out written in full, come to an end.
+    // This also ends the recursion when our schema refers to itself: APISIX's schemas are written out and finite.
     if (their.length === 0) return;
     if (
       their.some(
@@ -206,7 +201,7 @@ function unknownProperties(mine: Schema, theirs: Schema): string[] {
   return [...unknown];
 }
 
-/** A name whose schema is `false` is forbidden, not known. */
+/** A name whose schema is `false` is forbidden, so it does not count as a property. */
 const names = (properties: Readonly<Record<string, Schema>> = {}): string[] =>
   Object.keys(properties).filter((name) => properties[name] !== false);
 
@@ -227,7 +222,7 @@ function lookUp(
   ];
 }
 
-/** A schema and every other one that says something about the same value, but for branches that it never takes. */
+/** A schema and all its subschemas for the same value, without branches that are never taken. */
 function parts(schema: Schema, isTaken: (condition: Schema) => boolean = () => true): SchemaObject[] {
   if (typeof schema === 'boolean') return [];
   const { $ref, allOf = [], anyOf = [], oneOf = [], dependencies = {} } = schema;
@@ -239,7 +234,7 @@ function parts(schema: Schema, isTaken: (condition: Schema) => boolean = () => t
   return [schema, ...others.flatMap((each) => parts(each, isTaken))];
 }
 
-/** Whether a condition on the values of properties can hold where `schemas` say which values they may have. */
+/** Whether a condition on property values can hold, given the values that `schemas` allow. */
 function isPossible(condition: Schema, schemas: readonly SchemaObject[]): boolean {
   if (typeof condition === 'boolean') return condition;
   return Object.entries(condition.properties ?? {}).every(([name, wanted]) => {

@@ -1,11 +1,11 @@
-/** The official clients find every operation where they look for it. */
+/** The official clients can use every operation through the gateway. */
 import { randomBytes } from 'node:crypto';
 import type OpenAI from 'openai';
 import { toFile } from 'openai';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { parseMultipart } from '../../compiler/mock/multipart.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { API_VERSION, type Gateway, startGateway } from '../support/gateway.ts';
-import { parseMultipart } from '../support/mock-azure-openai/multipart.ts';
 
 const skipped = cannotRunGatewayTests('operations of the official clients through the stock APISIX image');
 
@@ -17,7 +17,7 @@ const MESSAGES = [{ role: 'user', content: 'Hello' }] as const;
 
 interface Api {
   readonly client: (gateway: Gateway, deployment?: string) => OpenAI;
-  /** The target of an operation of a deployment, and of any other. */
+  /** The path of an operation on a deployment, and of any other operation. */
   readonly ofDeployment: (path: string) => string;
   readonly other: (path: string) => string;
 }
@@ -45,7 +45,7 @@ describe.skipIf(skipped)('the official clients', () => {
   let gateway: Gateway;
 
   beforeAll(async () => {
-    // One backend: what is stored is asked for where it was made.
+    // A single backend, so that it owns every stored object.
     gateway = await startGateway({ backends: [{}] });
   }, CONTAINER_TIMEOUT_MS);
   afterAll(() => gateway?.stop());
@@ -60,7 +60,7 @@ describe.skipIf(skipped)('the official clients', () => {
   describe.each(APIS)('on %s', (_, api) => {
     const openai = () => api.client(gateway);
 
-    test('chat', async () => {
+    test('create a chat completion', async () => {
       const answer = await openai().chat.completions.create({
         model: 'gpt-4o',
         messages: [...MESSAGES],
@@ -82,7 +82,7 @@ describe.skipIf(skipped)('the official clients', () => {
     test.each([
       ['with usage', { stream_options: { include_usage: true } }, 1],
       ['without usage', {}, 0],
-    ])('streaming chat %s', async (_name, options, usages) => {
+    ])('stream a chat completion %s', async (_name, options, usages) => {
       const request = { model: 'gpt-4o', messages: [...MESSAGES], max_tokens: 4 };
       const whole = await openai().chat.completions.create(request);
       const stream = await openai().chat.completions.create({ ...request, stream: true, ...options });
@@ -96,7 +96,7 @@ describe.skipIf(skipped)('the official clients', () => {
       );
     });
 
-    test('legacy completions', async () => {
+    test('create and stream legacy completions', async () => {
       const request = { model: 'gpt-4o', prompt: 'Once', max_tokens: 4 };
       const whole = await openai().completions.create(request);
       const stream = await openai().completions.create({ ...request, stream: true });
@@ -107,7 +107,7 @@ describe.skipIf(skipped)('the official clients', () => {
       expect(seen()).toEqual(Array(2).fill(`POST ${api.ofDeployment('/completions')}`));
     });
 
-    test('embeddings, as numbers and as base64', async () => {
+    test('create embeddings as numbers and as base64', async () => {
       const request = { model: 'gpt-4o', input: ['one', 'two'] };
       const numbers = await openai().embeddings.create({ ...request, encoding_format: 'float' });
       const base64 = await openai().embeddings.create({ ...request, encoding_format: 'base64' });
@@ -119,7 +119,7 @@ describe.skipIf(skipped)('the official clients', () => {
       expect(seen()).toEqual(Array(2).fill(`POST ${api.ofDeployment('/embeddings')}`));
     });
 
-    test('responses: create, retrieve, input items, delete', async () => {
+    test('create, retrieve, list input items of, and delete a response', async () => {
       const created = await openai().responses.create({ model: 'gpt-4o', input: 'Hello' });
       expect(created.output_text).not.toBe('');
       expect((await openai().responses.retrieve(created.id)).output).toEqual(created.output);
@@ -144,14 +144,14 @@ describe.skipIf(skipped)('the official clients', () => {
       ]);
     });
 
-    test('responses: in the background, and cancelled', async () => {
+    test('create a background response and cancel it', async () => {
       const queued = await openai().responses.create({ model: 'gpt-4o', input: 'Hello', background: true });
       expect(queued.status).toBe('queued');
       expect((await openai().responses.cancel(queued.id)).status).toBe('cancelled');
       expect(seen().at(-1)).toBe(`POST ${api.other(`/responses/${queued.id}/cancel`)}`);
     });
 
-    test('responses: streaming', async () => {
+    test('stream a response', async () => {
       const stream = await openai().responses.create({ model: 'gpt-4o', input: 'Hello', stream: true });
       let text = '';
       const types: string[] = [];
@@ -168,7 +168,7 @@ describe.skipIf(skipped)('the official clients', () => {
       expect(JSON.stringify(kept.output)).toContain(JSON.stringify(text));
     });
 
-    test('conversations', async () => {
+    test('use a conversation', async () => {
       const { id } = await openai().conversations.create({ metadata: { topic: 'test' } });
       await openai().responses.create({ model: 'gpt-4o', input: 'Hello', conversation: id });
       const items = [];
@@ -182,7 +182,7 @@ describe.skipIf(skipped)('the official clients', () => {
       await expect(openai().conversations.retrieve(id)).rejects.toMatchObject({ status: 404 });
     });
 
-    test('models', async () => {
+    test('list and retrieve models', async () => {
       const models = [];
       for await (const model of openai().models.list()) models.push(model.id);
       expect(models).toContain('gpt-4o-mini');
@@ -190,7 +190,7 @@ describe.skipIf(skipped)('the official clients', () => {
       expect(seen()).toEqual([`GET ${api.other('/models')}`, `GET ${api.other('/models/gpt-4o-mini')}`]);
     });
 
-    test('files of eight megabytes, up and down', async () => {
+    test('upload and download a file of eight megabytes', async () => {
       const content = randomBytes(8 * 2 ** 20);
       const { id, bytes } = await openai().files.create({
         file: await toFile(content, 'large.bin'),
@@ -207,7 +207,7 @@ describe.skipIf(skipped)('the official clients', () => {
       expect((await openai().files.delete(id)).deleted).toBe(true);
     });
 
-    test('transcriptions', async () => {
+    test('create a transcription', async () => {
       const sound = randomBytes(100_000);
       const answer = await openai().audio.transcriptions.create({
         model: 'gpt-4o',
@@ -219,7 +219,7 @@ describe.skipIf(skipped)('the official clients', () => {
       expect(part('model')?.toString()).toBe('gpt-4o');
     });
 
-    test('speech', async () => {
+    test('create speech', async () => {
       const speech = await openai().audio.speech.create({
         model: 'gpt-4o',
         voice: 'alloy',
@@ -229,14 +229,14 @@ describe.skipIf(skipped)('the official clients', () => {
       expect((await speech.arrayBuffer()).byteLength).toBe(3 * 417);
     });
 
-    test('images, made and edited', async () => {
+    test('generate and edit images', async () => {
       const made = await openai().images.generate({
         model: 'gpt-4o',
         prompt: 'a dot',
         response_format: 'b64_json',
       });
       expect(Buffer.from(made.data?.[0]?.b64_json ?? '', 'base64').equals(PIXEL)).toBe(true);
-      // The client for deployments takes no deployment from a form.
+      // The Azure client cannot read a deployment out of a form.
       const edited = await api.client(gateway, 'gpt-4o').images.edit({
         model: 'gpt-4o',
         prompt: 'another dot',

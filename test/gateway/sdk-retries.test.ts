@@ -1,11 +1,14 @@
-/** An official client with its default retries gets through the gateway when it would get through directly, and hardly later. */
+/**
+ * An official client with default retries succeeds through the gateway whenever it would succeed directly, and not much
+ * later.
+ */
 import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Behaviour, MockBackend } from '../../compiler/mock/server.ts';
+import { startMockAzureOpenAI } from '../../compiler/mock/server.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { backendKey, CLIENT_KEY, type Gateway, hostAddress, startGateway } from '../support/gateway.ts';
-import type { Behaviour, MockBackend } from '../support/mock-azure-openai/server.ts';
-import { startMockAzureOpenAI } from '../support/mock-azure-openai/server.ts';
 
 let gateway: Gateway;
 let direct: MockBackend;
@@ -16,10 +19,10 @@ const DELAYS: readonly (readonly [what: string, headers: () => Record<string, st
   ['a delay of 2 s', () => ({ 'Retry-After': '2' })],
   ['a date', () => ({ 'Retry-After': new Date(Date.now() + 2_500).toUTCString() })],
 ];
-/** How much later than directly the answer may come: a second, and what a busy machine adds. */
+/** How much later the answer may come than directly: a second, and some time for a busy machine. */
 const LATER_MS = 1_500;
 
-/** Asks once, with retries, while the backends fail for some time; answers how long that took, or null for an error. */
+/** Sends one request with retries while the backends fail for some time. Returns its duration, or null for an error. */
 async function ask(
   client: OpenAI,
   mocks: readonly MockBackend[],
@@ -40,10 +43,14 @@ async function ask(
   return answered;
 }
 
-describe.skipIf(cannotRunGatewayTests('retries of official clients'))('default retries', () => {
+describe.skipIf(cannotRunGatewayTests('retries of official clients'))('a client with default retries', () => {
   beforeAll(async () => {
     gateway = await startGateway({ backends: [{}, {}] });
-    direct = await startMockAzureOpenAI({ host: await hostAddress(), keys: [backendKey(9)], name: 'direct' });
+    direct = await startMockAzureOpenAI({
+      host: await hostAddress(),
+      keys: [backendKey(9)],
+      name: 'direct',
+    });
   }, CONTAINER_TIMEOUT_MS);
   afterAll(async () => {
     await gateway?.stop();
@@ -55,7 +62,7 @@ describe.skipIf(cannotRunGatewayTests('retries of official clients'))('default r
       [300, 1_000].map((downMs) => [status, what, downMs, headers] as const),
     ),
   );
-  test.each(situations)('%i with %s, for %i ms', async (status, what, downMs, headers) => {
+  test.each(situations)('succeeds after %i with %s for %i ms', async (status, what, downMs, headers) => {
     const behaviour: Behaviour = {
       status,
       headers: headers(),
@@ -83,7 +90,7 @@ describe.skipIf(cannotRunGatewayTests('retries of official clients'))('default r
     expect(through ?? 0).toBeLessThanOrEqual((alone ?? 0) + LATER_MS);
   });
 
-  test('connections that are refused for a second', async () => {
+  test('succeeds after connections were refused for a second', async () => {
     const client = new OpenAI({ apiKey: CLIENT_KEY, baseURL: `${gateway.url}/openai/v1` });
     for (const mock of gateway.mocks) await mock.stop();
     const answered = client.chat.completions.create({

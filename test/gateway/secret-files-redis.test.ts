@@ -1,4 +1,4 @@
-/** Passwords of Redis in files: what counts and what remembers there goes on over a new one. */
+/** Passwords of Redis in files: counters and owners in Redis survive a change of the password. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
@@ -13,7 +13,7 @@ const skipped =
 const FIRST = 'planted-first-password-0123456789';
 const SECOND = 'planted-second-password-0123456789';
 const SETTINGS = ['AI_RATE_LIMIT_REDIS', 'RESPONSES_AFFINITY_REDIS'] as const;
-/** A look at the file each second, which counts when it was seen twice. */
+/** The file is read every second, and a new value is used when it was read twice. */
 const PROMISE_MS = 3_000;
 
 const both = (field: string, value: string) =>
@@ -49,14 +49,14 @@ describe.skipIf(skipped)('the password of Redis in a file', () => {
     await redis?.stop();
   });
 
-  /** One request that is counted, and others that remember and look for what is stored. */
+  /** Sends a request that is counted, one that stores an owner, and one that looks up an owner. */
   const use = async () => {
     expect(await admitted(gateway, 1)).toBe(1);
     await gateway.openai().responses.create({ model: 'gpt-4o', input: 'Hello' });
     await (await gateway.fetch('/openai/v1/responses/resp_of_nobody')).arrayBuffer();
     await sleep(200);
   };
-  /** What the budget's counter says. */
+  /** The value of the budget's counter. */
   const counted = async () => {
     const keys = ((await redis.command('KEYS', '*')) as readonly string[]).filter(
       (key) => !key.startsWith('responses_affinity:'),
@@ -64,12 +64,14 @@ describe.skipIf(skipped)('the password of Redis in a file', () => {
     expect(keys).toHaveLength(1);
     return redis.command('GET', keys[0] ?? '');
   };
-  /** Who signs in with what is no password of his. */
+  /** Failed logins with a wrong password. */
   const refusals = async () => redis.command('ACL', 'LOG');
   const sessions = async () =>
     String(await redis.command('CLIENT', 'LIST')).match(/user=gateway/g)?.length ?? 0;
 
-  test('serves from the start, and another one while it runs', { timeout: 60_000 }, async () => {
+  test('is used from the start, and a changed one is used while the gateway runs', {
+    timeout: 60_000,
+  }, async () => {
     expect(JSON.stringify(gateway.documents)).not.toContain('planted');
     for (let count = 0; count < 4; count++) await use();
     expect(await redis.command('KEYS', 'responses_affinity:*')).not.toEqual([]);
@@ -91,7 +93,7 @@ describe.skipIf(skipped)('the password of Redis in a file', () => {
     expect(await gateway.apisix.log()).not.toMatch(/Redis of \S+.* fails|planted/);
   });
 
-  test('that Redis does not take is seen', { timeout: 30_000 }, async () => {
+  test('causes failed logins when Redis does not accept it', { timeout: 30_000 }, async () => {
     await redis.command('ACL', 'SETUSER', 'gateway', `<${SECOND}`, '>another-password');
     await redis.command('CLIENT', 'KILL', 'USER', 'gateway');
     await use();

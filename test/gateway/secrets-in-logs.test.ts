@@ -1,14 +1,14 @@
-/** Keys, prompts and completions appear in no log line, however much APISIX is told to log. */
+/** Keys, prompts and completions appear in no log line at any log level. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import type { Behaviour, StreamEvent } from '../../compiler/mock/server.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
-import { type Gateway, startGateway } from '../support/gateway.ts';
-import type { Behaviour, StreamEvent } from '../support/mock-azure-openai/server.ts';
+import { type Gateway, quickMetrics, startGateway } from '../support/gateway.ts';
 import { type Header, rawConnection, rawRequest, requestBytes } from '../support/raw-http.ts';
 
 const skipped = cannotRunGatewayTests('what the stock APISIX image logs');
 
-/** Everything that must not be in a log begins so. */
+/** The beginning of every text that must not be in a log. */
 const MARK = 'planted';
 const CLIENT = `${MARK}-client-key-0123456789`;
 const SECOND = `${MARK}-second-key-0123456789`;
@@ -27,7 +27,7 @@ const echo = {
 };
 const streamError: StreamEvent = { data: { error: { code: 'server_error', message: MESSAGE } } };
 
-/** How backends answer, and whether anything was sent before it went wrong. */
+/** How backends answer, and whether they sent anything before the failure. */
 const BEHAVIOURS: readonly (readonly [name: string, behaviour: Behaviour])[] = [
   ['a completion', { body: { choices: [{ message: { content: COMPLETION } }], usage: { total_tokens: 3 } } }],
   ['a stream', { events: [chunk(COMPLETION), chunk(COMPLETION)] }],
@@ -58,6 +58,7 @@ const BEHAVIOURS: readonly (readonly [name: string, behaviour: Behaviour])[] = [
 async function start(level: string): Promise<Gateway> {
   return startGateway({
     backends: [{ keys: [backendKey(0)] }, { keys: [backendKey(1)] }],
+    adapt: quickMetrics,
     settings: {
       APISIX_LOG_LEVEL: level,
       GATEWAY_CLIENT_KEY_0: CLIENT,
@@ -93,7 +94,7 @@ const PATHS = [
 const body = (more: object = {}) =>
   JSON.stringify({ model: 'gpt-4o', messages: [{ role: 'user', content: PROMPT }], user: PROMPT, ...more });
 
-describe.skipIf(skipped)('logs at level info', () => {
+describe.skipIf(skipped)('the log at level info contains no key, prompt or completion', () => {
   let gateway: Gateway;
 
   beforeAll(async () => {
@@ -119,11 +120,11 @@ describe.skipIf(skipped)('logs at level info', () => {
     ];
   };
 
-  test('the start says nothing of keys', async () => {
+  test('after the start', async () => {
     expect(await planted()).toEqual([]);
   });
 
-  test('nor does who calls', async () => {
+  test('after requests with known and unknown keys', async () => {
     const credentials: readonly (readonly Header[])[] = [
       [['api-key', CLIENT]],
       [['Authorization', `Bearer ${SECOND}`]],
@@ -144,7 +145,7 @@ describe.skipIf(skipped)('logs at level info', () => {
     expect(await planted()).toEqual([]);
   });
 
-  test.each(BEHAVIOURS)('nor does a backend with %s', async (_, behaviour) => {
+  test.each(BEHAVIOURS)('after a backend answered with %s', async (_, behaviour) => {
     for (const [index, target] of PATHS.entries()) {
       for (const mock of gateway.mocks) mock.always(behaviour);
       const connection = await rawConnection(gateway.url);
@@ -162,10 +163,10 @@ describe.skipIf(skipped)('logs at level info', () => {
     expect(await planted()).toEqual([]);
   });
 
-  test('nor do requests that the gateway itself refuses', async () => {
+  test('after requests that the gateway itself rejects', async () => {
     const key: Header = ['api-key', CLIENT];
     expect((await send('/nowhere', [key])).status).toBe(404);
-    expect((await send('/openai/v1//x', [key])).status).toBe(400);
+    expect((await send('/openai/v1/files//x', [key])).status).toBe(400);
     expect((await send(PATHS[0] ?? '', [key], body({ model: 'unserved' }))).status).toBe(404);
     expect((await send(PATHS[0] ?? '', [key], body({ x: PROMPT.repeat(10_000) }))).status).toBe(413);
     expect((await send(PATHS[0] ?? '', [key], `{"${PROMPT}`)).status).toBe(400);
@@ -181,7 +182,7 @@ describe.skipIf(skipped)('logs at level info', () => {
     expect(await planted()).toEqual([]);
   });
 
-  test('nor do clients that leave', async () => {
+  test('after a client disconnected', async () => {
     for (const mock of gateway.mocks)
       mock.always({ events: Array.from({ length: 50 }, () => chunk(COMPLETION)), gapMs: 20 });
     const connection = await rawConnection(gateway.url);
@@ -199,23 +200,23 @@ describe.skipIf(skipped)('logs at level info', () => {
     expect(await planted()).toEqual([]);
   });
 
-  test('nor do backends that are not there', async () => {
+  test('while no backend listens', async () => {
     for (const mock of gateway.mocks) await mock.stop();
     expect((await send(PATHS[0] ?? '', [['api-key', CLIENT]])).status).toBe(502);
     for (const mock of gateway.mocks) await mock.restart();
     expect(await planted()).toEqual([]);
   });
 
-  test('nor do metrics', async () => {
+  test('and neither do metrics', async () => {
     expect(await gateway.metrics()).not.toContain(MARK);
   });
 });
 
-describe.skipIf(skipped)('keys in queries', () => {
+describe.skipIf(skipped)('the log at level warn contains no key from a query', () => {
   let gateway: Gateway;
 
   beforeAll(async () => {
-    // At this level APISIX itself tells of every refusal; below it, of requests before any plugin has seen them.
+    // At this level APISIX logs every rejection. At a lower level it logs requests before any plugin runs.
     gateway = await start('warn');
   }, CONTAINER_TIMEOUT_MS);
   afterAll(() => gateway?.stop());
@@ -229,13 +230,17 @@ describe.skipIf(skipped)('keys in queries', () => {
   const chat = '/openai/v1/chat/completions';
 
   test.each<readonly [string, number, () => Promise<unknown>]>([
-    ['of a request that is served', 200, () => send(chat)],
-    ['of a request without any other', 401, () => send(chat, [])],
-    ['at no path', 404, () => send('/nowhere')],
-    ['at a path that reads otherwise', 400, () => send('/openai/v1//x')],
-    ['for what nobody serves', 404, () => send(chat, undefined, body({ model: 'unserved' }))],
-    ['with too large a body', 413, () => send(chat, undefined, PROMPT.repeat(10_000))],
-  ])('%s are in no line', async (_, status, request) => {
+    ['that is served', 200, () => send(chat)],
+    ['without another key', 401, () => send(chat, [])],
+    ['to an unknown path', 404, () => send('/nowhere')],
+    ['with an ambiguous path', 400, () => send('/openai/v1/files//x')],
+    [
+      'for a deployment that no backend serves',
+      404,
+      () => send(chat, undefined, body({ model: 'unserved' })),
+    ],
+    ['whose body is too large', 413, () => send(chat, undefined, PROMPT.repeat(10_000))],
+  ])('after a request %s', async (_, status, request) => {
     expect(await request()).toMatchObject({ status });
     expect((await gateway.apisix.log()).split('\n').filter((line) => line.includes(MARK))).toEqual([]);
   });
@@ -252,7 +257,7 @@ describe.skipIf(skipped)('keys in queries', () => {
     expect((await gateway.apisix.log()).split('\n').filter((line) => line.includes(MARK))).toEqual([]);
   });
 
-  test('while backends are gone', async () => {
+  test('while no backend listens', async () => {
     for (const mock of gateway.mocks) await mock.stop();
     await send(chat);
     for (const mock of gateway.mocks) await mock.restart();

@@ -1,9 +1,9 @@
-/** Streams reach the client as they are and when they are: no event waits for another, and not a byte changes. */
+/** Streams reach the client unchanged and without delay: no event waits for the next one. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { eventText } from '../../compiler/mock/behaviour.ts';
+import type { Behaviour, StreamEvent } from '../../compiler/mock/server.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { type Gateway, startGateway } from '../support/gateway.ts';
-import { eventText } from '../support/mock-azure-openai/behaviour.ts';
-import type { Behaviour, StreamEvent } from '../support/mock-azure-openai/server.ts';
 import {
   backendOf,
   chatBody,
@@ -33,7 +33,7 @@ describe.skipIf(cannotRunGatewayTests('streaming'))('streaming', () => {
   afterAll(stop);
   afterEach(() => resetMocks(gateway));
 
-  /** Events of which the next one is made when the client has read this one. */
+  /** Yields each event only after the client has read the one before it. */
   async function* onlyWhenRead(events: readonly StreamEvent[], hasRead: (index: number) => boolean) {
     for (const [index, event] of events.entries()) {
       yield event;
@@ -58,7 +58,7 @@ describe.skipIf(cannotRunGatewayTests('streaming'))('streaming', () => {
       'events of nobody',
       Array.from({ length: EVENTS }, (_, index) => ({ event: 'new', data: `<${index}>` })),
     ],
-  ])('%s: each reaches the client before the backend sends the next', async (_, events) => {
+  ])('sends each event to the client before the backend sends the next: %s', async (_, events) => {
     const wire: { current?: Wire } = {};
     const hasRead = (index: number) => wire.current?.text.includes(`<${index}>`) ?? false;
     backend().script({ events: onlyWhenRead(events, hasRead), done: false });
@@ -68,7 +68,7 @@ describe.skipIf(cannotRunGatewayTests('streaming'))('streaming', () => {
     expect(answer.body.toString()).toBe(bytes(events));
   });
 
-  test('an incomplete event reaches the client as well', async () => {
+  test('sends an incomplete event to the client at once', async () => {
     const pieces = [
       eventText(chatText('<0>'), '\n'),
       'data: {"choices":[{"delta":{"content":"<1>"',
@@ -83,7 +83,7 @@ describe.skipIf(cannotRunGatewayTests('streaming'))('streaming', () => {
     expect((await wire.current.end()).body.toString()).toBe(pieces.join(''));
   });
 
-  /** 1 MB in one event, which no read takes at once. */
+  /** 1 MB in one event, more than a single read returns. */
   const LARGE = 'é'.repeat(2 ** 19);
   const SHORT: readonly StreamEvent[] = [
     chatPrelude,
@@ -153,26 +153,28 @@ describe.skipIf(cannotRunGatewayTests('streaming'))('streaming', () => {
       { events: [...SHORT, 'data: {"cut'], done: false },
       `${bytes(SHORT)}data: {"cut`,
     ],
-    ['no event at all', { events: [], done: false }, ''],
   ];
 
-  /** By the model that was asked for: what it was about, and its tokens in the access log. */
+  /** The name of each variant and the tokens expected in the access log, by requested model. */
   const expected = new Map<string, [what: string, tokens: string[]]>();
 
-  test.each(VARIANTS)('%s: not a byte changes, and the usage is read', async (what, behaviour, sent) => {
-    backend().script(behaviour);
-    const model = `model-${expected.size}`;
-    expected.set(model, [what, sent.includes('"prompt_tokens":11') ? ['11', '7'] : ['0', '0']]);
-    const answer = await chatOnWire(gateway, model).end();
-    expect(answer.status).toBe(200);
-    expect(answer.body.toString() === sent).toBe(true);
-    expect(answer.isWhole).toBe(true);
-    const type = /^content-type: (.*)$/im.exec(answer.head)?.[1];
-    if (what.startsWith('without content type')) expect(type).toBeUndefined();
-    else expect(type).toBe('text/event-stream; charset=utf-8');
-  });
+  test.each(VARIANTS)(
+    'passes every byte unchanged and reads the usage: %s',
+    async (what, behaviour, sent) => {
+      backend().script(behaviour);
+      const model = `model-${expected.size}`;
+      expected.set(model, [what, sent.includes('"prompt_tokens":11') ? ['11', '7'] : ['0', '0']]);
+      const answer = await chatOnWire(gateway, model).end();
+      expect(answer.status).toBe(200);
+      expect(answer.body.toString() === sent).toBe(true);
+      expect(answer.isWhole).toBe(true);
+      const type = /^content-type: (.*)$/im.exec(answer.head)?.[1];
+      if (what.startsWith('without content type')) expect(type).toBeUndefined();
+      else expect(type).toBe('text/event-stream; charset=utf-8');
+    },
+  );
 
-  test('the usage of all of these stands in the access log', async () => {
+  test('logs the usage of all these streams', async () => {
     const log = await gateway.accessLog();
     const read = [...expected].map(([model, [what]]) => {
       const { prompt_tokens, completion_tokens } = log.find((line) => line.model === model) ?? {};
@@ -182,7 +184,7 @@ describe.skipIf(cannotRunGatewayTests('streaming'))('streaming', () => {
     expect(read).toEqual([...expected.values()]);
   });
 
-  test('of several usages the last one counts', async () => {
+  test('counts the last of several usages', async () => {
     backend().script({ events: [chatText('a'), chatUsage(1, 1), chatText('b'), chatUsage(5, 6)] });
     await chatOnWire(gateway, 'last-usage').end();
     expect((await gateway.accessLog()).find((line) => line.model === 'last-usage')).toMatchObject({
@@ -191,7 +193,7 @@ describe.skipIf(cannotRunGatewayTests('streaming'))('streaming', () => {
     });
   });
 
-  test('words about usage in the text are none', async () => {
+  test('ignores text about usage in the content', async () => {
     backend().script({ events: [chatUsage(5, 6), chatText('"usage": {"prompt_tokens": 900}')] });
     await chatOnWire(gateway, 'spoken-usage').end();
     expect((await gateway.accessLog()).find((line) => line.model === 'spoken-usage')).toMatchObject({
@@ -200,7 +202,7 @@ describe.skipIf(cannotRunGatewayTests('streaming'))('streaming', () => {
     });
   });
 
-  test('a client that reads slowly gets all of it', async () => {
+  test('sends the whole stream to a client that reads slowly', async () => {
     const events = Array.from({ length: 64 }, (_, index) => chatText(`${index}${'x'.repeat(2 ** 16)}`));
     backend().script({ events, done: false });
     const answer = await gateway.fetch('/openai/v1/chat/completions', {
@@ -217,12 +219,12 @@ describe.skipIf(cannotRunGatewayTests('streaming'))('streaming', () => {
     ['deployments', () => gateway.azure()],
   ] as const)('the official client, %s', (_, clientOf) => {
     test.each([
-      ['as Azure sends it', {}],
+      ['as by Azure', {}],
       ['seven bytes at a time', { splitBytes: 7 }],
-      ['CRLF', { lineEnd: '\r\n' }],
-      ['a byte at a time, CR', { lineEnd: '\r', splitBytes: 1 }],
+      ['with CRLF', { lineEnd: '\r\n' }],
+      ['a byte at a time with CR', { lineEnd: '\r', splitBytes: 1 }],
       ['without content type', { headers: { 'Content-Type': null } }],
-    ] satisfies [string, Behaviour][])('reads a chat, %s', async (_what, behaviour) => {
+    ] satisfies [string, Behaviour][])('reads a chat sent %s', async (_what, behaviour) => {
       backend().script(behaviour);
       const stream = await clientOf().chat.completions.create({
         model: 'gpt-4o',
@@ -242,7 +244,7 @@ describe.skipIf(cannotRunGatewayTests('streaming'))('streaming', () => {
     });
   });
 
-  test('the official client reads a response', async () => {
+  test('reads a response with the official client', async () => {
     const stream = await gateway.openai().responses.create({ model: 'gpt-4o', input: 'Hello', stream: true });
     const types: string[] = [];
     for await (const event of stream) types.push(event.type);

@@ -1,11 +1,11 @@
-/** Where there is no token to be had, its backend is left alone, others serve, and the log says what is wrong and nothing secret. */
+/** When the gateway cannot get a token, that backend is skipped, others serve, and the log says why without any secret. */
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import type { Behaviour } from '../../compiler/mock/server.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { type EntraGateway, type EntraOptions, startEntraGateway, tokenOf } from '../support/entra.ts';
-import type { Behaviour } from '../support/mock-azure-openai/server.ts';
 import { TENANT, TOKEN_FILE } from '../support/mock-identity.ts';
 import { backendOf, calls, inOrder, logged, NO_COOLDOWN, onlyRequest } from '../support/traffic.ts';
 
@@ -23,7 +23,7 @@ const TIMEOUT = { timeout: CONTAINER_TIMEOUT_MS };
 const json = (body: object): Behaviour => ({ body });
 const PLANTED = 'planted-secret-of-the-answer';
 
-/** What the token endpoint answers, and what the log makes of it. */
+/** What the token endpoint answers, and what the log says about it. */
 const FAILURES: readonly (readonly [what: string, behaviour: Behaviour, logs: RegExp])[] = [
   ['an error', { status: 500, body: PLANTED }, /it answered 500(?! \()/],
   [
@@ -37,32 +37,36 @@ const FAILURES: readonly (readonly [what: string, behaviour: Behaviour, logs: Re
     { status: 302, headers: { Location: 'http://127.0.0.1/' }, body: PLANTED },
     /it answered 302/,
   ],
-  ['no JSON', { body: `<html>${PLANTED}` }, /its answer is not understood/],
-  ['an empty body', { status: 200, body: '' }, /its answer is not understood/],
-  ['no token', json({ token: PLANTED, expires_in: 3600 }), /its answer holds no token/],
+  ['no JSON', { body: `<html>${PLANTED}` }, /its answer is not a JSON object/],
+  ['an empty body', { status: 200, body: '' }, /its answer is not a JSON object/],
+  ['no token', json({ token: PLANTED, expires_in: 3600 }), /its answer has no token/],
   [
     'no text for a token',
     json({ access_token: { a: PLANTED }, expires_in: 3600 }),
-    /its answer holds no token/,
+    /its answer has no token/,
   ],
   [
     'a token with a line break in it',
     json({ access_token: `${PLANTED}\r\nx-injected: yes`, expires_in: 3600 }),
-    /its answer holds no token/,
+    /its answer has no token/,
   ],
-  ['a token that has ended', json({ access_token: PLANTED, expires_on: '1700000000' }), /has ended already/],
-  ['a token until nobody knows when', json({ access_token: PLANTED, expires_on: 'soon' }), /tells no time/],
-  ['more than an answer should be', { body: ' '.repeat(100_000) }, /its answer is not understood/],
+  ['a token that has ended', json({ access_token: PLANTED, expires_on: '1700000000' }), /has expired/],
+  [
+    'a token until nobody knows when',
+    json({ access_token: PLANTED, expires_on: 'soon' }),
+    /has no expiry time/,
+  ],
+  ['more than an answer should be', { body: ' '.repeat(100_000) }, /its answer is not a JSON object/],
   [
     'half of an answer',
     { body: { access_token: PLANTED, expires_in: 3600 }, cutAfter: 20 },
-    /not understood/,
+    /not a JSON object/,
   ],
   ['a reset', { reset: 'before-headers' }, /no answer: /],
 ];
 
-describe.skipIf(cannotRunGatewayTests('failing token endpoints'))('the token endpoint answers with', () => {
-  /** A backend for each failure, with an identity of its own, and one more with a key. */
+describe.skipIf(cannotRunGatewayTests('failing token endpoints'))('the log when the endpoint answers', () => {
+  /** A backend with its own identity for each failure, and one more with a key. */
   const spare = FAILURES.length;
   let gateway: EntraGateway;
   beforeAll(async () => {
@@ -83,7 +87,7 @@ describe.skipIf(cannotRunGatewayTests('failing token endpoints'))('the token end
   afterAll(() => gateway?.stop());
 
   test.each(FAILURES.map(([what, , logs], index) => [what, logs, index] as const))(
-    '%s',
+    'with %s says why',
     async (_, logs, index) => {
       for (const mock of gateway.mocks) mock.reset();
       expect((await gateway.chat(`failure-${index}`)).status).toBe(200);
@@ -104,7 +108,7 @@ describe.skipIf(cannotRunGatewayTests('failing token endpoints'))('the token end
     },
   );
 
-  test('none of it is in the log', async () => {
+  test('contains nothing of the answers', async () => {
     const log = await gateway.apisix.log();
     expect(log).not.toContain(PLANTED);
     expect(log).not.toContain(gateway.identity.secret);
@@ -114,12 +118,13 @@ describe.skipIf(cannotRunGatewayTests('failing token endpoints'))('the token end
 describe.skipIf(cannotRunGatewayTests('backends without a token'))('a backend without a token', () => {
   afterEach(stopAll);
 
-  test('is left alone until the next try, and served again when there is one', TIMEOUT, async () => {
+  test('is skipped until the next attempt to get one, and used again afterwards', TIMEOUT, async () => {
     const gateway = await start({ backends: [{}, 'key'], settings: inOrder(2) });
     gateway.identity.always({ status: 500, body: '' });
     expect((await gateway.chat('gpt-4o')).status).toBe(200);
     expect((await gateway.chat('gpt-4o')).status).toBe(200);
     expect(calls(gateway)).toEqual([0, 2]);
+    expect(gateway.identity.requests.length).toBeGreaterThanOrEqual(1);
     expect(gateway.identity.requests.length).toBeLessThanOrEqual(2);
     gateway.identity.always(undefined);
     await sleep(3_300);
@@ -127,7 +132,7 @@ describe.skipIf(cannotRunGatewayTests('backends without a token'))('a backend wi
     expect(calls(gateway)).toEqual([1, 2]);
   });
 
-  test('that is the only one: 502 that says when to come again, and no call', TIMEOUT, async () => {
+  test('returns 502 with a delay and no call when it is the only backend', TIMEOUT, async () => {
     const gateway = await start({});
     gateway.identity.always({ status: 500, body: PLANTED });
     for (const _ of ['asked for', 'left alone']) {
@@ -147,7 +152,7 @@ describe.skipIf(cannotRunGatewayTests('backends without a token'))('a backend wi
     expect(calls(gateway)).toEqual([0]);
   });
 
-  test('because nothing answers in five seconds', TIMEOUT, async () => {
+  test('is skipped when the token endpoint does not answer within five seconds', TIMEOUT, async () => {
     const gateway = await start({ backends: [{}, 'key'], settings: inOrder(2) });
     gateway.identity.script({ hang: true });
     const began = performance.now();
@@ -160,7 +165,7 @@ describe.skipIf(cannotRunGatewayTests('backends without a token'))('a backend wi
     ]);
   });
 
-  test('because an answer trickles', TIMEOUT, async () => {
+  test('is skipped when the token endpoint answers byte by byte', TIMEOUT, async () => {
     const gateway = await start({ backends: [{}, 'key'], settings: inOrder(2) });
     gateway.identity.script({
       events: Array.from({ length: 100 }, () => ' '),
@@ -173,7 +178,7 @@ describe.skipIf(cannotRunGatewayTests('backends without a token'))('a backend wi
     expect(calls(gateway)).toEqual([0, 1]);
   });
 
-  test('because nothing is there', TIMEOUT, async () => {
+  test('is skipped when the token endpoint is unreachable', TIMEOUT, async () => {
     const gateway = await start({ backends: [{}, 'key'], settings: inOrder(2) });
     await gateway.identity.stop();
     expect((await gateway.chat('gpt-4o')).status).toBe(200);
@@ -190,14 +195,14 @@ describe.skipIf(cannotRunGatewayTests('backends without a token'))('a backend wi
     ],
     ['no tenant', { settings: { AZURE_TENANT_ID: '' } }, 'AZURE_TENANT_ID'],
     ['no client id', { settings: { AZURE_CLIENT_ID: '' } }, 'AZURE_CLIENT_ID'],
-  ])('because there is %s', TIMEOUT, async (_, options, logs) => {
+  ])('is skipped when there is %s', TIMEOUT, async (_, options, logs) => {
     const gateway = await start({
       source: 'workload',
       backends: [{}, 'key'],
       ...options,
       settings: { ...inOrder(2), ...options.settings },
     });
-    // Not those of the other one, which settings make it wait for.
+    // Not the requests for the other identity, which these settings make the gateway wait for.
     expect((await gateway.chat('gpt-4o')).status).toBe(200);
     expect(calls(gateway)).toEqual([0, 1]);
     expect(gateway.identity.requests).toEqual([]);
@@ -205,13 +210,13 @@ describe.skipIf(cannotRunGatewayTests('backends without a token'))('a backend wi
   });
 });
 
-describe.skipIf(cannotRunGatewayTests('certificates of token endpoints'))('over TLS', () => {
+describe.skipIf(cannotRunGatewayTests('certificates of token endpoints'))('a token endpoint over TLS', () => {
   afterEach(stopAll);
   const pem = (name: string) =>
     readFileSync(fileURLToPath(new URL(`../support/tls/${name}`, import.meta.url)), 'utf8');
   const tls = { key: pem('self-signed.key'), cert: pem('self-signed.crt') };
 
-  test('nobody whose certificate is not good is shown the token file', TIMEOUT, async () => {
+  test('does not receive the token file when its certificate is not trusted', TIMEOUT, async () => {
     const gateway = await start({
       source: 'workload',
       identity: { tls },
@@ -224,7 +229,7 @@ describe.skipIf(cannotRunGatewayTests('certificates of token endpoints'))('over 
     expect(await logged(gateway, 'error', 'no token for')).toEqual([expect.stringMatching(/certificate/)]);
   });
 
-  test('one with a good certificate is', TIMEOUT, async () => {
+  test('receives the token file when its certificate is trusted', TIMEOUT, async () => {
     const trusted = '/tmp/trusted.crt';
     const gateway = await start({
       source: 'workload',

@@ -1,12 +1,12 @@
-/** What clients send reaches a backend as it is, and what a backend answers reaches the client so. */
+/** Requests reach a backend unchanged, and answers reach the client unchanged. */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect as connectHttp2, type IncomingHttpHeaders, type OutgoingHttpHeaders } from 'node:http2';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import type { Behaviour, RecordedRequest } from '../../compiler/mock/server.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { backendKey, CLIENT_KEY, type Gateway, startGateway } from '../support/gateway.ts';
-import type { Behaviour, RecordedRequest } from '../support/mock-azure-openai/server.ts';
 import {
   type Header,
   type RawRequest,
@@ -21,14 +21,14 @@ const skipped = cannotRunGatewayTests('what passes unchanged through the stock A
 const KEY: Header = ['api-key', CLIENT_KEY];
 const JSON_TYPE: Header = ['Content-Type', 'application/json'];
 const CHAT = '{"model":"gpt-4o","messages":[{"role":"user","content":"Hello"}]}';
-/** At any path, with a body that says so. */
+/** An answer for any path. */
 const OK = { body: '{"ok":true}' } satisfies Behaviour;
 
-describe.skipIf(skipped)('transparency', () => {
+describe.skipIf(skipped)('the gateway passes unchanged', () => {
   let gateway: Gateway;
 
   beforeAll(async () => {
-    // The second one answers only for the first.
+    // The second backend only answers when the first one failed.
     gateway = await startGateway({ settings: { AZURE_OPENAI_PRIORITY_0: '10' } });
   }, CONTAINER_TIMEOUT_MS);
   afterAll(() => gateway?.stop());
@@ -46,7 +46,7 @@ describe.skipIf(skipped)('transparency', () => {
   };
   const receivedNames = () => received().headers.map(([name]) => name.toLowerCase());
 
-  describe('of the target', () => {
+  describe('the target', () => {
     test.each([
       '/openai/v1/files/file-1/content',
       '/openai/v1/models/ft:gpt-4o@2:x;y=1,2',
@@ -68,14 +68,14 @@ describe.skipIf(skipped)('transparency', () => {
       '/openai/v1/x?percent=%&half=%4&odd=%zz',
       `/openai/v1/x?long=${'0123456789'.repeat(500)}`,
     ])('%s', async (target) => {
-      // What is stored is asked for first.
+      // A stored object without a known owner causes a search first, so there are two answers.
       answered(OK, OK);
       expect((await send({ target })).status).toBe(200);
       expect(gateway.mocks[0]?.requests.at(-1)?.target).toBe(target);
     });
   });
 
-  describe('of methods and request bodies', () => {
+  describe('methods and request bodies', () => {
     test.each(['POST', 'PUT', 'PATCH', 'DELETE', 'GET'])('%s with a body', async (method) => {
       answered(OK);
       const body = randomBytes(5000);
@@ -90,7 +90,7 @@ describe.skipIf(skipped)('transparency', () => {
       expect(received().header('content-length')).toBe('5000');
     });
 
-    test.each(['GET', 'DELETE', 'HEAD', 'OPTIONS'])('%s without one', async (method) => {
+    test.each(['GET', 'DELETE', 'HEAD', 'OPTIONS'])('%s without a body', async (method) => {
       answered(OK);
       expect((await send({ method, target: '/openai/v1/x' })).status).toBe(200);
       expect(received().method).toBe(method);
@@ -149,7 +149,7 @@ describe.skipIf(skipped)('transparency', () => {
       expect(received().body.equals(body)).toBe(true);
     });
 
-    test('multipart', async () => {
+    test('a multipart form', async () => {
       answered(OK);
       const boundary = "----odd'()+_,-./:=? boundary";
       const file = randomBytes(2 * 2 ** 20);
@@ -168,7 +168,7 @@ describe.skipIf(skipped)('transparency', () => {
       expect(received().header('content-type')).toBe(type);
     });
 
-    test('a body that the client holds back until it may go on', async () => {
+    test('a body that the client sends after 100 Continue', async () => {
       answered(OK);
       const connection = await rawConnection(gateway.url);
       const headers: Header[] = [
@@ -190,8 +190,8 @@ describe.skipIf(skipped)('transparency', () => {
     });
   });
 
-  describe('of request headers', () => {
-    test('those of a client, and nothing else but what belongs to the backend', async () => {
+  describe('request headers', () => {
+    test("all of the client's, with only the backend's own headers added", async () => {
       answered(OK);
       const headers: Header[] = [
         ['Content-Type', 'application/json; charset="utf-8"'],
@@ -228,7 +228,7 @@ describe.skipIf(skipped)('transparency', () => {
       ]);
     });
 
-    test('more than a hundred', async () => {
+    test('more than a hundred of them', async () => {
       answered(OK);
       const headers = Array.from({ length: 250 }, (_, index): Header => [`x-h-${index}`, `value ${index}`]);
       await send({ target: '/openai/v1/x', headers: [...headers, ['authorization', 'Bearer late']] });
@@ -267,11 +267,11 @@ describe.skipIf(skipped)('transparency', () => {
 
     const SINGLE = new Set(['Authorization']);
 
-    test.each(OF_THE_CLIENT_ALONE)('never %s', async (name) => {
+    test.each(OF_THE_CLIENT_ALONE)('but never %s', async (name) => {
       answered(OK);
       const value = 'secret-of-the-client';
       const fillers = Array.from({ length: 120 }, (_, index): Header => [`x-h-${index}`, 'x']);
-      // Of these nginx takes one only.
+      // nginx accepts these headers only once.
       const again: Header[] = SINGLE.has(name) ? [] : [[name.toUpperCase(), value]];
       const headers: Header[] = [[name, value], ...fillers, ...again];
       expect((await send({ target: '/openai/v1/x', headers })).status).toBe(200);
@@ -279,7 +279,7 @@ describe.skipIf(skipped)('transparency', () => {
       if (name !== 'Accept-Encoding') expect(receivedNames()).not.toContain(name.toLowerCase());
     });
 
-    test("a client's key never takes the place of a backend's", async () => {
+    test("but never a client's key in place of the backend's", async () => {
       answered(OK);
       await send({ target: '/openai/v1/x', headers: [['API-Key', 'another']] });
       expect(received().headers.filter(([name]) => name.toLowerCase() === 'api-key')).toEqual([
@@ -290,7 +290,7 @@ describe.skipIf(skipped)('transparency', () => {
     test.each([
       ['close, X-Hop, x-other', ['x-hop', 'x-other'], ['x-kept']],
       ['x-hop , api-key, host, content-length', ['x-hop'], ['api-key', 'host', 'content-length', 'x-kept']],
-    ])('none that Connection names: %s', async (connection, gone, kept) => {
+    ])('but none that Connection names: %s', async (connection, gone, kept) => {
       answered(OK);
       const headers: Header[] = [
         ['Connection', connection],
@@ -305,7 +305,7 @@ describe.skipIf(skipped)('transparency', () => {
       expect(received().body.toString()).toBe('x');
     });
 
-    test('Host and credential are those of the backend of each attempt', async () => {
+    test("but with the Host and the credential of each attempt's backend", async () => {
       const body = CHAT.replace('gpt-4o', 'model-of-two-attempts');
       answered({ status: 429 });
       const headers: Header[] = [['Host', 'of.the.client:1234'], JSON_TYPE];
@@ -320,7 +320,7 @@ describe.skipIf(skipped)('transparency', () => {
     });
   });
 
-  describe('of answers', () => {
+  describe('answers', () => {
     const NOT_OF_THE_BACKEND = new Set(['server', 'connection', 'date']);
     const rest = (headers: readonly Header[]) =>
       headers
@@ -332,7 +332,7 @@ describe.skipIf(skipped)('transparency', () => {
       ['chat', { method: 'POST', target: '/openai/v1/chat/completions', headers: [JSON_TYPE], body: CHAT }],
       ['models', { target: '/openai/v1/models' }],
       ['a refusal', { target: '/openai/v1/responses/resp_unknown' }],
-    ] as const)('all headers of %s', async (_, request) => {
+    ] as const)('with all headers of %s', async (_, request) => {
       const mock = gateway.mocks[0];
       const direct = await rawRequest(mock?.url ?? '', {
         ...request,
@@ -348,7 +348,7 @@ describe.skipIf(skipped)('transparency', () => {
         );
       expect(through.status).toBe(direct.status);
       expect(rest(unstable(through.headers))).toEqual(rest(unstable(direct.headers)));
-      // The names that were left out are there all the same.
+      // The headers left out above are present as well.
       expect(
         through.headers
           .map(([name]) => name)
@@ -362,7 +362,7 @@ describe.skipIf(skipped)('transparency', () => {
       );
     });
 
-    test('each header once, as it is, those of several values too', async () => {
+    test('with each header once, also when it has several values', async () => {
       const headers = {
         'Content-Type': 'application/json; charset=utf-8; odd="a;b"',
         'Set-Cookie': ['a=1; Path=/', 'b=2'],
@@ -395,18 +395,18 @@ describe.skipIf(skipped)('transparency', () => {
       expect(answer.body.toString()).toBe('x'.repeat(10));
     });
 
-    test('the server is APISIX, and no other', async () => {
+    test('but with the Server header of APISIX', async () => {
       answered({ ...OK, headers: { Server: 'Kestrel' } });
       expect((await send({ target: '/openai/v1/x' })).values('server')).toEqual(['APISIX']);
     });
 
-    test('a date that the backend says', async () => {
+    test('with the Date of the backend', async () => {
       const date = 'Tue, 01 Jan 2030 00:00:00 GMT';
       answered({ ...OK, headers: { Date: date } });
       expect((await send({ target: '/openai/v1/x' })).values('date')).toEqual([date]);
     });
 
-    test('hop-by-hop headers and those that Connection names stay', async () => {
+    test('without hop-by-hop headers and those that Connection names', async () => {
       answered({
         ...OK,
         headers: {
@@ -433,12 +433,12 @@ describe.skipIf(skipped)('transparency', () => {
       'application/json',
       'audio/mpeg',
       'text/plain; charset=latin1',
-    ])('content type %s', async (type) => {
+    ])('with the content type %s', async (type) => {
       answered({ headers: { 'Content-Type': type }, body: 'x' });
       expect((await send({ target: '/openai/v1/x' })).values('content-type')).toEqual([type]);
     });
 
-    test('no content type where there is none', async () => {
+    test('without a content type when the backend sends none', async () => {
       answered({ headers: { 'Content-Type': null }, body: 'x' });
       const answer = await send({ target: '/openai/v1/x' });
       expect(answer.body.toString()).toBe('x');
@@ -446,9 +446,9 @@ describe.skipIf(skipped)('transparency', () => {
     });
 
     test.each([
-      200, 201, 202, 203, 206, 207, 299, 301, 302, 303, 307, 308, 400, 402, 404, 405, 406, 409, 410, 412, 413,
-      415, 418, 422, 424, 431, 451, 499, 501, 505,
-    ])('status %i', async (status) => {
+      200, 201, 202, 203, 206, 207, 299, 400, 402, 404, 405, 406, 409, 410, 412, 413, 415, 418, 422, 424, 431,
+      451, 499, 501, 505,
+    ])('with status %i', async (status) => {
       const body = `{"of": "the backend",  "status":${status}}`;
       answered({
         status,
@@ -475,7 +475,7 @@ describe.skipIf(skipped)('transparency', () => {
       ['bytes', randomBytes(300_000)],
       ['a byte', Buffer.from('x')],
       ['two megabytes', randomBytes(2 * 2 ** 20)],
-    ])('%s, in each framing', async (_, body) => {
+    ])('with %s in each framing', async (_, body) => {
       for (const framing of ['content-length', 'chunked', 'close'] as const) {
         for (const splitBytes of [undefined, 4001]) {
           answered({
@@ -494,7 +494,7 @@ describe.skipIf(skipped)('transparency', () => {
       }
     });
 
-    test('what is compressed', async () => {
+    test('that are compressed', async () => {
       const body = gzipSync(Buffer.from('{"a":1}'));
       answered({ headers: { 'Content-Type': 'application/json', 'Content-Encoding': 'gzip' }, body });
       const answer = await send({ target: '/openai/v1/x', headers: [['Accept-Encoding', 'gzip']] });
@@ -502,26 +502,29 @@ describe.skipIf(skipped)('transparency', () => {
       expect(answer.body.equals(body)).toBe(true);
     });
 
-    test.each(['content-length', 'chunked', 'close'] as const)('HEAD, %s', async (framing) => {
-      answered({
-        headers: { 'Content-Type': 'application/json', 'X-Kept': '1' },
-        body: '{"twelve":12}',
-        framing,
-      });
-      const connection = await rawConnection(gateway.url);
-      await connection.write(requestBytes({ method: 'HEAD', target: '/openai/v1/x', headers: [KEY] }));
-      const answer = await connection.answer('HEAD');
-      expect(answer).toMatchObject({ status: 200 });
-      expect(answer.header('x-kept')).toBe('1');
-      expect(answer.header('content-length')).toBe(framing === 'content-length' ? '13' : undefined);
-      // No body follows: the next answer begins right after the head.
-      answered(OK);
-      await connection.write(requestBytes({ target: '/openai/v1/x', headers: [KEY] }));
-      expect((await connection.answer()).body.toString()).toBe(OK.body);
-      connection.destroy();
-    });
+    test.each(['content-length', 'chunked', 'close'] as const)(
+      'to HEAD, with framing %s',
+      async (framing) => {
+        answered({
+          headers: { 'Content-Type': 'application/json', 'X-Kept': '1' },
+          body: '{"twelve":12}',
+          framing,
+        });
+        const connection = await rawConnection(gateway.url);
+        await connection.write(requestBytes({ method: 'HEAD', target: '/openai/v1/x', headers: [KEY] }));
+        const answer = await connection.answer('HEAD');
+        expect(answer).toMatchObject({ status: 200 });
+        expect(answer.header('x-kept')).toBe('1');
+        expect(answer.header('content-length')).toBe(framing === 'content-length' ? '13' : undefined);
+        // No body follows: the next answer begins right after the head.
+        answered(OK);
+        await connection.write(requestBytes({ target: '/openai/v1/x', headers: [KEY] }));
+        expect((await connection.answer()).body.toString()).toBe(OK.body);
+        connection.destroy();
+      },
+    );
 
-    test.each([204, 304])('%i has neither body nor length', async (status) => {
+    test.each([204, 304])('with status %i, without body and length', async (status) => {
       answered({ status, headers: { ETag: '"x"' } }, OK);
       const connection = await rawConnection(gateway.url);
       await connection.write(requestBytes({ target: '/openai/v1/x', headers: [KEY] }));
@@ -535,7 +538,7 @@ describe.skipIf(skipped)('transparency', () => {
       connection.destroy();
     });
 
-    test('an empty body has the length of none', async () => {
+    test('with an empty body and length 0', async () => {
       answered({ body: '' });
       const answer = await send({ target: '/openai/v1/x' });
       expect(answer).toMatchObject({ status: 200, isWhole: true });
@@ -543,7 +546,7 @@ describe.skipIf(skipped)('transparency', () => {
       expect(answer.body).toHaveLength(0);
     });
 
-    test('an empty body in chunks', async () => {
+    test('with an empty chunked body', async () => {
       answered({ body: '', framing: 'chunked' });
       const answer = await send({ target: '/openai/v1/x' });
       expect(answer).toMatchObject({ status: 200, isWhole: true });
@@ -556,7 +559,7 @@ describe.skipIf(skipped)('transparency', () => {
       ['If-Modified-Since', 'Wed, 21 Oct 2015 07:28:00 GMT'],
       ['If-Unmodified-Since', 'Tue, 20 Oct 2015 07:28:00 GMT'],
       ['Range', 'bytes=0-1'],
-    ])('what a client says with %s is for the backend to judge', async (name, value) => {
+    ])('without evaluating the request header %s', async (name, value) => {
       answered({
         headers: {
           ETag: '"abc"',
@@ -571,7 +574,7 @@ describe.skipIf(skipped)('transparency', () => {
       expect(received().header(name)).toBe(value);
     });
 
-    test('clients of HTTP/2', async () => {
+    test('to clients of HTTP/2', async () => {
       const session = connectHttp2(gateway.url);
       const ask = async (headers: OutgoingHttpHeaders, body?: string) => {
         const stream = session.request({ 'api-key': CLIENT_KEY, ...headers });
@@ -604,7 +607,7 @@ describe.skipIf(skipped)('transparency', () => {
       session.close();
     });
 
-    test('clients of HTTP/1.0', async () => {
+    test('to clients of HTTP/1.0', async () => {
       answered({ body: 'whole', framing: 'chunked' });
       const connection = await rawConnection(gateway.url);
       await connection.write(`GET /openai/v1/x HTTP/1.0\r\nHost: x\r\napi-key: ${CLIENT_KEY}\r\n\r\n`);

@@ -8,10 +8,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parse as parseDotenv } from 'dotenv';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { freePorts } from '../../compiler/commands/local/docker.ts';
+import { startMockAzureOpenAI } from '../../compiler/mock/server.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { PROGRAM, runCli } from '../support/cli.ts';
 import { API_VERSION, backendKey, CLIENT_KEY, HOST, hostAddress } from '../support/gateway.ts';
-import { startMockAzureOpenAI } from '../support/mock-azure-openai/server.ts';
+import { until } from '../support/until.ts';
 
 const skipped = cannotRunGatewayTests('genai-gateway up on the stock APISIX image');
 
@@ -28,7 +29,7 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** What docker needs to find its engine, and where folders are made. */
+/** What docker needs to find its engine, and the folder for temporary files. */
 const environment = (): Record<string, string> => ({
   PATH: process.env.PATH ?? '',
   TMPDIR: folder,
@@ -74,20 +75,20 @@ class Up {
     }
   }
 
-  /** Until it serves. */
-  async ready(marker: string | RegExp = 'Ctrl-C stops it.'): Promise<this> {
+  /** Waits until the gateway serves requests. */
+  async ready(marker: string | RegExp = 'Press Ctrl-C to stop.'): Promise<this> {
     await this.says(marker);
     this.port = Number(/genai-gateway-(\d+)/.exec(this.text)?.[1]);
     return this;
   }
 
-  /** A terminal tells everything that runs in it. */
+  /** A terminal sends the signal to the whole process group. */
   async ctrlC(): Promise<unknown> {
     process.kill(-(this.process.pid ?? 0), 'SIGINT');
     return (await this.exit)[0];
   }
 
-  /** Whatever became of it. */
+  /** Kills the process and removes its container, whatever its state. */
   kill(): void {
     this.process.kill('SIGKILL');
     if (this.port !== 0) runCli(['down', '--port', String(this.port)], { env: environment() });
@@ -101,8 +102,8 @@ describe.skipIf(skipped)('up', () => {
     mocked = await new Up(['--mock', '--mock-port', '0']).ready();
   }, CONTAINER_TIMEOUT_MS);
 
-  test('the commands that --mock prints show a failover that no client notices', async () => {
-    // Each stands on a line of its own, or on lines that end with a backslash.
+  test('prints commands with --mock that show a failover without a failed request', async () => {
+    // Each command is on one line, or on several that end with a backslash.
     const commands = mocked.text.match(/^ {2}curl (?:.*\\\n)*.*$/gm) ?? [];
     const [chat = '', throttle = ''] = commands;
     expect(commands).toHaveLength(2);
@@ -121,15 +122,15 @@ describe.skipIf(skipped)('up', () => {
     await mocked.says(/\[warn\] backend mock-0 throttled: 429/);
   });
 
-  test('metrics are where it says, and everything is published on loopback alone', async () => {
-    const [, metrics = ''] = /Its metrics\s+(\S+)/.exec(mocked.text) ?? [];
+  test('serves metrics at the printed address, and publishes everything on loopback only', async () => {
+    const [, metrics = ''] = /Metrics\s+(\S+)/.exec(mocked.text) ?? [];
     expect(await (await fetch(metrics)).text()).toContain('apisix_http_requests_total');
     const published = docker('port', containersOf(mocked.port)).trim().split('\n');
     expect(published.length).toBeGreaterThanOrEqual(2);
     for (const each of published) expect(each).toMatch(/-> 127\.0\.0\.1:\d+$/);
   });
 
-  test('another one beside it is killed; down clears away what it left, and that alone', async () => {
+  test('can run twice, and down removes only what a killed one left', async () => {
     const other = await new Up(['--mock', '--mock-port', '0']).ready();
     expect(other.port).not.toBe(mocked.port);
     expect(folders()).toHaveLength(2);
@@ -138,7 +139,7 @@ describe.skipIf(skipped)('up', () => {
     expect(containersOf(other.port)).toBe(`genai-gateway-${other.port}`);
     const again = runCli(['up', '--mock', '--port', String(other.port)], { env: environment() });
     expect(again.code).toBe(3);
-    expect(again.stderr).toContain(`end it with genai-gateway down --port ${other.port}`);
+    expect(again.stderr).toContain(`stop it with genai-gateway down --port ${other.port}`);
     const down = runCli(['down', '--port', String(other.port)], { env: environment() });
     expect(down).toMatchObject({ code: 0, stderr: '' });
     expect(down.stdout).toMatch(/^removed container genai-gateway-\d+\nremoved folder \S+\n$/);
@@ -147,7 +148,7 @@ describe.skipIf(skipped)('up', () => {
     expect((await fetch(`${mocked.url}/openai/v1/models`)).status).toBe(401);
   }, 90_000);
 
-  test('an env file is served; secrets are in no file and no log; when down removes it, up ends', async () => {
+  test('serves the settings of an env file without writing secrets, and ends when down removes its container', async () => {
     const backend = await startMockAzureOpenAI({ host: await hostAddress(), keys: [backendKey(0)] });
     const text = `AZURE_OPENAI_ENDPOINT_0=http://${HOST}:${backend.port}
 AZURE_OPENAI_KEY_0=${backendKey(0)}
@@ -174,6 +175,7 @@ GATEWAY_REQUIRE_AUTH=true
       '{{json .Args}} {{json .Mounts}} {{json .Config.Labels}}',
       containersOf(own.port),
     );
+    expect(folders()).not.toEqual([]);
     for (const secret of [backendKey(0), CLIENT_KEY]) {
       expect(own.text).not.toContain(secret);
       expect(config).not.toContain(secret);
@@ -185,11 +187,13 @@ GATEWAY_REQUIRE_AUTH=true
     expect(parseDotenv(docker('exec', containersOf(own.port), 'env')).AZURE_OPENAI_KEY_0).toBe(backendKey(0));
     expect(runCli(['down', '--port', String(own.port)], { env: environment() }).code).toBe(0);
     expect((await own.exit)[0]).toBe(0);
-    expect(own.text).toContain(`The container genai-gateway-${own.port} was removed by somebody else.`);
+    expect(own.text).toContain(
+      `The container genai-gateway-${own.port} was removed from outside this command.`,
+    );
     await backend.stop();
   }, 90_000);
 
-  test('when APISIX does not start, its reason is shown, and nothing is left', async () => {
+  test('shows the reason and leaves nothing when APISIX does not start', async () => {
     const ca = join(folder, 'no-ca.pem');
     writeFileSync(ca, 'no certificate\n');
     const file = join(folder, 'broken.env');
@@ -197,28 +201,26 @@ GATEWAY_REQUIRE_AUTH=true
     const before = folders();
     const broken = new Up(['--env-file', file, '--mock', '--mock-port', '0']);
     expect((await broken.exit)[0]).toBe(3);
-    expect(broken.text).toMatch(
-      /no-ca\.pem[\s\S]*APISIX ended before it was ready; what it wrote stands above\./,
-    );
+    expect(broken.text).toMatch(/no-ca\.pem[\s\S]*APISIX stopped before it was ready: see its log above\./);
     expect(folders()).toEqual(before);
   }, 90_000);
 
-  test('Ctrl-C while it starts leaves nothing', async () => {
+  test('leaves nothing after Ctrl-C during the start', async () => {
     const before = folders();
     const [port = 0] = await freePorts(1);
     const starting = new Up(['--port', String(port), '--mock', '--mock-port', '0']);
-    while (containersOf(port) === '') await sleep(50);
+    await until(() => containersOf(port) !== '', 30_000);
     expect(await starting.ctrlC()).toBe(0);
     expect(starting.text).toBe('');
     expect(containersOf(port)).toBe('');
     expect(folders()).toEqual(before);
   }, 60_000);
 
-  test('Ctrl-C lets a stream end, and leaves neither container nor folder', async () => {
-    const [, mockUrl = ''] = /A mock\s+(\S+)\s+plays the backend mock-1/.exec(mocked.text) ?? [];
+  test('lets a stream end after Ctrl-C, and leaves neither container nor folder', async () => {
+    const [, mockUrl = ''] = /Mock\s+(\S+)\s+is the backend mock-1/.exec(mocked.text) ?? [];
     for (const index of [0, 1]) {
       const url =
-        index === 1 ? mockUrl : (/A mock\s+(\S+)\s+plays the backend mock-0/.exec(mocked.text)?.[1] ?? '');
+        index === 1 ? mockUrl : (/Mock\s+(\S+)\s+is the backend mock-0/.exec(mocked.text)?.[1] ?? '');
       await fetch(`${url}/++/config`, {
         method: 'PATCH',
         body: JSON.stringify({ latency: { perTokenMs: 100 } }),
@@ -238,7 +240,7 @@ GATEWAY_REQUIRE_AUTH=true
     const reader = answer.body?.getReader();
     let text = new TextDecoder().decode((await reader?.read())?.value);
     const ended = mocked.ctrlC();
-    await mocked.says('Stopping: requests that still run get');
+    await mocked.says('Stopping. Running requests get');
     for (let chunk = await reader?.read(); chunk && !chunk.done; chunk = await reader?.read())
       text += new TextDecoder().decode(chunk.value);
     expect(text.trimEnd()).toMatch(/data: \[DONE\]$/);
@@ -247,9 +249,9 @@ GATEWAY_REQUIRE_AUTH=true
     expect(folders()).toEqual([]);
   }, 60_000);
 
-  test('Ctrl-C twice waits for nothing', async () => {
+  test('ends at once after a second Ctrl-C', async () => {
     const hasty = await new Up(['--mock', '--mock-port', '0']).ready();
-    const [, mockUrl = ''] = /A mock\s+(\S+)\s+plays the backend mock-0/.exec(hasty.text) ?? [];
+    const [, mockUrl = ''] = /Mock\s+(\S+)\s+is the backend mock-0/.exec(hasty.text) ?? [];
     const slow = { status: 200, body: '{}', delayMs: 60_000 };
     await fetch(`${mockUrl}/++/script`, { method: 'POST', body: JSON.stringify(slow) });
     const request = fetch(`${hasty.url}/openai/v1/models`, {
@@ -257,7 +259,7 @@ GATEWAY_REQUIRE_AUTH=true
     }).catch(() => 'cut off');
     await sleep(500);
     const ended = hasty.ctrlC();
-    await hasty.says('Once more Ctrl-C');
+    await hasty.says('Press Ctrl-C again');
     const since = performance.now();
     await hasty.ctrlC();
     expect(await ended).toBe(0);

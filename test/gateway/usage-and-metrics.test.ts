@@ -1,9 +1,9 @@
-/** What the gateway tells of its requests: tokens, times, models and backends in metrics, and every attempt in the access log. */
+/** What metrics and the access log show of requests: tokens, times, models, backends and attempts. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import * as answers from '../../compiler/mock/answers.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { API_VERSION, type Gateway, quickMetrics, startGateway } from '../support/gateway.ts';
 import { type Sample, samplesIn, total as totalOf } from '../support/metrics-text.ts';
-import * as answers from '../support/mock-azure-openai/answers.ts';
 import {
   backendOf,
   chatBody,
@@ -110,7 +110,7 @@ describe.skipIf(cannotRunGatewayTests('usage and metrics'))('usage and metrics',
     ['legacy', 'backend-0', 'ai_chat', 2, 3],
     ['classic', 'backend-0', 'ai_chat', 2, 4],
   ])(
-    '%s: tokens by client and model, times by backend and model',
+    'metrics count tokens by client and model, and times by backend and model: %s',
     (model, node, type, prompt, completion) => {
       const labels = {
         consumer: 'app',
@@ -130,7 +130,7 @@ describe.skipIf(cannotRunGatewayTests('usage and metrics'))('usage and metrics',
     },
   );
 
-  test('embeddings have no completion', () => {
+  test('embeddings have no completion tokens', () => {
     const labels = { request_llm_model: 'embedded', consumer: 'app' };
     expect(total('apisix_llm_prompt_tokens', labels)).toBe(3);
     expect(total('apisix_llm_completion_tokens', labels)).toBe(0);
@@ -141,12 +141,12 @@ describe.skipIf(cannotRunGatewayTests('usage and metrics'))('usage and metrics',
     expect(total('apisix_llm_latency_count', { request_llm_model: 'silent-stream', type: 'ttft' })).toBe(1);
   });
 
-  test('the time to the first token is that of the first output, and of streams alone', () => {
+  test('the time to the first token ends with the first output, and is measured for streams only', () => {
     const ttft = (model: string, what: string) =>
       total(`apisix_llm_latency_${what}`, { type: 'ttft', request_llm_model: model });
     expect(ttft('slow-stream', 'count')).toBe(1);
     expect(ttft('slow-stream', 'sum')).toBeGreaterThanOrEqual(140);
-    expect(ttft('slow-stream', 'sum')).toBeLessThan(300);
+    expect(ttft('slow-stream', 'sum')).toBeLessThan(600);
     expect(Number(lineOf('slow-stream')?.time_to_first_token_ms)).toBeGreaterThanOrEqual(140);
     expect(ttft('json', 'count')).toBeUndefined();
     expect(
@@ -154,28 +154,28 @@ describe.skipIf(cannotRunGatewayTests('usage and metrics'))('usage and metrics',
     ).toBeGreaterThanOrEqual(440);
   });
 
-  test('requests that nobody answered', () => {
+  test('metrics count requests that no backend served', () => {
     expect(total('apisix_http_status', { code: '429', consumer: 'app', response_source: 'apisix' })).toBe(3);
     expect(total('apisix_genai_unserved_requests_total', { request_llm_model: 'throttled' })).toBe(3);
     expect(total('apisix_llm_completion_tokens', { request_llm_model: 'throttled' })).toBe(0);
   });
 
-  test('clients that went away', () => {
+  test('metrics count clients that disconnected', () => {
     expect(total('apisix_http_status', { code: '499', consumer: 'app' })).toBe(1);
     expect(lineOf('left-in-stream')).toMatchObject({ upstream_status: '200' });
     expect(total('apisix_llm_latency_count', { request_llm_model: 'left-in-stream', type: 'ttft' })).toBe(1);
   });
 
-  test('models that nobody serves are no values of labels', () => {
+  test('a model that no backend serves is no label value', () => {
     expect(metrics.filter(({ labels }) => Object.values(labels).includes('nobody-has-this'))).toEqual([]);
     expect(total('apisix_http_status', { code: '404', route: 'openai-v1' })).toBe(1);
-    // Both backends that serve any deployment were asked.
+    // Both backends without a list of deployments were called.
     expect(
       total('apisix_genai_attempts_total', { request_llm_model: 'other', outcome: 'deployment_not_found' }),
     ).toBe(2);
   });
 
-  test('no connection is counted as active any more', () => {
+  test('no connection counts as active at the end', () => {
     const active = metrics.filter(({ name }) => name === 'apisix_llm_active_connections');
     expect(new Set(active.map(({ labels }) => labels.node))).toEqual(
       new Set(['backend-0', 'backend-1', 'backend-2']),
@@ -183,7 +183,7 @@ describe.skipIf(cannotRunGatewayTests('usage and metrics'))('usage and metrics',
     expect(active.filter(({ value }) => value !== 0)).toEqual([]);
   });
 
-  test('every attempt stands in the access log', () => {
+  test('the access log has every attempt', () => {
     const addresses = gateway.mocks.map(({ port }) => `host.docker.internal:${port}`);
     const [first, second] = addresses;
     expect(lineOf('failover')).toMatchObject({
@@ -212,7 +212,7 @@ describe.skipIf(cannotRunGatewayTests('usage and metrics'))('usage and metrics',
     });
   });
 
-  test('the exporter has nothing to complain about', () => {
+  test('the exporter logs no errors', () => {
     expect(
       log.split('\n').filter((line) => /\[(error|crit)\]/.test(line) && !line.includes('broke off')),
     ).toEqual([]);

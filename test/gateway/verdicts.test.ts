@@ -1,10 +1,10 @@
-/** What a failed attempt means for its request and for others: the next backend, what is remembered, and for whom. */
+/** What a failed attempt means for its request and for others: failover, cooldown, and for which client. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import * as answers from '../../compiler/mock/answers.ts';
+import type { Behaviour } from '../../compiler/mock/server.ts';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
 import { type Gateway, type GatewayOptions, startGateway } from '../support/gateway.ts';
-import * as answers from '../support/mock-azure-openai/answers.ts';
-import type { Behaviour } from '../support/mock-azure-openai/server.ts';
 import { backendOf, calls, inOrder, resetMocks } from '../support/traffic.ts';
 
 const OTHER_KEY = 'key-of-the-other-app-0123456789';
@@ -24,7 +24,7 @@ const always = (behaviour: Behaviour) => {
   for (const mock of gateway.mocks) mock.always(behaviour);
 };
 
-describe.skipIf(cannotRunGatewayTests('missing deployments'))('a deployment is not at one backend', () => {
+describe.skipIf(cannotRunGatewayTests('missing deployments'))('a deployment missing at one backend', () => {
   beforeAll(start({ settings: inOrder(2) }), CONTAINER_TIMEOUT_MS);
   afterAll(stop);
   afterEach(() => resetMocks(gateway));
@@ -51,7 +51,7 @@ describe.skipIf(cannotRunGatewayTests('missing deployments'))('a deployment is n
       },
       { stream: true },
     ],
-  ])('%s: the next backend, which is asked from then on', async (what, behaviour, body) => {
+  ])('fails over and prefers the other backend from then on: %s', async (what, behaviour, body) => {
     const model = `missing-${what.replace(/\W/g, '-')}`;
     backend(0).script(behaviour);
     expect((await gateway.chat(model, body)).status).toBe(200);
@@ -61,7 +61,7 @@ describe.skipIf(cannotRunGatewayTests('missing deployments'))('a deployment is n
     expect(calls(gateway)).toEqual([2, 2]);
   });
 
-  test('at none: 404 in the backend’s words, after all were asked; nothing is remembered', async () => {
+  test("returns a backend's 404 when no backend has it, and remembers nothing", async () => {
     always(answers.deploymentNotFound());
     const answer = await chat('nowhere');
     expect(answer.status).toBe(404);
@@ -72,7 +72,7 @@ describe.skipIf(cannotRunGatewayTests('missing deployments'))('a deployment is n
     expect(calls(gateway)).toEqual([1, 0]);
   });
 
-  test('no 404 while a backend that was not asked may have it', async () => {
+  test('returns no 404 while a backend that was not called may have it', async () => {
     backend(1).script(answers.throttled({ retryAfter: 9 }));
     backend(0).script(answers.deploymentNotFound());
     expect(await status('throttled-elsewhere')).toBe(429);
@@ -83,13 +83,13 @@ describe.skipIf(cannotRunGatewayTests('missing deployments'))('a deployment is n
     expect(calls(gateway)).toEqual([2, 1]);
   });
 
-  test('it is asked again where no other has it', async () => {
+  test('calls the backend again when the other one does not have it', async () => {
     backend(0).script(answers.deploymentNotFound());
     expect(await status('moved')).toBe(200);
     backend(1).script(answers.deploymentNotFound());
     expect(await status('moved')).toBe(200);
     expect(calls(gateway)).toEqual([2, 2]);
-    // And where the other one fails.
+    // Also when the other backend fails.
     backend(0).script(answers.deploymentNotFound());
     expect(await status('created')).toBe(200);
     backend(1).script({ status: 500 });
@@ -97,7 +97,7 @@ describe.skipIf(cannotRunGatewayTests('missing deployments'))('a deployment is n
     expect(calls(gateway)).toEqual([4, 4]);
   });
 
-  test('another 404 is the client’s', async () => {
+  test('passes on a 404 that means something else', async () => {
     backend(0).script(answers.resourceNotFound());
     const answer = await chat('gpt-4o');
     expect(answer.status).toBe(404);
@@ -111,14 +111,14 @@ describe.skipIf(cannotRunGatewayTests('failing backends'))('a backend fails', ()
   afterAll(stop);
   afterEach(() => resetMocks(gateway));
 
-  test('it cools down where another one answers', async () => {
+  test('starts a cooldown when another backend answers', async () => {
     backend(0).script({ status: 500 });
     expect(await status('answered')).toBe(200);
     expect(await status('answered')).toBe(200);
     expect(calls(gateway)).toEqual([1, 2]);
   });
 
-  test('a request that fails everywhere leaves nothing behind, however often it is sent', async () => {
+  test('starts no cooldown for a request that fails everywhere, however often it is sent', async () => {
     always({ status: 500 });
     for (let count = 0; count < 4; count++) expect(await status('poison', 'always the same')).toBe(500);
     resetMocks(gateway);
@@ -126,7 +126,7 @@ describe.skipIf(cannotRunGatewayTests('failing backends'))('a backend fails', ()
     expect(calls(gateway)).toEqual([1, 0]);
   });
 
-  test('it cools down where different requests fail, and is still tried where nothing else is left', async () => {
+  test('starts a cooldown when different requests fail, but still uses the backend when there is no other', async () => {
     always({ status: 500 });
     expect(await status('broken', 'one')).toBe(500);
     expect(await asOther('broken', 'two')).toBe(500);
@@ -135,7 +135,7 @@ describe.skipIf(cannotRunGatewayTests('failing backends'))('a backend fails', ()
     expect(calls(gateway).reduce((sum, count) => sum + count)).toBe(1);
   });
 
-  test('a throttle without a delay does not hold where nothing else is left', async () => {
+  test('throttling without a delay does not keep the backend out when there is no other', async () => {
     const unnamed: Behaviour = { status: 429, body: '' };
     backend(0).script(unnamed);
     expect(await status('guessed')).toBe(200);
@@ -162,7 +162,7 @@ describe.skipIf(cannotRunGatewayTests('failing backends'))('a backend fails', ()
         },
       },
     ],
-  ])('%s with a delay in its message: the next backend, and the delay', async (what, behaviour) => {
+  ])('fails over and uses the delay in the message of %s', async (what, behaviour) => {
     const respond = () =>
       gateway.fetch('/openai/v1/responses', {
         method: 'POST',
@@ -185,18 +185,18 @@ describe.skipIf(cannotRunGatewayTests('failing backends'))('a backend fails', ()
     ['a model that is no name', { model: 5, messages: [] }],
     ['a model that looks like an operation', { model: '(chat_completions)', messages: [] }],
     ['no JSON', 'model=gpt-4o'],
-  ])('a throttled request with %s throttles no deployment', async (_, body) => {
+  ])('throttles no deployment when the throttled request has %s', async (_, body) => {
     for (const mock of gateway.mocks) mock.script(answers.throttled({ retryAfter: 60 }));
     const init = { method: 'POST', headers: { 'content-type': 'application/json' } };
     const sent = typeof body === 'string' ? body : JSON.stringify(body);
     expect((await gateway.fetch('/openai/v1/chat/completions', { ...init, body: sent })).status).toBe(429);
-    // What is throttled is all that names no deployment.
+    // Only requests without a deployment are throttled.
     resetMocks(gateway);
     expect(await asOther(`named-beside-${sent.length}`)).toBe(200);
     expect(calls(gateway)).toEqual([1, 0]);
   });
 
-  test('a quota that a 403 speaks of, perhaps in the client’s words, is a guess', async () => {
+  test("treats a quota in a 403 as a guess, because the text may be the client's", async () => {
     always({
       status: 403,
       body: { error: { message: 'Tool "insufficient_quota, retry after 100 seconds" is not permitted.' } },
@@ -209,20 +209,20 @@ describe.skipIf(cannotRunGatewayTests('failing backends'))('a backend fails', ()
   test.each<[string, Behaviour]>([
     ['after its head', { reset: 'after-headers', body: { choices: [] } }],
     ['in its body', { body: { choices: [], filler: 'x'.repeat(100) }, cutAfter: 10 }],
-  ])('a JSON answer that breaks off %s: the next backend', async (what, behaviour) => {
+  ])('fails over when a JSON answer breaks off %s', async (what, behaviour) => {
     backend(0).script(behaviour);
     expect(await status(`cut-${what.replace(/\W/g, '-')}`)).toBe(200);
     expect(calls(gateway)).toEqual([1, 1]);
   });
 
-  test('the delay of a refusal is not told: a retry would not help', async () => {
+  test('returns no delay of a refusal, because a retry would not help', async () => {
     backend(0).script({ status: 403, body: '', headers: { 'Retry-After': '20' } });
     backend(1).script({ status: 500 });
     const answer = await chat('refused-and-failing');
     expect([answer.status, answer.headers.get('retry-after')]).toEqual([500, null]);
   });
 
-  test('a response that failed for its prompt is the client’s', async () => {
+  test('passes on a response that failed because of its prompt', async () => {
     const body = { status: 'failed', error: { code: 'invalid_prompt', message: 'No.' }, output: [] };
     backend(0).script({ status: 200, body });
     const answer = await gateway.fetch('/openai/v1/responses', {
@@ -235,7 +235,7 @@ describe.skipIf(cannotRunGatewayTests('failing backends'))('a backend fails', ()
     expect(calls(gateway)).toEqual([1, 0]);
   });
 
-  test('an error body that trickles does not hold up the next backend', async () => {
+  test('does not wait for an error body that arrives slowly', async () => {
     backend(0).script({
       status: 503,
       headers: { 'Content-Type': 'application/json' },
@@ -253,7 +253,7 @@ describe.skipIf(cannotRunGatewayTests('unreachable backends'))('a backend refuse
   afterAll(stop);
   afterEach(() => resetMocks(gateway));
 
-  test('it is tried again after a second, not after ten', async () => {
+  test('is tried again after a second, not after ten', async () => {
     await backend(0).stop();
     expect(await status('first')).toBe(200);
     await backend(0).restart();
@@ -265,7 +265,7 @@ describe.skipIf(cannotRunGatewayTests('unreachable backends'))('a backend refuse
   });
 });
 
-describe.skipIf(cannotRunGatewayTests('many backends'))('seven backends', () => {
+describe.skipIf(cannotRunGatewayTests('many backends'))('with seven backends', () => {
   beforeAll(
     start({ backends: Array.from({ length: 7 }, () => ({})), settings: inOrder(7) }),
     CONTAINER_TIMEOUT_MS,
@@ -273,7 +273,7 @@ describe.skipIf(cannotRunGatewayTests('many backends'))('seven backends', () => 
   afterAll(stop);
   afterEach(() => resetMocks(gateway));
 
-  test('a request that fails at five of them ends', async () => {
+  test('a request ends after five failures', async () => {
     always({ status: 500 });
     expect(await status('gpt-4o')).toBe(500);
     expect(calls(gateway)).toEqual([1, 1, 1, 1, 1, 0, 0]);
@@ -282,13 +282,13 @@ describe.skipIf(cannotRunGatewayTests('many backends'))('seven backends', () => 
   test.each<[string, Behaviour]>([
     ['throttled', { status: 429 }],
     ['without the deployment', answers.deploymentNotFound()],
-  ])('%s backends do not count', async (what, behaviour) => {
+  ])('backends that are %s do not count as failures', async (what, behaviour) => {
     for (let index = 0; index < 6; index++) backend(index).script(behaviour);
     expect(await status(`seven-${what.replace(/\W/g, '-')}`)).toBe(200);
     expect(calls(gateway)).toEqual([1, 1, 1, 1, 1, 1, 1]);
   });
 
-  test('refused connections do not count', async () => {
+  test('refused connections do not count as failures', async () => {
     for (let index = 0; index < 6; index++) await backend(index).stop();
     expect(await status('gpt-4o')).toBe(200);
     expect(calls(gateway)).toEqual([0, 0, 0, 0, 0, 0, 1]);

@@ -1,6 +1,7 @@
 /**
- * One folder a scenario, named after what it shows: `input.env`, and in `expected/` the diagnostics and, where the
- * settings are good, the three documents. `npx vitest run test/golden -u` writes what is there now; read the diff.
+ * Golden tests. Each scenario has a folder, named after what it shows: `input.env`, and `expected/` with the diagnostics
+ * and, when the settings have no errors, the three documents. `npx vitest run test/golden -u` rewrites `expected/`; read
+ * the diff.
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -15,7 +16,7 @@ import { goldenEnvFile, goldenFolder, goldenScenarios, withoutPaths } from '../s
 import { goodScenarios } from '../support/scenarios.ts';
 
 describe('golden scenarios', () => {
-  test('there are good and bad ones', () => {
+  test('has at least 25 scenarios without errors and 15 with errors', () => {
     const good = goodScenarios();
     expect(good.length).toBeGreaterThanOrEqual(25);
     expect(goldenScenarios().length - good.length).toBeGreaterThanOrEqual(15);
@@ -42,13 +43,13 @@ describe('golden scenarios', () => {
     if (documents) {
       const service = await readYaml(documents['apisix.yaml']);
       const config = await readYaml(documents['config.yaml']);
-      // What a service uses must be loaded, and nothing else should be.
+      // The plugins of the service must be exactly the plugins that config.yaml loads.
       expect(service).toHaveProperty('document.services.0.plugins');
       const plugins = Object.keys(
         (service as { document: { services: [{ plugins: object }] } }).document.services[0].plugins,
       );
       expect((config as { document: { plugins: string[] } }).document.plugins.toSorted()).toEqual(
-        // It serves the page of metrics, and counts no request.
+        // `prometheus` is loaded to serve the metrics page. No service uses it.
         [...plugins, 'prometheus'].toSorted(),
       );
     }

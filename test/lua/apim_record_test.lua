@@ -1,5 +1,5 @@
-local apim_record = require("genai.apim_record")
-local targets = require("genai.target")
+local apim_record = require("genai.telemetry.apim_record")
+local targets = require("genai.openai.targets")
 local harness = require("harness")
 local describe, it, equal = harness.describe, harness.it, harness.equal
 
@@ -90,17 +90,17 @@ describe("apim_record: the backend", function()
     end)
 
     it("is the one whose failure the client is told of", function()
-        local failure = { backend = "a", status = 429, headers = {} }
+        local failure = { backend = { name = "a" }, status = 429, headers = {} }
         equal(backend({ attempts = 2, last_backend = "b", gateway_status = 429,
                         failure = failure }), { "a", 429, 7 })
-        failure = { backend = "a", status = 502, err = "connection refused" }
+        failure = { backend = { name = "a" }, status = 502, err = "connection refused" }
         equal(backend({ attempts = 2, last_backend = "b", gateway_status = 502,
                         failure = failure }), { "a", nil, 7 })
     end)
 
     it("is the one that was waited for when the client went away", function()
         equal(backend({ attempts = 2, last_backend = "b", status = 499,
-                        failure = { backend = "a", status = 429, headers = {} } }),
+                        failure = { backend = { name = "a" }, status = 429, headers = {} } }),
               { "b", nil, 7 })
     end)
 
@@ -154,9 +154,29 @@ describe("apim_record: who broke off", function()
         end
         equal(reason({ status = 499 }), "ClientConnectionFailure")
         equal(reason({ is_answered = true, broken_by = "client" }), "ClientConnectionFailure")
-        equal(reason({ is_answered = true }), "ClientConnectionFailure")
         equal(reason({ is_answered = true, broken_by = "backend" }), "BackendConnectionFailure")
-        equal(reason({ is_answered = true, broken_by = false }), nil)
+        equal(reason({ is_answered = true }), nil)
         equal(reason({ status = 429 }), nil)
+    end)
+end)
+
+
+describe("who served a request, in a record", function()
+    it("is the model that a router chose, not a version of the deployment's own", function()
+        local function named(answered, asked)
+            return record({ answer_model = answered, model = asked }).AnswerModelName
+        end
+        equal(named("claude-sonnet-4-5", "model-router"), "claude-sonnet-4-5")
+        equal(named("gpt-4o-2024-11-20", "chat"), "gpt-4o-2024-11-20")
+        equal(named("gpt-4o-2024-11-20", "other"), "gpt-4o-2024-11-20")
+        equal({ named("GPT-4o-2024-11-20", "gpt-4o"), named("gpt-4o", "gpt-4o"),
+                named(nil, "gpt-4o") }, {})
+        equal(named("a", nil), "a")
+    end)
+
+    it("is the tier, and whether it was spilled over", function()
+        local seen = record({ service_tier = "flex", is_spilled = true })
+        equal({ seen.ServiceTier, seen.IsSpilledOver }, { "flex", true })
+        equal({ record().ServiceTier, record().IsSpilledOver }, {})
     end)
 end)

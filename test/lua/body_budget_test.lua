@@ -1,4 +1,4 @@
-local budget = require("genai.body_budget")
+local body_budget = require("genai.http.body_budget")
 local harness = require("harness")
 local describe, it, equal = harness.describe, harness.it, harness.equal
 
@@ -7,7 +7,7 @@ local LIMIT, BUFFER = 4096 * KIB, 128 * KIB
 
 
 local function place(length, used)
-    return { budget.place(length, used, LIMIT, BUFFER) }
+    return { body_budget.place(length, used, LIMIT, BUFFER) }
 end
 
 
@@ -37,7 +37,7 @@ describe("body_budget: place", function()
     end)
 
     it("takes one body whatever the limit is", function()
-        equal({ budget.place(1e9, 0, 1, BUFFER) }, { "memory", 256 * KIB })
-        equal({ budget.place(1e9, 1, 1, BUFFER) }, { nil, 144 * KIB })
+        equal({ body_budget.place(1e9, 0, 1, BUFFER) }, { "memory", 256 * KIB })
+        equal({ body_budget.place(1e9, 1, 1, BUFFER) }, { nil, 144 * KIB })
     end)
 end)

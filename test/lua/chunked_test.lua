@@ -1,4 +1,4 @@
-local chunked = require("genai.chunked")
+local chunked = require("genai.http.chunked")
 local harness = require("harness")
 local describe, it, equal = harness.describe, harness.it, harness.equal
 
@@ -58,7 +58,7 @@ end
 
 
 local NO_SIZE = "a chunk has no size"
-local TOO_LONG = "a chunk is longer than it said"
+local TOO_LONG = "a chunk is longer than its size"
 
 
 describe("chunked", function()

@@ -1,4 +1,4 @@
-local cooldown = require("genai.cooldown")
+local cooldown = require("genai.balancing.cooldown")
 local shared_dict = require("shared_dict")
 local harness = require("harness")
 local describe, it, equal = harness.describe, harness.it, harness.equal
@@ -143,11 +143,11 @@ end)
 
 describe("cooldown: the delay that a client is told", function()
     it("is what is left, but no less than an honest retry needs", function()
-        equal(cooldown.told_ms(7000, 33000), 7000)
-        equal(cooldown.told_ms(14, 33000), 1000)
-        equal(cooldown.told_ms(14, 600), 600)
-        equal(cooldown.told_ms(1, 43), 100)
-        equal(cooldown.told_ms(1234.5, 2000), 1235)
+        equal(cooldown.client_delay_ms(7000, 33000), 7000)
+        equal(cooldown.client_delay_ms(14, 33000), 1000)
+        equal(cooldown.client_delay_ms(14, 600), 600)
+        equal(cooldown.client_delay_ms(1, 43), 100)
+        equal(cooldown.client_delay_ms(1234.5, 2000), 1235)
     end)
 end)
 
@@ -176,6 +176,17 @@ describe("cooldown: what one worker knows of all", function()
         cooldown.stop(dict, ID, SCOPE)
         equal(known(view, dict, SCOPE), nil)
         equal(next(view.backends), nil)
+    end)
+
+    it("is told of an end by a worker that had no request for longer than a minute", function()
+        local dict = shared_dict.new(NOW * 1000)
+        local view = cooldown.view(dict)
+        cooldown.start(dict, ID, nil, dict.now, 600000, "credentials", true)
+        equal(known(view, dict), { "credentials", 600000, true })
+        dict.now = dict.now + 10000
+        cooldown.stop_for(dict, ID, "credentials")
+        dict.now = dict.now + 300000
+        equal(known(view, dict), nil)
     end)
 
     it("is the same for a worker that comes later", function()

@@ -1,4 +1,4 @@
-local delay = require("genai.delay")
+local delay = require("genai.openai.delay")
 local harness = require("harness")
 local describe, it, equal = harness.describe, harness.it, harness.equal
 

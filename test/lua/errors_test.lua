@@ -1,4 +1,4 @@
-local errors = require("genai.errors")
+local errors = require("genai.openai.errors")
 local harness = require("harness")
 local describe, it, equal = harness.describe, harness.it, harness.equal
 

@@ -70,4 +70,17 @@ function _M.it(name, test)
 end
 
 
+--- What a socket sends for pieces: a string, or a list of pieces.
+function _M.flat(pieces)
+    if type(pieces) ~= "table" then
+        return pieces
+    end
+    local parts = {}
+    for i, each in ipairs(pieces) do
+        parts[i] = _M.flat(each)
+    end
+    return table.concat(parts)
+end
+
+
 return _M

@@ -1,4 +1,4 @@
-local http_head = require("genai.http_head")
+local http_head = require("genai.http.http_head")
 local harness = require("harness")
 local describe, it, equal = harness.describe, harness.it, harness.equal
 
@@ -17,17 +17,24 @@ local function lines_of(response)
 end
 
 
+local function written(...)
+    return harness.flat(http_head.request(...))
+end
+
+
 describe("http_head: a request", function()
     it("is written as it is sent", function()
-        equal(http_head.request("POST", "/a", nil, ""), "POST /a HTTP/1.1\r\n\r\n")
-        equal(http_head.request("GET", "/a", "b=c", "host: h\r\n"),
+        equal(written("POST", "/a", nil, ""), "POST /a HTTP/1.1\r\n\r\n")
+        equal(written("GET", "/a", "b=c", "host: h\r\n"),
               "GET /a?b=c HTTP/1.1\r\nhost: h\r\n\r\n")
-        equal(http_head.request("GET", "/a", "", ""), "GET /a? HTTP/1.1\r\n\r\n")
+        equal(written("GET", "/a", "", ""), "GET /a? HTTP/1.1\r\n\r\n")
     end)
 
-    it("may end with a line that is kept apart", function()
-        equal(http_head.request("GET", "/a", nil, "host: h\r\n", "x: y\r\n\r\n"),
-              { "GET /a HTTP/1.1\r\nhost: h\r\n", "x: y\r\n\r\n" })
+    it("may have its lines in pieces, and a last one with the end", function()
+        equal(written("GET", "/a", nil, { "host: h\r\n", { "a: b\r\n", "c: d\r\n" } }),
+              "GET /a HTTP/1.1\r\nhost: h\r\na: b\r\nc: d\r\n\r\n")
+        equal(written("GET", "/a", nil, "host: h\r\n", "x: y\r\n\r\n"),
+              "GET /a HTTP/1.1\r\nhost: h\r\nx: y\r\n\r\n")
     end)
 
     it("is not written where the target would end its line", function()

@@ -1,4 +1,4 @@
-local ingestion = require("genai.ingestion")
+local ingestion = require("genai.telemetry.ingestion")
 local harness = require("harness")
 local describe, it, equal = harness.describe, harness.it, harness.equal
 
@@ -21,9 +21,9 @@ end)
 
 describe("ingestion: the next try", function()
     it("comes later each time, and not at once for all", function()
-        for tries, longest in pairs({ 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000 }) do
-            equal(ingestion.wait_ms(tries, nil, 1), longest)
-            equal(ingestion.wait_ms(tries, nil, 0), longest / 2)
+        for attempts, longest in pairs({ 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000 }) do
+            equal(ingestion.wait_ms(attempts, nil, 1), longest)
+            equal(ingestion.wait_ms(attempts, nil, 0), longest / 2)
         end
         equal(ingestion.wait_ms(5000, nil, 1), 60000)
     end)

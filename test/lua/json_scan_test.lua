@@ -1,4 +1,4 @@
-local json_scan = require("genai.json_scan")
+local json_scan = require("genai.util.json_scan")
 local decode = require("json").decode
 local harness = require("harness")
 local describe, it, equal = harness.describe, harness.it, harness.equal
@@ -8,8 +8,10 @@ local WORDS = json_scan.plan({ "model" }, {
     { name = "file_ids" },
     { name = "file_id" },
     { name = "container", prefix = "cntr_" },
-    { name = "sealed", length = 8, is_last = true },
-}, "a mention")
+    { name = "sealed", length = 8, limit = 2, is_recent = true },
+    { name = "id", key = "input.id", within = "input", depth = 3, may_repeat = true },
+    { name = "id", key = "messages.audio.id", within = "messages", depth = 4 },
+})
 
 
 -- A scan of a text, in pieces of a size.
@@ -235,8 +237,8 @@ describe("json_scan: words", function()
     it("are bounded in number and length, and the last may count", function()
         equal(#words('{"file_ids":["1","2","3","4","5","6","7","8","9","10"]}').file_ids, 8)
         for _, size in ipairs({ 1, 7, 1e6 }) do
-            equal(words('{"sealed":"123456789","x":{"sealed":"abc\\n"}}', size).sealed, { "abc" })
-            equal(words('{"sealed":"123456789"}', size).sealed, { "12345678" })
+            equal(words('{"sealed":"123456789","x":{"sealed":"abc\\n"}}', size).sealed,
+                  { "12345678", "abc", count = 2 })
         end
     end)
 
@@ -245,9 +247,30 @@ describe("json_scan: words", function()
         equal((scanned('[{"file_id":"1","x":{},"file\\u005fid":"2"}]', WORDS)).duplicate, "file_id")
     end)
 
-    it("notice what is mentioned", function()
-        equal((scanned('{"include":["a mention"]}', WORDS)).is_mentioned, true)
-        equal((scanned('{"include":["a mention."],"a mention":1}', WORDS)).is_mentioned, nil)
+    it("keep the last ones of many, and give them back in turn", function()
+        for _, size in ipairs({ 1, 1e6 }) do
+            local scan = scanned('[{"sealed":"1"},{"sealed":"2"},{"sealed":"3"}]', WORDS, size)
+            equal(json_scan.recent(scan, "sealed"), { "3", "2" })
+            equal(json_scan.recent(scan, "file_id"), {})
+        end
+        equal(json_scan.recent(scanned('[{"sealed":"1"}]', WORDS), "sealed"), { "1" })
+    end)
+
+    it("are found inside one member alone, at one depth", function()
+        local text = '{"id":"no","input":[{"id":"1","x":{"id":"no"}},["no",{"id":"no"}],{"id":"2"}],'
+                     .. '"other":[{"id":"no"}],"messages":[{"id":"no","audio":{"id":"3"},'
+                     .. '"audios":[{"id":"no"}]}],"x":{"input":[{"id":"no"}]}}'
+        for _, size in ipairs({ 1, 3, 1e6 }) do
+            equal(words(text, size), { ["input.id"] = { "1", "2" }, ["messages.audio.id"] = { "3" } })
+            equal(words('{"input":"id","messages":{"a":{"b":{"id":"4"}}}}', size),
+                  { ["messages.audio.id"] = { "4" } })
+        end
+    end)
+
+    it("may stand there twice where that changes nothing", function()
+        equal(scanned('{"input":[{"id":"1","id":"2"}],"input":[]}', WORDS).duplicate, nil)
+        equal(scanned('{"messages":[{"audio":{"id":"1","id":"2"}}]}', WORDS).duplicate,
+              "messages.audio.id")
     end)
 end)
 

@@ -1,5 +1,5 @@
 local harness = require("harness")
-local labels = require("genai.labels")
+local labels = require("genai.telemetry.labels")
 local shared_dict = require("shared_dict")
 local describe, it, equal = harness.describe, harness.it, harness.equal
 
@@ -12,6 +12,60 @@ end
 local function new_names(backends, models)
     return labels.names(backends, models, shared_dict.new(0), at_start)
 end
+
+
+describe("what an answer says of itself, in labels", function()
+    it("is the name of its model, learnt whatever the settings list", function()
+        local names = new_names({ { deployments = { a = "b" } } }, { "Priced" })
+        equal({ labels.answer_model(names, "GPT-5-mini-2025-08-07"),
+                labels.answer_model(names, "Priced"), labels.answer_model(names, nil) },
+              { "gpt-5-mini-2025-08-07", "priced", "" })
+    end)
+
+    it("is other beyond a number of names, and for strange ones", function()
+        local names = new_names({ {} })
+        local found = {}
+        for i = 1, 1000 do
+            found[labels.answer_model(names, "model-" .. i)] = true
+        end
+        local count = 0
+        for _ in pairs(found) do
+            count = count + 1
+        end
+        equal(count, labels.MAX_LEARNT + 1)
+        equal(labels.answer_model(names, "model-1"), "model-1")
+        local others = new_names({ {} })
+        equal({ labels.answer_model(others, ("x"):rep(129)), labels.answer_model(others, "a\nb"),
+                labels.answer_model(others, "\195\188") }, { "other", "other", "other" })
+    end)
+
+    it("is other where it repeats a name of the client's that is no label", function()
+        local names = new_names({ { deployments = { a = "b" } } }, { "a" })
+        local function label(name, asked)
+            return labels.answer_model(names, name, asked, labels.model(names, asked))
+        end
+        equal({ label("Secret", "secret"), label("secret-2024-07-18", "secret"),
+                label("ft:secret", "secret"), label("gpt-5", "secret"), label("a-2024", "a") },
+              { "other", "other", "other", "gpt-5", "a-2024" })
+    end)
+
+    it("takes no room from names that clients may use", function()
+        local names = new_names({ {} })
+        for i = 1, 1000 do
+            labels.answer_model(names, "model-" .. i)
+        end
+        labels.learn(names, "deployment")
+        equal(labels.model(names, "deployment"), "deployment")
+    end)
+
+    it("is one of the service tiers that are known", function()
+        for _, tier in ipairs({ "default", "priority", "flex", "auto", "scale", "standard", "batch" })
+        do
+            equal({ labels.service_tier(tier), labels.service_tier(tier:upper()) }, { tier, tier })
+        end
+        equal({ labels.service_tier("vip"), labels.service_tier(nil) }, { "other", nil })
+    end)
+end)
 
 
 describe("names of models in labels", function()

@@ -1,5 +1,5 @@
 local harness = require("harness")
-local memo = require("genai.memo")
+local memo = require("genai.util.memo")
 local describe, it, equal = harness.describe, harness.it, harness.equal
 
 

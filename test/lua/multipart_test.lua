@@ -1,4 +1,4 @@
-local multipart = require("genai.multipart")
+local multipart = require("genai.http.multipart")
 local harness = require("harness")
 local describe, it, equal = harness.describe, harness.it, harness.equal
 

@@ -1,4 +1,4 @@
-local pace = require("genai.pace")
+local pace = require("genai.util.pace")
 local harness = require("harness")
 local describe, it, equal = harness.describe, harness.it, harness.equal
 

@@ -1,4 +1,4 @@
-local picking = require("genai.picking")
+local picking = require("genai.balancing.picking")
 local harness = require("harness")
 local describe, it, equal = harness.describe, harness.it, harness.equal
 
@@ -140,6 +140,85 @@ describe("picking: consistent hash", function()
         local list = backends({ 1, 1 })
         for _, key in ipairs({ "", "\0", ("x"):rep(100000), "\255\254", "ä", 12345 }) do
             equal(type(picking.consistent_hash(list, key).name), "string")
+        end
+    end)
+end)
+
+
+describe("picking: bounded hash", function()
+    local KEYS = 2000
+
+    local function is_within(list)
+        local total, weights = 0, 0
+        for _, each in ipairs(list) do
+            total, weights = total + each.memory.in_flight, weights + each.weight
+        end
+        for _, each in ipairs(list) do
+            -- A request is counted with those in flight when it is placed.
+            local most = picking.OVERLOAD * total * each.weight / weights + 3
+            equal(each.memory.in_flight <= most, true,
+                  each.name .. " has " .. each.memory.in_flight .. " of " .. total)
+        end
+    end
+
+    local function idle(weights)
+        local list = backends(weights)
+        for _, each in ipairs(list) do
+            each.memory.in_flight = 0
+        end
+        return list
+    end
+
+    it("goes where the consistent hash goes while little is in flight", function()
+        local list = idle({ 3, 1, 1 })
+        for i = 1, KEYS do
+            equal(picking.bounded_hash(list, "key-" .. i), picking.consistent_hash(list, "key-" .. i))
+        end
+        list[1].memory.in_flight, list[2].memory.in_flight, list[3].memory.in_flight = nil, nil, nil
+        equal(picking.bounded_hash(list, "key"), picking.consistent_hash(list, "key"))
+    end)
+
+    it("goes the same way in another worker, whatever the order of its backends", function()
+        local list, other = idle({ 1, 1, 1, 1 }), idle({ 1, 1, 1, 1 })
+        other = { other[4], other[2], other[1], other[3] }
+        for i = 1, KEYS do
+            equal(picking.bounded_hash(list, "key-" .. i).name, picking.bounded_hash(other, "key-" .. i).name)
+        end
+    end)
+
+    it("leaves no backend far above its share, for one hot key and for many", function()
+        for _, keys in ipairs({ 1, 2, 1000 }) do
+            for _, weights in ipairs({ { 1, 1 }, { 1, 1, 1, 1 }, { 5, 3, 2 }, { 100, 1 } }) do
+                local list = idle(weights)
+                for i = 1, 400 do
+                    local memory = picking.bounded_hash(list, "key-" .. i % keys).memory
+                    memory.in_flight = memory.in_flight + 1
+                    is_within(list)
+                end
+            end
+        end
+    end)
+
+    it("goes on to the next backend of the key's own order, and back", function()
+        local list = idle({ 1, 1, 1 })
+        local first = picking.bounded_hash(list, "hot")
+        first.memory.in_flight = 10
+        local second = picking.bounded_hash(list, "hot")
+        local rest = {}
+        for _, each in ipairs(list) do
+            rest[#rest + 1] = each ~= first and each or nil
+        end
+        equal(second, picking.consistent_hash(rest, "hot"))
+        first.memory.in_flight = 1
+        equal(picking.bounded_hash(list, "hot"), first)
+    end)
+
+    it("takes drained backends, and long keys by their beginning", function()
+        equal(type(picking.bounded_hash(backends({ 0, 0 }), "key").name), "string")
+        local list = idle({ 1, 1, 1, 1 })
+        for i = 1, 20 do
+            local key = ("k"):rep(255) .. i % 10
+            equal(picking.bounded_hash(list, key), picking.bounded_hash(list, key .. ("x"):rep(100000)))
         end
     end)
 end)

@@ -1,4 +1,4 @@
-local record_queue = require("genai.record_queue")
+local record_queue = require("genai.telemetry.record_queue")
 local harness = require("harness")
 local describe, it, equal = harness.describe, harness.it, harness.equal
 

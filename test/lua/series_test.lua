@@ -1,5 +1,5 @@
 local harness = require("harness")
-local series = require("genai.series")
+local series = require("genai.telemetry.series")
 local shared_dict = require("shared_dict")
 local describe, it, equal = harness.describe, harness.it, harness.equal
 
@@ -165,22 +165,22 @@ describe("series", function()
         equal({ lines <= 200, lines > 150 }, { true, true })
         equal(sum_of(values, "p_requests_total{"), 2500)
         equal(values['p_genai_metrics_left_out_total{metric="p_requests_total"}'],
-              2500 - 0.68 * 200)
+              2500 - 0.63 * 200)
     end)
 
     it("gives up the client first, then the model", function()
         local dict = shared_dict.new(0)
         local store = new(dict, 100)
         local metric = store:metric(REQUESTS)
-        for i = 1, 68 do
+        for i = 1, 63 do
             metric:add(1, { "client-" .. i, "gpt" })
         end
-        metric:add(1, { "client-69", "gpt" })
+        metric:add(1, { "client-64", "gpt" })
         metric:add(1, { "client-1", "gpt" })
-        for i = 2, 25 do
-            metric:add(1, { "client-69", "model-" .. i })
+        for i = 2, 30 do
+            metric:add(1, { "client-64", "model-" .. i })
         end
-        metric:add(1, { "client-69", "model-99" })
+        metric:add(1, { "client-64", "model-99" })
         store:flush()
         local values = values_of(store)
         local function value(client, model)
@@ -189,7 +189,7 @@ describe("series", function()
         end
         equal(value("client-1", "gpt"), 2)
         equal(value("other", "gpt"), 1)
-        equal(value("client-69", "gpt"), nil)
+        equal(value("client-64", "gpt"), nil)
         equal(value("other", "model-2"), 1)
         equal(value("other", "model-99"), nil)
         equal(value("other", "other"), 1)
@@ -278,18 +278,18 @@ describe("series", function()
         local store = new(dict, 100)
         local metric = store:metric({ name = "t_total", type = "counter", help = "T",
                                       labels = { "node" } })
-        for i = 1, 29 do
+        for i = 1, 34 do
             metric:add(1, { "backend-" .. i })
         end
         store:flush()
         shown(store)
         dict.now = dict.now + (DAY + 1) * 1000
         shown(store)
-        metric:add(1, { "backend-29" })
+        metric:add(1, { "backend-34" })
         store:flush()
-        metric:add(1, { "backend-29" })
+        metric:add(1, { "backend-34" })
         store:flush()
-        equal(values_of(store)['p_t_total{node="backend-29"}'], 1)
+        equal(values_of(store)['p_t_total{node="backend-34"}'], 1)
     end)
 
     it("does without what the memory does not take, and writes the rest", function()

@@ -50,18 +50,40 @@ function _M:safe_add(...)
 end
 
 
-function _M:incr(key, by, init)
-    local value = self:get(key) or init
-    if not value then
+function _M:incr(key, by, init, init_seconds)
+    local value = self:get(key)
+    if value then
+        self.entries[key].value = value + by
+        return value + by
+    elseif not init then
         return nil, "not found"
     end
-    self:set(key, value + by)
-    return value + by
+    self:set(key, init + by, init_seconds)
+    return init + by
 end
 
 
 function _M:delete(key)
     self.entries[key] = nil
+end
+
+
+--- Seconds that an entry has left; 0: it does not expire.
+function _M:ttl(key)
+    if self:get(key) == nil then
+        return nil, "not found"
+    end
+    local till = self.entries[key].till
+    return till and (till - self.now) / 1000 or 0
+end
+
+
+function _M:expire(key, seconds)
+    if self:get(key) == nil then
+        return nil, "not found"
+    end
+    self.entries[key].till = self.now + seconds * 1000
+    return true
 end
 
 

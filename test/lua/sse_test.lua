@@ -1,4 +1,4 @@
-local sse = require("genai.sse")
+local sse = require("genai.openai.sse")
 local harness = require("harness")
 local describe, it, equal = harness.describe, harness.it, harness.equal
 

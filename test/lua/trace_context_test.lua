@@ -1,4 +1,4 @@
-local trace_context = require("genai.trace_context")
+local trace_context = require("genai.telemetry.trace_context")
 local harness = require("harness")
 local describe, it, equal = harness.describe, harness.it, harness.equal
 

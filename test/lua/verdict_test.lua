@@ -1,5 +1,5 @@
 local json = require("json")
-local verdict = require("genai.verdict")
+local verdict = require("genai.openai.verdict")
 local harness = require("harness")
 local describe, it, equal = harness.describe, harness.it, harness.equal
 
@@ -82,8 +82,8 @@ describe("verdict: a refused stream", function()
         for code, status in pairs({ ['"429"'] = 429, ["429"] = 429, ['"500"'] = 500, ["503"] = 503,
                                     ['"408"'] = 408, ['"rate_limit_exceeded"'] = 429,
                                     ['"tokens_rate_limit"'] = 429, ['"internal_error"'] = 500,
-                                    ['"internal_server_error"'] = 500, ['"timeout"'] = 500,
-                                    ['"service_unavailable"'] = 500 }) do
+                                    ['"internal_server_error"'] = 500, ['"timeout"'] = 504,
+                                    ['"service_unavailable"'] = 503 }) do
             equal(of_event('{"error":{"code":' .. code .. ',"message":"m"}}'),
                   { "error", status, "m" }, code)
         end
@@ -173,7 +173,7 @@ describe("verdict: the beginning of a stream", function()
                                 '{"choices":null}', '{"choices":"x"}' }) do
             equal(of_event(data), { "output" }, data)
         end
-        equal({ verdict.of_event("ping", nil) }, { "output" })
+        equal({ verdict.of_event("news", nil) }, { "output" })
     end)
 end)
 
@@ -267,13 +267,25 @@ describe("verdict: an answer that names its failure in its body", function()
         equal(of_body('{"error":{"code":"429","message":"m"}}'), 429)
     end)
 
+    it("has no output in empty lists, and none in a list of errors", function()
+        for _, text in ipairs({ '{"choices":[],"error":{"code":"429"}}', '[{"error":{"code":"429"}}]',
+                                '{"data":[],"error":{"code":"429"}}', '{"errors":[{"code":"429"}]}',
+                                '{"object":"error","type":"TooManyRequestsError","code":429}',
+                                '{"error":true,"message":"Too many requests"}', '{"statusCode":429}' })
+        do
+            equal(of_body(text), 429, text)
+        end
+        equal(of_body('{"status":"Failed","error":{}}'), 500)
+        equal(of_body('{"error":{}}'), nil)
+    end)
+
     it("is the client's where it has output, or an error that is the client's", function()
         equal(of_body('{"status":"completed","error":null,"output":[{}]}'), nil)
         equal(of_body('{"status":"completed","error":{"code":"server_error"}}'), nil)
         equal(of_body('{"status":"failed","error":{"code":"server_error"},"output":[{}]}'), nil)
         equal(of_body('{"status":"failed","error":{"code":"invalid_prompt"}}'), nil)
-        equal(of_body('{"error":{"code":"429"},"choices":[]}'), nil)
-        equal(of_body('{"error":{"code":"429"},"data":[]}'), nil)
+        equal(of_body('{"error":{"code":"429"},"choices":[{}]}'), nil)
+        equal(of_body('{"error":{"code":"429"},"data":[{}]}'), nil)
         equal(of_body('[]'), nil)
         equal(of_body('{}'), nil)
     end)

@@ -7,14 +7,14 @@ import { report } from '../../compiler/diagnostics/report.ts';
 import { checkDocuments } from '../../compiler/output/check.ts';
 import { anyEnvironment, goodEnvironment } from '../support/arbitraries.ts';
 
-/** Anything at all, and anything on top of settings that are good: these give documents more often than not. */
+/** Random environments, and random environments merged with good settings: the merged ones compile more often than not. */
 const environments = fc.oneof(
   anyEnvironment,
   fc.tuple(anyEnvironment, goodEnvironment).map(([any, good]) => ({ ...any, ...good })),
   goodEnvironment,
 );
 
-test('any environment gives diagnostics or valid documents, never an exception', async () => {
+test('any environment gives either diagnostics or valid documents, and never an exception', async () => {
   const given = { documents: 0, diagnostics: 0 };
   await fc.assert(
     fc.asyncProperty(environments, fc.boolean(), async (environment, strict) => {
@@ -29,7 +29,7 @@ test('any environment gives diagnostics or valid documents, never an exception',
   expect(Math.min(given.documents, given.diagnostics)).toBeGreaterThan(100);
 });
 
-test('a document is never the reason: what the settings let through, the schemas take', async () => {
+test('the schemas accept every document that the compiler renders without errors', async () => {
   await fc.assert(
     fc.asyncProperty(anyEnvironment, async (environment) => {
       const base = {

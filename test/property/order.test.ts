@@ -11,7 +11,7 @@ const permuted = (environment: Record<string, string>, seed: number): Record<str
   return Object.fromEntries(shuffled);
 };
 
-test('permuting the environment changes no byte and no diagnostic', async () => {
+test('the order of the variables changes no byte of a document and no diagnostic', async () => {
   await fc.assert(
     fc.asyncProperty(fc.oneof(goodEnvironment, anyEnvironment), fc.integer(), async (environment, seed) => {
       const one = await compile({ environment, envFiles: [] });

@@ -5,10 +5,12 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { run } from '../../compiler/cli.ts';
 import { PREVIEWS } from '../../compiler/commands/preview.ts';
+import type { Terminal } from '../../compiler/commands/terminal.ts';
 import { REPORT_FORMATS } from '../../compiler/diagnostics/formats.ts';
+import { POLICY_RULE_NAMES, POLICY_RULES } from '../../compiler/policy/rules.ts';
 import { listSettings } from '../../compiler/settings/declarations/index.ts';
 
-/** High entropy: no eight characters of one occur in anything but a leak. */
+/** A secret with high entropy: eight characters of it appear in an output only through a leak. */
 const secret = fc.string({
   unit: fc.constantFrom(...'ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789'),
   minLength: 32,
@@ -19,7 +21,7 @@ const sensitive = listSettings()
   .filter(({ declaration }) => declaration.sensitive)
   .map(({ name }) => name.replace(/_N$/, '_0'));
 
-/** Ways of planting a secret: as it should be, and every way it goes wrong. */
+/** Ways to write a secret into a setting: the correct one, and every known mistake. */
 const planted = fc.constantFrom<(value: string) => string>(
   (value) => value,
   (value) => ` ${value} `,
@@ -44,7 +46,7 @@ const base = {
   APIM_GATEWAY_LOGS_INGEST_URI: 'https://dce.example.com/dataCollectionRules/dcr-0/streams/x?api-version=1',
 };
 
-/** What is not built yet: refused, and its secrets are no less secret. */
+/** Settings of a feature that is not built yet: they are refused, and their secrets must stay hidden all the same. */
 const unbuilt = {
   ENABLE_OIDC: 'true',
   OIDC_CLIENT_ID: 'client',
@@ -52,6 +54,13 @@ const unbuilt = {
   OIDC_REDIRECT_URI: 'https://gateway.example.com/callback',
   RESPONSES_AFFINITY_REDIS_HOST: 'redis.internal',
 };
+
+const EVERY_RULE = `rules: {${POLICY_RULE_NAMES.map((name) => {
+  const [option] = Object.entries(POLICY_RULES[name].options).filter(
+    ([, otherwise]) => otherwise === undefined,
+  );
+  return `${name}: {${option ? `${option[0]}: [nothing]` : ''}}`;
+}).join(', ')}}\n`;
 
 let folder = '';
 beforeEach(() => {
@@ -74,7 +83,10 @@ async function everythingSaid(environment: Record<string, string>): Promise<stri
     },
   };
   const out = join(folder, 'out');
-  for (const format of REPORT_FORMATS) await run(['check', '--format', format], terminal);
+  const policy = join(folder, 'policy.yaml');
+  writeFileSync(policy, EVERY_RULE);
+  for (const format of REPORT_FORMATS) await run(['check', '--policy', policy, '--format', format], terminal);
+  await changesSaid(environment, terminal);
   for (const what of PREVIEWS) await run(['preview', what], terminal);
   for (const name of sensitive) await run(['explain', name], terminal);
   if (environment.GATEWAY_SECRETS !== 'inline') {
@@ -88,7 +100,23 @@ async function everythingSaid(environment: Record<string, string>): Promise<stri
   return said;
 }
 
-test('no piece of a secret appears in any output, report or file', { timeout: 120_000 }, async () => {
+/** Replaces each secret by another one, and prints the difference in every format of `diff`. */
+async function changesSaid(environment: Record<string, string>, terminal: Terminal): Promise<void> {
+  const names = Object.keys(environment).filter((name) => sensitive.includes(name));
+  const [before, after] = [environment, { ...environment }];
+  for (const [index, name] of names.entries())
+    after[name] = environment[names[(index + 1) % names.length] ?? ''] ?? '';
+  const file = (name: string, variables: Record<string, string>) => {
+    const text = Object.entries(variables).map(([variable, value]) => `${variable}='${value}'\n`);
+    writeFileSync(join(folder, name), text.join(''));
+    return join(folder, name);
+  };
+  const args = ['diff', '--against', file('before.env', before), '-e', file('after.env', after)];
+  for (const format of ['text', 'json', 'markdown'])
+    await run([...args, '--format', format], { ...terminal, environment: {} });
+}
+
+test('no part of a secret appears in any output, report or file', { timeout: 120_000 }, async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.uniqueArray(secret, { minLength: sensitive.length + 4, maxLength: sensitive.length + 4 }),
@@ -100,7 +128,7 @@ test('no piece of a secret appears in any output, report or file', { timeout: 12
         const environment: Record<string, string> = {
           ...base,
           GATEWAY_SECRETS: mode,
-          // Names that are nearly right, and URLs, carry secrets too.
+          // Misspelt names of secret settings, and URLs, carry secrets too.
           AZURE_OPENAI_KYE_0: value(sensitive.length),
           gateway_client_key_0: value(sensitive.length + 1),
           ...(allGood
@@ -112,7 +140,7 @@ test('no piece of a secret appears in any output, report or file', { timeout: 12
         };
         for (const [index, name] of sensitive.entries())
           environment[name] = allGood ? value(index) : (ways[index]?.(value(index)) ?? '');
-        // Both ways of naming clients at once would be an error of its own.
+        // GATEWAY_CLIENT_KEY together with numbered clients is an error.
         if (allGood) delete environment.GATEWAY_CLIENT_KEY;
         const said = await everythingSaid(environment);
         if (allGood && mode === 'reference') expect(said).toContain('$env://AI_RATE_LIMIT_REDIS_PASSWORD');
@@ -126,7 +154,7 @@ test('no piece of a secret appears in any output, report or file', { timeout: 12
   );
 });
 
-test('secrets in env files and secret files stay out of what is said about them', async () => {
+test('no diagnostic shows a secret from an env file or a secret file', async () => {
   const key = 'Zk7TqQv9mWb3Xc5RpLs8JdHg2NfYt4Ae';
   const secretFile = join(folder, 'key');
   const envFile = join(folder, '.env');

@@ -1,12 +1,11 @@
-/** Starts the real APISIX with rendered files, and asks it what it made of them. */
-import { execFileSync } from 'node:child_process';
+/** Starts the real APISIX with rendered files, and reads its state. */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { GenericContainer, type StartedTestContainer, Wait } from 'testcontainers';
 import { parse } from 'yaml';
 import type { Documents } from '../../compiler/emit/emit.ts';
-import { APISIX_IMAGE } from '../../compiler/image.ts';
+import { APISIX_IMAGE, cannotRun } from './requirements.ts';
 
 export { APISIX_IMAGE };
 export const PORTS = {
@@ -22,103 +21,86 @@ const CONF = '/usr/local/apisix/conf';
 const LUA_IN_CONTAINER = '/opt/genai-gateway/lua-plugins';
 const LUA_PLUGINS = fileURLToPath(new URL('../../lua-plugins', import.meta.url));
 const START_TIMEOUT_MS = 40_000;
-/** For hooks that start a container: longer than it gets to start, so that one that fails is cleared away. */
+/**
+ * The timeout of hooks that start a container: longer than the start itself may take, so that a failed container is
+ * removed.
+ */
 export const CONTAINER_TIMEOUT_MS = 90_000;
 
-// Ryuk is a second image to pull, and every container here is stopped by the test that started it.
+// Ryuk would be one more image to pull, and every test stops the containers that it started.
 process.env.TESTCONTAINERS_RYUK_DISABLED ??= 'true';
-// Ports are published on loopback; within a container testcontainers would look for them at Docker's gateway.
+// Ports are published on loopback. Inside a container, testcontainers would look for them at Docker's gateway.
 process.env.TESTCONTAINERS_HOST_OVERRIDE ??= '127.0.0.1';
 
-export type Availability =
-  | { readonly available: true }
-  | { readonly available: false; readonly reason: string };
-
-/** Whether containers can be started here; no image is pulled for tests. */
-export const gatewayTestsAvailable = (): Availability => imageAvailable(APISIX_IMAGE);
-
-/** Whether a container of this image can be started here. */
-export function imageAvailable(image: string): Availability {
-  const docker = (...args: string[]): string =>
-    execFileSync('docker', args, { encoding: 'utf8', stdio: 'pipe' });
-  try {
-    docker('version', '--format', '{{.Server.Version}}');
-  } catch (error) {
-    const missing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
-    return { available: false, reason: missing ? 'there is no docker command' : 'no Docker daemon answers' };
-  }
-  try {
-    docker('image', 'inspect', '--format', '{{.Id}}', image);
-  } catch {
-    return { available: false, reason: `the image ${image} is not here: docker pull ${image}` };
-  }
-  return { available: true };
-}
-
-/** As above for `describe.skipIf`; says on stderr why tests are skipped. */
-export function cannotRunGatewayTests(tests: string): boolean {
-  const state = gatewayTestsAvailable();
-  if (!state.available) process.stderr.write(`\nSKIPPED ${tests}: ${state.reason}\n`);
-  return !state.available;
-}
+/** For `describe.skipIf`. */
+export const cannotRunGatewayTests = (tests: string): boolean => cannotRun(tests, 'apisix');
 
 export interface ApisixOptions {
   readonly documents: Documents;
-  /** The whole environment of the container, beside what the image itself needs. */
+  /** The whole environment of the container, in addition to what the image needs. */
   readonly environment: Readonly<Record<string, string>>;
-  /** Folders that a deployment would mount, for APISIX to write to. */
+  /** Folders that APISIX may write to, as a deployment would mount them. */
   readonly writableFolders?: readonly string[];
-  /** Names of hosts that are there and refuse every connection; without this no name resolves, and that takes a while. */
+  /** Host names that resolve and refuse every connection. Without this no name resolves, which takes a while. */
   readonly refusingHosts?: readonly string[];
-  /** Addresses of further hosts by name; `host-gateway` is this one. */
+  /** Addresses of more hosts by name; `host-gateway` is this machine. */
   readonly extraHosts?: Readonly<Record<string, string>>;
-  /** Adds to the documents what `clientOf` reads: a log of whom each request was taken for. */
+  /** Adds a log of the identified client of each request to the documents, which `clientOf` reads. */
   readonly logsClients?: boolean;
-  /** Further files that a deployment would mount, by their path. */
+  /** More files that a deployment would mount, by path. */
   readonly mountedFiles?: Readonly<Record<string, string>>;
-  /** Folders of this host, by where the container has them: volumes that it shares with other containers. */
+  /** Folders of this host, by their path in the container: volumes shared with other containers. */
   readonly sharedFolders?: Readonly<Record<string, string>>;
-  /** Ports of containers that run beside it, as in one pod or replica; only this container can publish them. */
+  /** Ports of containers in the same network, as in one pod or replica. Only this container can publish them. */
   readonly sidecarPorts?: readonly number[];
-  /** A folder of this host with the documents, mounted as a deployment would that changes them while APISIX runs. */
+  /** A folder of this host with the documents, mounted as in a deployment that changes them while APISIX runs. */
   readonly configFolder?: string | undefined;
+  /**
+   * The address of a name server on port 53. Without it no name resolves. The container then has IPv6 on its loopback
+   * interface.
+   */
+  readonly nameServer?: string | undefined;
 }
 
 export interface Apisix {
   /** For containers that join its network. */
   readonly containerId: string;
-  /** A request from the host to one of the published ports. */
+  /** Sends a request from the host to a published port. */
   request(port: number, path: string, init?: RequestInit): Promise<Response>;
-  /** The port of the host that leads to one of the published ports. */
+  /** The host's port for a published port. */
   mappedPort(port: number): number;
-  /** The client that a request with this header `x-test-request` was taken for, or null for none; needs `logsClients`. */
+  /** The client identified for the request with this header `x-test-request`, or null; needs `logsClients`. */
   clientOf(request: string): Promise<string | null>;
-  /** What the control API answers to GET. */
+  /** The answer of the control API to GET. */
   control(path: string): Promise<unknown>;
-  /** Addresses with a listening TCP socket, `127.0.0.1:9090`, in order. */
+  /** Addresses with a listening TCP socket, such as `127.0.0.1:9090`, in order. */
   listening(): Promise<string[]>;
-  /** The processes that serve requests: what they have used of the CPU, and hold of memory. */
+  /** The worker processes, with the CPU time they used and the memory they hold. */
   workers(): Promise<
     readonly { readonly pid: number; readonly cpuMs: number; readonly residentBytes: number }[]
   >;
-  /** Ends one of them as a crash would; nginx starts another one. */
+  /** Kills a worker, as a crash would. nginx starts a new one. */
   killWorker(pid: number): Promise<void>;
   /** Sends a signal to a process; 1 is nginx's master. */
   signal(pid: number, name: string): Promise<void>;
-  /** The address that requests from the host come from. */
+  /** The source address of requests from the host. */
   hostAddress(): Promise<string>;
-  /** Everything APISIX wrote since its start: its access log and its error log. */
+  /** Everything that APISIX has written since its start: access log and error log. */
   log(): Promise<string>;
-  /** Runs a script of bash in the container as root, for what a platform does there; answers its output. */
+  /** The same without waiting for pending lines. Also works when the container has stopped. */
+  logSoFar(): string;
+  /** Runs a bash script in the container as root, for actions of a platform, and returns its output. */
   asRoot(script: string, ...args: string[]): Promise<string>;
-  /** Puts a file in the place of the one that is there, if any. */
+  /** Writes a file, replacing an existing one. */
   write(path: string, content: string): Promise<void>;
-  /** Puts another apisix.yaml in the place of the one that is there; answers when every worker has it. */
+  /** Replaces apisix.yaml, and waits until every worker has loaded it. */
   reload(apisixYaml: string): Promise<void>;
+  /** Begins to watch for a new apisix.yaml. The returned function waits until every worker has loaded it. */
+  nextReload(): Promise<() => Promise<void>>;
   stop(): Promise<void>;
 }
 
-/** Starts APISIX on rendered files as they are; answers when every worker has its configuration. */
+/** Starts APISIX with rendered files, and waits until every worker has its configuration. */
 export async function startApisix(options: ApisixOptions): Promise<Apisix> {
   const {
     documents,
@@ -131,9 +113,10 @@ export async function startApisix(options: ApisixOptions): Promise<Apisix> {
     sharedFolders = {},
     sidecarPorts = [],
     configFolder,
+    nameServer,
   } = options;
   return start({
-    // The collector's file is nothing to APISIX, and must not disturb it.
+    // APISIX ignores the collector's file, which must not disturb it.
     files: {
       ...(configFolder === undefined
         ? inConf(logsClients ? withClientLog(documents) : documents)
@@ -150,6 +133,7 @@ export async function startApisix(options: ApisixOptions): Promise<Apisix> {
     },
     publish: [PORTS.proxy, PORTS.metrics, PORTS.status, PORTS.probes, ...sidecarPorts],
     readyPath: '/status/ready',
+    nameServer,
   });
 }
 
@@ -160,12 +144,12 @@ export interface ValidationFinding {
 }
 
 export interface Validator {
-  /** What APISIX's own validation has against an apisix.yaml. Takes up to 1.5 MiB. */
+  /** What APISIX's own validation finds in an apisix.yaml of up to 1.5 MiB. */
   validate(apisixYaml: string): Promise<readonly ValidationFinding[]>;
   stop(): Promise<void>;
 }
 
-/** A throw-away APISIX with an Admin API, which the gateway itself never has, for its validation of whole files. */
+/** Starts a temporary APISIX with an Admin API, which the gateway never has, to validate whole files. */
 export async function startValidator(plugins: readonly string[]): Promise<Validator> {
   const key = randomUUID();
   const config = {
@@ -192,7 +176,7 @@ export async function startValidator(plugins: readonly string[]): Promise<Valida
     extraHosts: {},
     sharedFolders: {},
     publish: [PORTS.admin, PORTS.status],
-    // Never ready: that takes a configuration, and this one is only asked for its opinion.
+    // It never becomes ready, because it has no configuration. It only validates.
     readyPath: '/status',
   });
   return {
@@ -218,11 +202,19 @@ export function parseAsApisix(yaml: string): unknown {
   return parse(yaml, { version: '1.1' });
 }
 
+/** Changes items of a rendered apisix.yaml. Its comments stay as rendered: the manifest and the clients. */
+export function withItems<File>(apisixYaml: string, change: (file: File) => void): string {
+  const file = parseAsApisix(apisixYaml) as File;
+  change(file);
+  const comments = apisixYaml.split('\n').filter((line) => line.startsWith('# '));
+  return [...comments, JSON.stringify(file), '#END', ''].join('\n');
+}
+
 const inConf = (files: Readonly<Record<string, string>>): Record<string, string> =>
   Object.fromEntries(Object.entries(files).map(([name, content]) => [`${CONF}/${name}`, content]));
 
 interface StartOptions {
-  /** By their path. */
+  /** Contents by path. */
   readonly files: Readonly<Record<string, string>>;
   readonly environment: Readonly<Record<string, string>>;
   readonly writableFolders: readonly string[];
@@ -230,11 +222,12 @@ interface StartOptions {
   readonly extraHosts: Readonly<Record<string, string>>;
   readonly sharedFolders: Readonly<Record<string, string>>;
   readonly publish: readonly number[];
-  /** On the status port. */
+  /** The path on the status port. */
   readonly readyPath: string;
+  readonly nameServer?: string | undefined;
 }
 
-/** Where apisix.yaml is when it may change; APISIX's own folder has a link to it. */
+/** The folder of an apisix.yaml that may change. APISIX's own folder has a link to it. */
 const CONFIG_FOLDER = '/rendered';
 
 async function start(options: StartOptions): Promise<Apisix> {
@@ -250,6 +243,7 @@ async function start(options: StartOptions): Promise<Apisix> {
   } = options;
   const log = { text: '', changed: 0 };
   const container = new IsolatedContainer(APISIX_IMAGE)
+    .withNameServer(options.nameServer)
     .withEnvironment({ ...environment, APISIX_STAND_ALONE: 'true' })
     .withExposedPorts(...publish)
     .withCopyContentToContainer(
@@ -295,6 +289,17 @@ async function start(options: StartOptions): Promise<Apisix> {
     return stdout;
   };
   const run = (script: string, ...args: string[]) => runAs(undefined, script, args);
+  const reloads = () => log.text.split(RELOADED).length - 1;
+  const nextReload = async () => {
+    const processes = Number(await run(COUNT_PROCESSES));
+    const before = reloads();
+    return async () => {
+      // The longest time for a reload, when the file is rejected or the log level hides the message.
+      const deadline = performance.now() + RELOAD_MS;
+      while (reloads() < before + processes && performance.now() < deadline) await sleep(20);
+      await sleep(Math.min(SETTLE_MS, Math.max(0, deadline - performance.now())));
+    };
+  };
   return {
     containerId: started.getId(),
     request: (port, path, init) => fetch(`http://127.0.0.1:${started.getMappedPort(port)}${path}`, init),
@@ -317,9 +322,14 @@ async function start(options: StartOptions): Promise<Apisix> {
       const script =
         'for d in /proc/[0-9]*; do if grep -qs "^nginx: worker process" "$d/cmdline"; then' +
         ' echo "${d#/proc/} $(cut -d " " -f 1 "$d/schedstat") $(cut -d " " -f 2 "$d/statm")"; fi; done';
-      return (await run(script))
-        .trim()
-        .split('\n')
+      let lines: string[] = [];
+      // On a busy machine the first command in a new container may end without its output having arrived.
+      for (let patience = 20; lines.length === 0 && patience > 0; patience--) {
+        if (patience < 20) await sleep(100);
+        lines = (await run(script)).split('\n').filter((line) => line !== '');
+      }
+      if (lines.length === 0) throw new Error('no worker of nginx was found in the container');
+      return lines
         .map((line) => line.split(' ').map(Number))
         .map(([pid = 0, nanoseconds = 0, pages = 0]) => ({
           pid,
@@ -328,6 +338,8 @@ async function start(options: StartOptions): Promise<Apisix> {
         }));
     },
     killWorker: async (pid) => {
+      // 0 would be the process group of the shell that runs kill.
+      if (!(pid > 1)) throw new Error(`${pid} is no worker`);
       await run('kill -KILL "$1"', String(pid));
     },
     signal: async (pid, name) => {
@@ -335,9 +347,9 @@ async function start(options: StartOptions): Promise<Apisix> {
     },
     hostAddress: async () => defaultGateway(await run('cat /proc/net/route')),
     log: async () => {
-      // nginx holds lines of its access log back; it hands them out when told to open its logs again.
+      // nginx buffers the lines of its access log, and writes them when told to reopen its logs.
       await run('kill -USR1 1');
-      // Log lines arrive on their own way; when nothing more comes for a while all are here.
+      // Log lines arrive with a delay. They are complete when no more come for a while.
       const before = Date.now();
       while (
         Date.now() - Math.max(before, log.changed) < LOG_QUIET_MS &&
@@ -347,25 +359,33 @@ async function start(options: StartOptions): Promise<Apisix> {
       }
       return log.text;
     },
+    logSoFar: () => log.text,
     asRoot: (script, ...args) => runAs('root', script, args),
     write: (target, content) => started.copyContentToContainer([{ content, target, mode: 0o644 }]),
     reload: async (apisixYaml) => {
+      const isThere = await nextReload();
       const next = '/tmp/apisix.yaml.next';
       await started.copyContentToContainer([{ content: apisixYaml, target: next, mode: 0o644 }]);
-      // Workers compare the whole second of the file's time, and look at it once a second.
+      // Workers check the file once a second and compare its time in whole seconds.
       const script =
         'cd "$1" && while [ "$(stat -c %Y apisix.yaml)" -ge "$(date +%s)" ]; do sleep 0.1; done' +
         ' && cat "$2" > apisix.yaml.next && mv apisix.yaml.next apisix.yaml';
       await run(script, CONF, next);
-      await sleep(RELOAD_MS);
+      await isThere();
     },
+    nextReload,
     stop: async () => {
       await started.stop({ timeout: 0 });
     },
   };
 }
 
+/** Every nginx process except the master writes this when it has read the file. */
+const RELOADED = 'apisix.yaml reloaded.';
+const COUNT_PROCESSES = `grep -lsE '^nginx: (worker process|privileged agent)' /proc/[0-9]*/cmdline | wc -l`;
+/** Processes check for a new file once a second, and for its items ten times a second. */
 const RELOAD_MS = 2_500;
+const SETTLE_MS = 400;
 const CLIENT_LOG = '/tmp/clients.json';
 
 interface ClientLogLine {
@@ -374,8 +394,8 @@ interface ClientLogLine {
 }
 
 /**
- * The documents with one thing more: a line a request in a file. Nothing that the gateway itself writes says at once
- * who a client was; its metrics do so after half a minute.
+ * The documents with one addition: a file with a line for each request. The gateway itself logs no client at once; its
+ * metrics show it after half a minute.
  */
 function withClientLog(documents: Documents): Documents {
   const plugin = '  - "file-logger"\n';
@@ -402,10 +422,18 @@ function withClientLog(documents: Documents): Documents {
 const LOG_QUIET_MS = 400;
 const LOG_PATIENCE_MS = 5_000;
 
-/** Publishes on loopback only, where testcontainers publishes on every interface, and finds no host by its name. */
+/** Publishes on loopback only, whereas testcontainers publishes on every interface, and resolves no host name. */
 export class IsolatedContainer extends GenericContainer {
+  #nameServer: string | undefined;
+
+  withNameServer(address: string | undefined): this {
+    this.#nameServer = address;
+    return this;
+  }
+
   protected override async beforeContainerCreated(): Promise<void> {
-    this.hostConfig.Dns = ['127.0.0.1'];
+    this.hostConfig.Dns = [this.#nameServer ?? '127.0.0.1'];
+    if (this.#nameServer !== undefined) this.hostConfig.Sysctls = { 'net.ipv6.conf.all.disable_ipv6': '0' };
     const bindings = Object.entries(this.hostConfig.PortBindings ?? {}) as [string, { HostPort: string }[]][];
     this.hostConfig.PortBindings = Object.fromEntries(
       bindings.map(([port, list]) => [port, list.map((each) => ({ ...each, HostIp: '127.0.0.1' }))]),
@@ -414,8 +442,8 @@ export class IsolatedContainer extends GenericContainer {
 }
 
 /**
- * GET from inside the container, where the control API listens on loopback only. The image has no HTTP client, but
- * bash opens sockets; HTTP/1.0 keeps the answer free of chunks, base64 keeps characters whole on their way out.
+ * Sends GET from inside the container, because the control API listens on loopback only. The image has no HTTP client, but
+ * bash opens sockets. HTTP/1.0 avoids chunks, and base64 keeps every byte intact.
  */
 async function get(run: (script: string, ...args: string[]) => Promise<string>, port: number, path: string) {
   const script = [
@@ -430,7 +458,7 @@ async function get(run: (script: string, ...args: string[]) => Promise<string>, 
   return answer.slice(end + 4);
 }
 
-/** The kernel writes addresses as hexadecimal words of the machine's byte order, and 0A for a listening socket. */
+/** The kernel writes addresses as hexadecimal words in the machine's byte order, and 0A for a listening socket. */
 function listeningSockets(table: string): string[] {
   const sockets = table
     .split('\n')

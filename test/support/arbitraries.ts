@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { listSettings } from '../../compiler/settings/declarations/index.ts';
 
-/** Texts that YAML 1.1, shells and templates like to read as something else. */
+/** Texts that YAML 1.1, shells and templates tend to misread. */
 export const HOSTILE_TEXTS = [
   '"',
   "'",
@@ -122,12 +122,12 @@ const examples = new Map(listSettings().map(({ name, declaration }) => [name, de
 const goodValue = (name: string): string =>
   examples.get(name) ?? examples.get(name.replace(/_\d+$/, '_N')) ?? 'x';
 
-/** Any environment at all; about half the values are what the reference gives as an example. */
+/** Any environment. About half of the values are the examples of the reference. */
 export const anyEnvironment = fc
   .array(fc.tuple(anyName, fc.option(hostileText, { nil: undefined, freq: 2 })), { maxLength: 25 })
   .map((pairs) => Object.fromEntries(pairs.map(([name, value]) => [name, value ?? goodValue(name)])));
 
-/** Printable ASCII without white space at its ends, as keys are; never what the rules refuse. */
+/** A key: printable ASCII without white space at its ends, and nothing that the rules reject. */
 const key = fc
   .string({
     unit: fc.integer({ min: 0x20, max: 0x7e }).map((code) => String.fromCharCode(code)),
@@ -142,7 +142,7 @@ const key = fc
       !text.includes('${{'),
   );
 
-/** Text that a label may hold, hostile pieces included. */
+/** Text for a label, including hostile pieces. */
 const label = fc
   .array(fc.oneof(fc.constantFrom(...HOSTILE_TEXTS), fc.string({ unit: 'grapheme', maxLength: 8 })), {
     minLength: 1,
@@ -202,7 +202,7 @@ const wholeGateway = fc.record({
   GATEWAY_LOG_MODE: optional(fc.constantFrom('prod', 'test', 'dev')),
 });
 
-/** The variables of one group's members; a list is written with commas, what is undefined is not written. */
+/** The variables of a group's members. A list is joined with commas, and undefined values are omitted. */
 const variables = (
   prefix: string,
   members: readonly Readonly<Record<string, unknown>>[],
@@ -213,7 +213,7 @@ const variables = (
     ),
   );
 
-/** An environment that is good, with hostile texts wherever a setting takes free text. */
+/** A valid environment, with hostile texts wherever a setting accepts free text. */
 export const goodEnvironment = fc
   .record({
     backends: fc.uniqueArray(backend, {

@@ -1,11 +1,11 @@
-/** Azure Monitor as a collector sees it: where Application Insights takes telemetry, and a workspace metrics. */
+/** Azure Monitor as a collector sees it: Application Insights accepts telemetry, and a workspace accepts metrics. */
 import { once } from 'node:events';
 import { createServer, type IncomingHttpHeaders } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { gunzipSync } from 'node:zlib';
-import { closeServer } from './close-server.ts';
+import { closeServer } from '../../compiler/mock/close-server.ts';
 
-/** One item of telemetry, as Application Insights stores it. */
+/** One item of telemetry as Application Insights stores it. */
 export interface Envelope {
   readonly name: string;
   readonly time: string;
@@ -36,7 +36,7 @@ export interface MockAzureMonitor {
 
 export interface MockAzureMonitorOptions {
   readonly host: string;
-  /** A Prometheus that takes what is written to the workspace: its remote write endpoint, when there is one. */
+  /** The remote write endpoint of a Prometheus that stores what is written to the workspace. */
   readonly store?: string | (() => string);
 }
 

@@ -1,9 +1,9 @@
-import { execFileSync } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
+import { buildProgram, isBuilt } from '../../compiler/build.mjs';
+import { requiredBy, VARIABLE } from './requirements.ts';
 
-/** Tests of the program as a user runs it need it built from the sources under test. */
-export default function setup(): void {
-  execFileSync(process.execPath, [fileURLToPath(new URL('../../compiler/build.mjs', import.meta.url))], {
-    stdio: 'inherit',
-  });
+/** Builds the program from the sources under test, once for all tests that run it. */
+export default async function setup(): Promise<void> {
+  // A wrong value is an error even when no test reads it.
+  requiredBy(process.env[VARIABLE]);
+  if (!isBuilt()) await buildProgram();
 }

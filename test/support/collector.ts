@@ -1,44 +1,39 @@
-/** Starts the real OpenTelemetry Collector on a rendered file. */
+/** Starts the real OpenTelemetry Collector with a rendered file. */
 import { randomUUID } from 'node:crypto';
 import { GenericContainer, type StartedTestContainer, Wait } from 'testcontainers';
-import { IsolatedContainer, imageAvailable } from './apisix.ts';
+import { IsolatedContainer } from './apisix.ts';
+import { COLLECTOR_IMAGE, cannotRun } from './requirements.ts';
 
-/** What docs/collector.md names, and what the templates are written for. */
-export const COLLECTOR_IMAGE = 'otel/opentelemetry-collector-contrib:0.165.0';
 export const COLLECTOR_PORTS = { otlp: 4318, health: 13133 } as const;
 
 const CONFIG = '/etc/otelcol-contrib/config.yaml';
 
-/** For `describe.skipIf`; says on stderr why tests are skipped. */
-export function cannotRunCollectorTests(tests: string): boolean {
-  const state = imageAvailable(COLLECTOR_IMAGE);
-  if (!state.available) process.stderr.write(`\nSKIPPED ${tests}: ${state.reason}\n`);
-  return !state.available;
-}
+/** For `describe.skipIf`. */
+export const cannotRunCollectorTests = (tests: string): boolean => cannotRun(tests, 'collector');
 
 export interface CollectorOptions {
-  /** otel-collector.yaml */
+  /** The content of otel-collector.yaml. */
   readonly file: string;
   /** The whole environment of its process. */
   readonly environment?: Readonly<Record<string, string>>;
-  /** What the container may have, in MiB. */
+  /** The memory limit of the container in MiB. */
   readonly memoryMiB?: number;
-  /** The container whose network it joins, as beside a gateway in one replica; that one publishes its ports. */
+  /** The container whose network it joins, as in one replica. That container publishes its ports. */
   readonly beside?: string;
-  /** Folders of this host that it may read, by where the container has them. */
+  /** Folders of this host that it may read, by their path in the container. */
   readonly sharedFolders?: Readonly<Record<string, string>>;
 }
 
 export interface Collector {
-  /** A request from the host; not for one beside another container. */
+  /** Sends a request from the host. Not available in another container's network. */
   request(port: number, path: string, init?: RequestInit): Promise<Response>;
-  /** Everything that it wrote since its start. */
+  /** Everything that it has written since its start. */
   log(): string;
   isRunning(): boolean;
   stop(): Promise<void>;
 }
 
-/** Answers when the collector says that it is ready. */
+/** Starts the collector and waits until it is ready. */
 export async function startCollector(options: CollectorOptions): Promise<Collector> {
   const { file, environment = {}, memoryMiB, beside, sharedFolders = {} } = options;
   const log = { text: '', ended: false };
@@ -46,7 +41,7 @@ export async function startCollector(options: CollectorOptions): Promise<Collect
   const container = new Container(COLLECTOR_IMAGE)
     .withName(`genai-gateway-collector-${randomUUID()}`)
     .withEnvironment(environment)
-    // As `render` leaves it: of another user than the image's.
+    // As `render` leaves it: owned by another user than the image's.
     .withCopyContentToContainer([{ content: file, target: CONFIG, mode: 0o644 }])
     .withBindMounts(Object.entries(sharedFolders).map(([target, source]) => ({ source, target, mode: 'ro' })))
     .withLogConsumer((stream) => {

@@ -1,6 +1,7 @@
-/** A gateway whose backends want Entra tokens, or some of them, and a mock of where it gets those. */
+/** A gateway with backends that use Entra ID tokens, and a mock of the source of those tokens. */
+
+import type { MockOptions, RecordedRequest } from '../../compiler/mock/server.ts';
 import { type Gateway, type GatewayOptions, HOST, hostAddress, startGateway } from './gateway.ts';
-import type { MockOptions, RecordedRequest } from './mock-azure-openai/server.ts';
 import {
   type MockIdentity,
   type MockIdentityOptions,
@@ -9,7 +10,7 @@ import {
   type TokenSource,
 } from './mock-identity.ts';
 
-/** A backend that knows keys, or one that knows tokens for a resource. */
+/** A backend with a key, or one with tokens for a resource. */
 export type EntraBackend =
   | 'key'
   | { readonly resource?: string; readonly clientId?: string; readonly mock?: MockOptions };
@@ -17,12 +18,12 @@ export type EntraBackend =
 export interface EntraOptions extends Pick<GatewayOptions, 'adapt' | 'mountedFiles'> {
   /** Default endpoint: Container Apps and App Service. */
   readonly source?: TokenSource;
-  /** One by default. */
+  /** One backend by default. */
   readonly backends?: readonly EntraBackend[];
   readonly identity?: Partial<MockIdentityOptions>;
-  /** Beside those of the backends and of the source. */
+  /** Settings in addition to those of the backends and the source. */
   readonly settings?: Readonly<Record<string, string>>;
-  /** Further settings that need to know where the mock is. */
+  /** More settings that depend on the mock's address. */
   readonly settingsOf?: (identity: MockIdentity) => Readonly<Record<string, string>>;
 }
 
@@ -84,7 +85,7 @@ function backendSettings(backend: EntraBackend, index: number): Record<string, s
   };
 }
 
-/** The token that a request came with, and undefined where it came with anything else, or more than that. */
+/** The token of a request, or undefined when the request has no token or another credential as well. */
 export function tokenOf(request: RecordedRequest | undefined): string | undefined {
   const names = request?.headers.map(([name]) => name.toLowerCase()) ?? [];
   if (names.filter((name) => name === 'authorization').length !== 1 || names.includes('api-key'))

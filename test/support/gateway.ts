@@ -1,11 +1,11 @@
-/** A gateway as its users have it: settings rendered, APISIX on them, mocks of Azure OpenAI behind it. */
+/** A gateway as its users run it: rendered settings, APISIX, and mocks of Azure OpenAI behind it. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI, { AzureOpenAI } from 'openai';
 import { Docker, hostAddress as dockerHostAddress, HOST } from '../../compiler/commands/local/docker.ts';
 import type { Documents } from '../../compiler/emit/emit.ts';
+import { type MockBackend, type MockOptions, startMockAzureOpenAI } from '../../compiler/mock/server.ts';
 import { FILE_MODES, writeDocuments } from '../../compiler/output/write.ts';
 import { type Apisix, PORTS, startApisix } from './apisix.ts';
-import { type MockBackend, type MockOptions, startMockAzureOpenAI } from './mock-azure-openai/server.ts';
 import { compileVariables } from './scenarios.ts';
 
 export const CLIENT_KEY = 'key-of-the-client-app-0123456789';
@@ -14,23 +14,49 @@ export const API_VERSION = '2024-10-21';
 export { HOST };
 
 export interface GatewayOptions {
-  /** One mock each; backend N has its settings of index N. Two by default. */
+  /** One mock for each backend; backend N has the settings of index N. Two by default. */
   readonly backends?: readonly MockOptions[];
-  /** Settings beside the endpoints and keys of the backends and the client `app`. */
+  /** Settings in addition to the endpoints and keys of the backends and the client `app`. */
   readonly settings?: Readonly<Record<string, string>>;
-  /** Changes the rendered files, for what no setting does. */
+  /** Changes the rendered files where no setting does. */
   readonly adapt?: (documents: Documents) => Documents;
   /** For `apisix.clientOf`. */
   readonly logsClients?: boolean;
-  /** Names by which APISIX finds this host, beside the one that the backends have. */
+  /** Names of this host for APISIX, in addition to the one that the backends have. */
   readonly namesOfThisHost?: readonly string[];
-  /** Further files of APISIX's container, by their path. */
+  /** More files in APISIX's container, by path. */
   readonly mountedFiles?: Readonly<Record<string, string>>;
-  /** As of `startApisix`. */
+  /** See `startApisix`. */
   readonly sharedFolders?: Readonly<Record<string, string>>;
   readonly sidecarPorts?: readonly number[];
-  /** A folder of this host to render to, from which APISIX then reads apisix.yaml. */
+  /** See `startApisix`. */
+  readonly nameServer?: string;
+  /** A folder of this host to render to, from which APISIX reads apisix.yaml. */
   readonly configFolder?: string;
+  /** Waiting times of the gateway in seconds, by their names in gateway/mechanisms/times.lua. */
+  readonly times?: Readonly<Record<string, number>>;
+}
+
+/** In tests, the request record rejects undeclared fields. Benchmarks measure it without that check. */
+const IS_TEST = process.env.VITEST !== undefined;
+
+/** Adds settings that only tests use, under `testing`. */
+function withTesting(documents: Documents, times: Readonly<Record<string, number>>): Documents {
+  const before = '  azure-openai-proxy: {';
+  const testing = { ...(IS_TEST ? { strict: true } : {}), times };
+  const config = documents['config.yaml'];
+  if (!config.includes(before))
+    throw new Error(`config.yaml has no line "${before}" for the tests' settings`);
+  return {
+    ...documents,
+    'config.yaml': config.replace(before, `${before}"testing": ${JSON.stringify(testing)}, `),
+  };
+}
+
+/** Throws when Lua read or wrote an undeclared field of the request record. */
+function expectDeclaredFields(log: string): void {
+  const line = log.split('\n').find((each) => each.includes('is not declared in gateway/record/'));
+  if (line !== undefined) throw new Error(`The gateway used an undeclared field: ${line}`);
 }
 
 export interface Gateway {
@@ -38,21 +64,21 @@ export interface Gateway {
   readonly url: string;
   readonly mocks: readonly MockBackend[];
   readonly apisix: Apisix;
-  /** What APISIX was started with. */
+  /** The documents that APISIX was started with. */
   readonly documents: Documents;
-  /** What it was rendered from. */
+  /** The settings that they were rendered from. */
   readonly variables: Readonly<Record<string, string>>;
-  /** The official client on /openai/v1; it never tries again by itself. */
+  /** The official client on /openai/v1, without retries. */
   openai(key?: string): OpenAI;
-  /** The official client on deployments. */
+  /** The official client on deployments, without retries. */
   azure(deployment?: string, key?: string): AzureOpenAI;
-  /** A request with the client's key, unless the headers have another. */
+  /** A request with the client's key, unless the headers have another one. */
   fetch(path: string, init?: RequestInit): Promise<Response>;
-  /** A chat completion; the body is added to a short one. */
+  /** A chat completion. `body` is merged into a short default. */
   chat(model: string, body?: object, headers?: Record<string, string>): Promise<Response>;
-  /** Prometheus' text, with everything in it that happened before this call. */
+  /** Prometheus' text, including everything that happened before this call. */
   metrics(): Promise<string>;
-  /** Lines of the access log, in order. */
+  /** The lines of the access log, in order. */
   accessLog(): Promise<readonly Record<string, string>[]>;
   stop(): Promise<void>;
 }
@@ -69,7 +95,9 @@ export async function startGateway({
   mountedFiles = {},
   sharedFolders = {},
   sidecarPorts = [],
+  nameServer,
   configFolder,
+  times = {},
 }: GatewayOptions = {}): Promise<Gateway> {
   const host = await hostAddress();
   const mocks = await Promise.all(
@@ -98,8 +126,10 @@ export async function startGateway({
     };
     variables = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== ''));
     const scenario = await compileVariables(variables);
-    adapted = adapt(scenario.documents);
-    if (configFolder !== undefined) writeDocuments(configFolder, adapted, FILE_MODES.reference);
+    // A followed folder gets the files as they are rendered.
+    if (configFolder !== undefined)
+      writeDocuments(configFolder, adapt(scenario.documents), FILE_MODES.reference);
+    adapted = adapt(withTesting(scenario.documents, times));
     apisix = await startApisix({
       documents: adapted,
       environment: scenario.environment,
@@ -109,6 +139,7 @@ export async function startGateway({
       sharedFolders,
       sidecarPorts,
       configFolder,
+      nameServer,
     });
   } catch (error) {
     await stopMocks();
@@ -153,6 +184,7 @@ export async function startGateway({
     stop: async () => {
       await apisix.stop();
       await stopMocks();
+      expectDeclaredFields(apisix.logSoFar());
     },
   };
 }
@@ -165,16 +197,16 @@ function backendSettings(url: string, port: number, index: number): [string, str
   ];
 }
 
-/** Where mocks listen, so that containers reach them. */
+/** The address where mocks listen, which containers can reach. */
 export const hostAddress = (): Promise<string> => dockerHostAddress(new Docker(process.env));
 
-/** For `adapt`: metrics every second, where APISIX writes them every fifteen. */
+/** For `adapt`: writes metrics every second. APISIX writes them every fifteen seconds. */
 export const quickMetrics = (documents: Documents): Documents => ({
   ...documents,
   'config.yaml': documents['config.yaml'].replace(/^( *)export_uri: .*$/m, '$&\n$1refresh_interval: 1'),
 });
 
-/** The exporter writes its text anew at intervals; this waits for one that was begun after now. */
+/** Waits for a text that the exporter began to write after this call. */
 async function freshMetrics(apisix: Apisix): Promise<string> {
   const read = async () => (await apisix.request(PORTS.metrics, '/apisix/prometheus/metrics')).text();
   const deadline = Date.now() + METRICS_PATIENCE_MS;
@@ -186,12 +218,12 @@ async function freshMetrics(apisix: Apisix): Promise<string> {
     }
     return text;
   };
-  // Counters of workers are added up once a second: the text after the next one has all of them.
+  // Counters of workers are added up once a second, so the text after the next one has all of them.
   return next(await next(await read()));
 }
 
 const METRICS_PATIENCE_MS = 40_000;
 
-/** Settings by which another gateway has the backends of this one. */
+/** Settings that give another gateway the backends of this one. */
 export const sameBackends = ({ mocks }: Gateway): Record<string, string> =>
   Object.fromEntries(mocks.flatMap(({ url, port }, index) => backendSettings(url, port, index)));

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('../golden', import.meta.url));
-/** Where git and the linters do not look. */
+/** A folder that git and the linters ignore. */
 const COPIES = fileURLToPath(new URL('../../node_modules/.golden', import.meta.url));
 
 /** Names of the scenarios in test/golden, sorted. */
@@ -15,10 +15,10 @@ export const goldenScenarios = (): string[] =>
 
 export const goldenFolder = (name: string): string => join(ROOT, name);
 
-/** Stands in a scenario for the path of its folder, where that must be absolute: of files of secrets. */
+/** A placeholder in scenarios for the absolute path of their folder, for files of secrets. */
 const FOLDER = '/scenario/';
 
-/** The env file of a scenario, with the real path of its folder where it has secrets in files. */
+/** The env file of a scenario, with the real path of its folder if it has files of secrets. */
 export function goldenEnvFile(name: string): string {
   const folder = goldenFolder(name);
   const file = join(folder, 'input.env');
@@ -30,8 +30,11 @@ export function goldenEnvFile(name: string): string {
   return copy;
 }
 
-/** A text that was made of a scenario, as it is wherever the scenario is; a digest over paths is another one in each place. */
+/**
+ * Replaces the folder's path in a text made from a scenario. A digest over paths differs in each place, so it is replaced
+ * as well.
+ */
 export function withoutPaths(name: string, envFile: string, text: string): string {
   const plain = text.replaceAll(envFile, 'input.env').replaceAll(`${goldenFolder(name)}/`, FOLDER);
-  return plain === text ? text : plain.replace(/("digest": ")[0-9a-f]+"/, '$1(of the paths too)"');
+  return plain === text ? text : plain.replace(/("digest": ")[0-9a-f]+"/g, '$1(of the paths too)"');
 }

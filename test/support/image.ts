@@ -1,29 +1,16 @@
-/** The gateway's own image: builds it as its users do, and runs containers of it with the docker command. */
+/** Builds the gateway's own image as its users do, and runs containers of it with the docker command. */
 import { execFile, execFileSync, spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { type Availability, gatewayTestsAvailable } from './apisix.ts';
+import { baseImages, cannotRun, isHere, withoutDigest } from './requirements.ts';
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '../..');
 
-/** The images that the Dockerfile is built on, by their build arguments. */
-export function baseImages(): ReadonlyMap<string, string> {
-  const text = readFileSync(join(ROOT, 'docker/Dockerfile'), 'utf8');
-  return new Map(
-    [...text.matchAll(/^ARG (\w+_IMAGE)=(\S+)$/gm)].map(([, name = '', image = '']) => [name, image]),
-  );
-}
-
-const isHere = (image: string) =>
-  spawnSync('docker', ['image', 'inspect', '--format', '{{.Id}}', image], { stdio: 'ignore' }).status === 0;
-const withoutDigest = (image: string) => image.replace(/@.*/, '');
-
 /**
- * Options of `docker build` for this machine. An image that was not pulled from a registry has no digest, so one that is
- * here by its tag is taken by it; and builds may use the network as this machine does.
+ * Options of `docker build` for this machine. An image that was not pulled from a registry has no digest, so a local image
+ * is used by its tag. Builds may use the network as this machine does.
  */
 export function buildOptions(): string[] {
   const unpinned = [...baseImages()].filter(([, image]) => !isHere(image) && isHere(withoutDigest(image)));
@@ -33,24 +20,10 @@ export function buildOptions(): string[] {
   ];
 }
 
-/** Whether the image can be built here; nothing is pulled for tests. */
-export function imageTestsAvailable(): Availability {
-  const state = gatewayTestsAvailable();
-  if (!state.available) return state;
-  const missing = [...baseImages().values()].find((image) => !isHere(image) && !isHere(withoutDigest(image)));
-  return missing === undefined
-    ? state
-    : { available: false, reason: `the image ${missing} is not here: docker pull ${missing}` };
-}
+/** For `describe.skipIf`. */
+export const cannotRunImageTests = (tests: string): boolean => cannotRun(tests, 'image');
 
-/** As above for `describe.skipIf`; says on stderr why tests are skipped. */
-export function cannotRunImageTests(tests: string): boolean {
-  const state = imageTestsAvailable();
-  if (!state.available) process.stderr.write(`\nSKIPPED ${tests}: ${state.reason}\n`);
-  return !state.available;
-}
-
-/** For hooks that build the image. */
+/** The timeout of hooks that build the image. */
 export const BUILD_TIMEOUT_MS = 300_000;
 
 /** Builds the image from the work tree. */
@@ -81,10 +54,10 @@ const run = (command: string, args: readonly string[], environment = {}): Promis
 
 export interface ContainerOptions {
   readonly image: string;
-  /** What stands behind the image's name. */
+  /** Arguments after the image's name. */
   readonly command?: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
-  /** Further options of `docker run`. */
+  /** More options of `docker run`. */
   readonly options?: readonly string[];
 }
 
@@ -96,20 +69,20 @@ export interface Ended {
 
 export interface Container {
   readonly name: string;
-  /** `http://127.0.0.1:PORT` of a published port. */
+  /** The URL `http://127.0.0.1:PORT` of a published port. */
   url(port: number): string;
-  /** What `docker inspect` prints for a template. */
+  /** The output of `docker inspect` for a template. */
   inspect(format: string): string;
-  /** The exit code of a command in the container, and what it printed. */
+  /** Runs a command in the container, and returns its exit code and output. */
   exec(...command: string[]): { readonly code: number | null; readonly output: string };
   kill(signal: string): void;
   output(): { readonly stdout: string; readonly stderr: string };
-  /** When it has ended by itself, or of a signal. */
+  /** Waits until the container ends, by itself or by a signal. */
   ended(): Promise<Ended>;
   remove(): void;
 }
 
-/** Starts a container. Values of its environment are in no argument, and may hold every character but NUL. */
+/** Starts a container. Values of its environment appear in no argument, and may contain every character except NUL. */
 export function startContainer({
   image,
   command = [],
@@ -154,13 +127,13 @@ export function startContainer({
   return container;
 }
 
-/** Options by which a container reaches mocks on this host, and this host its ports. */
+/** Options that let a container reach mocks on this host, and this host reach its ports. */
 export const reachable = (...ports: readonly number[]): string[] => [
   '--add-host=host.docker.internal:host-gateway',
   ...ports.map((port) => `--publish=127.0.0.1::${port}`),
 ];
 
-/** Until a request is answered with this status; what the container printed is in the error. */
+/** Repeats a request until it has this status. The error includes the container's output. */
 export async function answered(
   container: Container,
   request: () => Promise<Response>,

@@ -1,12 +1,12 @@
-/** What tests of limits share: clients by the dozen, requests of a known cost, and what a refusal looks like. */
+/** Helpers for tests of limits: many clients, requests with a known cost, and the shape of an error. */
 import { expect } from 'vitest';
+import type { Behaviour } from '../../compiler/mock/server.ts';
 import type { Gateway } from './gateway.ts';
-import type { Behaviour } from './mock-azure-openai/server.ts';
 import { calls } from './traffic.ts';
 
 export const keyOf = (client: string): string => `key-of-${client}-0123456789`;
 
-/** Settings for clients by these names, each with what further fields it has. */
+/** Settings for clients by name, each with its other fields. */
 export const clientSettings = (
   clients: Readonly<Record<string, Readonly<Record<string, string>>>>,
 ): Record<string, string> =>
@@ -19,7 +19,7 @@ export const clientSettings = (
     ),
   );
 
-/** A completion that says it cost so much: by default three tokens in and seven out. */
+/** A completion that reports this usage: three prompt tokens and seven completion tokens by default. */
 export const costing = (prompt = 3, completion = 7): Behaviour => ({
   body: {
     choices: [{ index: 0, message: { role: 'assistant', content: 'Hello' }, finish_reason: 'stop' }],
@@ -34,7 +34,7 @@ export interface Shot {
   readonly body?: object;
 }
 
-/** A chat of a client, and its answer with the body read. */
+/** Sends a chat of a client, and returns the answer with its body. */
 export async function shoot(
   gateway: Gateway,
   { path = '/openai/v1/chat/completions', headers = {}, client, body = {} }: Shot = {},
@@ -51,7 +51,7 @@ export async function shoot(
   return { status: answer.status, headers: answer.headers, text: await answer.text() };
 }
 
-/** How many of so many requests, one after another, are let through. */
+/** The number of requests that pass, sent one after another. */
 export async function admitted(gateway: Gateway, count: number, shot: Shot = {}): Promise<number> {
   let passed = 0;
   for (let index = 0; index < count; index++) if ((await shoot(gateway, shot)).status === 200) passed++;
@@ -62,11 +62,11 @@ export interface Refusal {
   readonly status: number;
   readonly message: string;
   readonly lane: 'high' | 'low';
-  /** The longest that it can take until the limit lets a request pass. */
+  /** The longest time until the limit lets a request pass. */
   readonly withinMs: number;
 }
 
-/** That the next request is refused so, in whole, and that no backend hears of it. Gives the milliseconds it is to wait. */
+/** Checks that the next request gets exactly this error and reaches no backend. Returns the delay in milliseconds. */
 export async function expectRefusal(gateway: Gateway, shot: Shot, refusal: Refusal): Promise<number> {
   const before = calls(gateway);
   const { status, headers, text } = await shoot(gateway, shot);
@@ -85,6 +85,6 @@ export async function expectRefusal(gateway: Gateway, shot: Shot, refusal: Refus
   return wait;
 }
 
-/** The limits that an answer tells of, by their names. */
+/** The names of the limits in an answer's headers. */
 export const limitsOf = (headers: Headers): string[] =>
   [...headers.keys()].flatMap((name) => /^x-(.+)-ratelimit-limit$/.exec(name)?.[1] ?? []).toSorted();

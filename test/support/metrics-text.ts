@@ -1,4 +1,4 @@
-/** Prometheus' text format, and what docs/metrics.md says is in it. */
+/** Prometheus' text format, and the metrics that docs/metrics.md lists. */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
@@ -24,13 +24,13 @@ export const samplesIn = (text: string): Sample[] =>
     return [{ name, labels: Object.fromEntries(pairs), value: Number(value) }];
   });
 
-/** The type of each metric that a text has, by its name. */
+/** The type of each metric in a text, by name. */
 export const typesIn = (text: string): Record<string, string> =>
   Object.fromEntries(
     [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name = '', type = '']) => [name, type]),
   );
 
-/** The sum of all samples with these labels; undefined where there is none. */
+/** The sum of all samples with these labels, or undefined when there is none. */
 export function total(
   samples: readonly Sample[],
   name: string,
@@ -51,7 +51,7 @@ export interface MetricReference {
 
 const REFERENCE = fileURLToPath(new URL('../../docs/metrics.md', import.meta.url));
 
-/** All metrics of a gateway, from the tables of docs/metrics.md: what dashboards and alerts may ask for. */
+/** All metrics of a gateway from the tables of docs/metrics.md, which dashboards and alerts may use. */
 export const documentedMetrics = (): MetricReference[] =>
   readFileSync(REFERENCE, 'utf8')
     .split('\n')

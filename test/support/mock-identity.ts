@@ -1,7 +1,6 @@
 /**
- * A mock of where Entra tokens come from, on a port of its own: the endpoint of Container Apps and App Service, the
- * metadata service of virtual machines, and Entra ID itself for workload identity. Each refuses what the real one
- * refuses.
+ * A mock of the sources of Entra ID tokens on a port of its own: the endpoint of Container Apps and App Service, the
+ * metadata service of virtual machines, and Entra ID itself for workload identity. Each rejects what the real one rejects.
  */
 
 import { randomUUID } from 'node:crypto';
@@ -9,72 +8,72 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
-import { closeServer } from './close-server.ts';
-import { type Behaviour, overlaid } from './mock-azure-openai/behaviour.ts';
-import { type RecordedRequest, RequestRecord } from './mock-azure-openai/request-log.ts';
-import { respond } from './mock-azure-openai/respond.ts';
+import { type Behaviour, overlaid } from '../../compiler/mock/behaviour.ts';
+import { closeServer } from '../../compiler/mock/close-server.ts';
+import { type RecordedRequest, RequestRecord } from '../../compiler/mock/request-log.ts';
+import { respond } from '../../compiler/mock/respond.ts';
 import { until } from './traffic.ts';
 
 export type TokenSource = 'endpoint' | 'metadata' | 'workload';
 
 export interface MockIdentityOptions {
   readonly host: string;
-  /** How the gateway calls that host. */
+  /** The gateway's name for that host. */
   readonly hostName: string;
   /** PEM. */
   readonly tls?: { readonly key: string; readonly cert: string };
-  /** How long tokens are good, in seconds. Default an hour. */
+  /** The lifetime of tokens in seconds. Default an hour. */
   readonly lifetimeS?: number;
 }
 
-/** A request for a token, by whichever of the three ways it came. */
+/** A token request in any of the three ways. */
 export interface TokenRequest extends RecordedRequest {
   readonly source: TokenSource | undefined;
   readonly resource: string | undefined;
   readonly clientId: string | undefined;
-  /** What the token file held. */
+  /** The content of the token file. */
   readonly assertion: string | undefined;
-  /** What was given for it. */
+  /** The token that was issued. */
   readonly token?: string;
 }
 
 export interface MockIdentity {
   readonly url: string;
-  /** In the order in which they came in. */
+  /** In order of arrival. */
   readonly requests: readonly TokenRequest[];
-  /** The secret that the endpoint of Container Apps wants to see. */
+  /** The secret that the endpoint of Container Apps expects. */
   readonly secret: string;
-  /** What a token file may hold. */
+  /** The content that a token file must have. */
   readonly assertion: string;
-  /** Whether a token is one of those that were given for a resource, and good. */
+  /** Whether a token was issued for a resource and has not expired. */
   accepts(token: string, resource?: string): boolean;
-  /** For tokens that are given from now on. */
+  /** Sets the lifetime of tokens issued from now on. */
   lifetime(seconds: number): void;
-  /** What Entra ID wants to see in token files from now on. */
+  /** Changes and returns the token file content that Entra ID expects from now on. */
   rotateAssertion(): string;
-  /** Variables that lead the gateway to one of the sources. */
+  /** Variables that make the gateway use one of the sources. */
   environment(source: TokenSource): Record<string, string>;
-  /** Adds one-shot behaviours; each request takes the first one whose path its target matches. */
+  /** Adds one-shot behaviours. Each request takes the first one whose path matches its target. */
   script(...behaviours: Behaviour[]): void;
-  /** For requests that no scripted behaviour is for; undefined for the real answers. */
+  /** The behaviour for requests without a scripted one; undefined restores real answers. */
   always(behaviour: Behaviour | undefined): void;
-  /** Until so many requests have come in. */
+  /** Waits until this many requests have arrived. */
   waitForRequests(count: number, timeoutMs?: number): Promise<void>;
   /** Forgets requests, scripts and tokens. */
   reset(): void;
   stop(): Promise<void>;
-  /** On the same port again. */
+  /** Starts again on the same port. */
   restart(): Promise<void>;
 }
 
 export const TENANT = '72f988bf-86f1-41af-91ab-2d7cd011db47';
 export const CLIENT_ID = '11111111-2222-3333-4444-555555555555';
 export const DEFAULT_RESOURCE = 'https://cognitiveservices.azure.com/';
-/** Where the container of the gateway has its token file. */
+/** The path of the token file in the gateway's container. */
 export const TOKEN_FILE = '/tmp/azure-identity-token';
 
 const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer';
-/** Tokens of Entra ID are about so long. */
+/** About the length of real Entra ID tokens. */
 const TOKEN_BYTES = 1_700;
 
 export async function startMockIdentity(options: MockIdentityOptions): Promise<MockIdentity> {
@@ -214,7 +213,7 @@ class MockIdentityServer implements MockIdentity {
     return taken?.behaviour;
   }
 
-  /** What the real one would refuse a request for. */
+  /** Why the real service would reject a request. */
   #problem(record: RequestRecord, asked: Asked): string | undefined {
     const version = new URL(record.target, this.url).searchParams.get('api-version');
     switch (asked.source) {
@@ -253,7 +252,7 @@ class MockIdentityServer implements MockIdentity {
     return token;
   }
 
-  /** Each tells the end of a token in its own way. */
+  /** Each source reports a token's expiry in its own format. */
   #answer({ source, resource, clientId }: Asked, token: string): object {
     const expiresOn = Math.floor(Date.now() / 1_000) + this.#lifetimeS;
     const common = { access_token: token, token_type: 'Bearer' };

@@ -1,12 +1,12 @@
 /**
  * A mock of Azure Monitor's Logs Ingestion API, as a data collection endpoint answers: one rule with one stream, bearer
- * tokens of the gateway's identity, no more than 1 MB a call, rows that are JSON objects with a time.
+ * tokens of the gateway's identity, at most 1 MB a call, and rows that are JSON objects with a time.
  */
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
-import { closeServer } from './close-server.ts';
-import { type RecordedRequest, RequestRecord } from './mock-azure-openai/request-log.ts';
+import { closeServer } from '../../compiler/mock/close-server.ts';
+import { type RecordedRequest, RequestRecord } from '../../compiler/mock/request-log.ts';
 import { until } from './traffic.ts';
 
 export const RESOURCE = 'https://monitor.azure.com';
@@ -18,9 +18,9 @@ export type ApimRecord = Readonly<Record<string, unknown>>;
 
 export interface Batch {
   readonly request: RecordedRequest;
-  /** As the mock answered. */
+  /** The status that the mock returned. */
   readonly status: number;
-  /** Rows; none where the body holds none. */
+  /** The rows of the body, if it has any. */
   readonly records: readonly ApimRecord[];
 }
 
@@ -32,16 +32,16 @@ export interface ScriptedAnswer {
 }
 
 export interface MockIngestion {
-  /** What the gateway is told. */
+  /** The endpoint for the gateway's settings. */
   readonly uri: string;
-  /** Of every call, in order. */
+  /** All calls in order. */
   readonly batches: readonly Batch[];
-  /** What was taken. */
+  /** The accepted records. */
   readonly records: readonly ApimRecord[];
   script(...answers: readonly ScriptedAnswer[]): void;
-  /** For all calls; undefined for the real answers. */
+  /** The answer to all calls; undefined restores real answers. */
   always(answer: ScriptedAnswer | undefined): void;
-  /** Until a record that fits has been taken. */
+  /** Waits until a matching record was accepted. */
   waitForRecord(fits: (record: ApimRecord) => boolean, timeoutMs?: number): Promise<ApimRecord>;
   reset(): void;
   stop(): Promise<void>;
@@ -49,7 +49,7 @@ export interface MockIngestion {
 
 export interface MockIngestionOptions {
   readonly host: string;
-  /** How the gateway calls that host. */
+  /** The gateway's name for that host. */
   readonly hostName: string;
   readonly accepts: (token: string) => boolean;
 }
@@ -141,7 +141,7 @@ function verdict(
 
 const TARGET = `/dataCollectionRules/${RULE}/streams/${STREAM}?api-version=2023-01-01`;
 
-/** Undefined for what is no array of objects in UTF-8. */
+/** The rows of a body, or undefined when it is no array of objects in UTF-8. */
 function rowsOf(body: Buffer): readonly ApimRecord[] | undefined {
   try {
     const rows: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));

@@ -1,6 +1,6 @@
 /**
- * A mock of an OIDC issuer on a port of its own: its discovery document, its keys, and tokens that are really signed,
- * or forged in whatever way a test wants.
+ * A mock of an OIDC issuer on a port of its own: its discovery document, its keys, and tokens that are correctly signed or
+ * forged as a test needs.
  */
 
 import {
@@ -15,7 +15,7 @@ import { once } from 'node:events';
 import { createServer, type RequestListener, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
-import { closeServer } from './close-server.ts';
+import { closeServer } from '../../compiler/mock/close-server.ts';
 
 export type Algorithm = `${'RS' | 'PS' | 'ES' | 'HS'}${256 | 384 | 512}`;
 export type AsymmetricAlgorithm = Exclude<Algorithm, `HS${string}`>;
@@ -27,24 +27,24 @@ export interface SigningKey {
 }
 
 export interface TokenOptions {
-  /** Over those of a good token; undefined leaves a claim out. */
+  /** Overrides claims of a valid token; undefined removes a claim. */
   readonly claims?: Readonly<Record<string, unknown>>;
-  /** Over `alg`, `kid` and `typ`; undefined leaves a parameter out. */
+  /** Overrides `alg`, `kid` and `typ`; undefined removes a parameter. */
   readonly header?: Readonly<Record<string, unknown>>;
-  /** What it is signed with. Default the issuer's first RSA key. */
+  /** The signing key. Default the issuer's first RSA key. */
   readonly key?: SigningKey;
   /** Default RS256, or ES256 for an EC key. */
   readonly algorithm?: AsymmetricAlgorithm;
 }
 
-/** How one of the two documents is answered, where not with 200 and itself. */
+/** An answer in place of one of the two documents. */
 export interface IssuerAnswer {
   readonly status?: number;
   readonly headers?: Readonly<Record<string, string>>;
-  /** JSON, unless it is a text. */
+  /** Sent as JSON, unless it is a string. */
   readonly body?: unknown;
   readonly delayMs?: number;
-  /** Takes the request and never answers. */
+  /** Accepts the request and never answers. */
   readonly hang?: boolean;
 }
 
@@ -52,30 +52,30 @@ export type IssuerDocument = 'discovery' | 'keys';
 
 export interface MockIssuerOptions {
   readonly host: string;
-  /** How the gateway calls that host. Default the host itself. */
+  /** The gateway's name for that host. Default the host itself. */
   readonly hostName?: string;
   /** PEM. */
   readonly tls?: { readonly key: string; readonly cert: string };
 }
 
 export interface MockIssuer {
-  /** How its tokens name it. */
+  /** The issuer's name in its tokens. */
   readonly issuer: string;
   readonly discoveryUrl: string;
-  /** Which documents were asked for, in order. */
+  /** The requested documents in order. */
   readonly requests: readonly IssuerDocument[];
-  /** What it publishes; a test may change the list, and add what is no key of its own. */
+  /** The published keys. A test may change the list and add keys that are not its own. */
   readonly keys: (SigningKey | JsonWebKey)[];
-  /** A good token of `subject-1`, or what the options make of it. */
+  /** A valid token of `subject-1`, modified by the options. */
   token(options?: TokenOptions): string;
-  /** Undefined for the documents themselves. */
+  /** Sets the answer for a document; undefined restores the document itself. */
   answer(document: IssuerDocument, answer: IssuerAnswer | undefined): void;
   /** Forgets requests. */
   forget(): void;
-  /** Its keys and answers as they were at the start; requests are forgotten. */
+  /** Restores the initial keys and answers, and forgets requests. */
   reset(): void;
   stop(): Promise<void>;
-  /** On the same port again. */
+  /** Starts again on the same port. */
   restart(): Promise<void>;
 }
 
@@ -93,12 +93,12 @@ export function ecKey(kid: string, namedCurve: 'P-256' | 'P-384' | 'P-521' = 'P-
   return { kid, ...generateKeyPairSync('ec', { namedCurve }) };
 }
 
-/** As an issuer publishes it. */
+/** The key in the form that an issuer publishes. */
 export function publicJwk({ kid, publicKey }: SigningKey): JsonWebKey {
   return { kid, use: 'sig', ...publicKey.export({ format: 'jwk' }) };
 }
 
-/** A token of three parts that are what they are given as. */
+/** A token of three given parts. */
 export const assembled = (
   header: unknown,
   claims: unknown,

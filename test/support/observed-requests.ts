@@ -1,9 +1,9 @@
-/** Requests to one gateway, one of each kind that an operator must be able to tell apart, each in a trace of its own. */
+/** Requests to one gateway, one of each kind that an operator must be able to distinguish, each in a trace of its own. */
 import { randomBytes } from 'node:crypto';
+import * as answers from '../../compiler/mock/answers.ts';
+import type { Behaviour } from '../../compiler/mock/server.ts';
 import type { Gateway, GatewayOptions } from './gateway.ts';
 import { API_VERSION } from './gateway.ts';
-import * as answers from './mock-azure-openai/answers.ts';
-import type { Behaviour } from './mock-azure-openai/server.ts';
 import {
   backendOf,
   chatBody,
@@ -15,7 +15,7 @@ import {
   Wire,
 } from './traffic.ts';
 
-/** Everything that must be in no log and no span begins so. */
+/** The beginning of every text that must not be in a log or a span. */
 export const MARK = 'planted';
 export const planted = (what: string): string => `${MARK}-${what}-0123456789`;
 
@@ -25,7 +25,7 @@ const COMPLETION = planted('completion');
 const backendKeys = [0, 1].map((index) => planted(`key-of-backend-${index}`));
 const APP_KEY = planted('key-of-the-client-app');
 
-/** The rate at which the gateway records: half of all, and those of `observe`. */
+/** The sample rate: half of all traces, and always those of `observe`. */
 export const SAMPLE_RATE = 0.5;
 
 export const observedGateway: GatewayOptions = {
@@ -33,7 +33,7 @@ export const observedGateway: GatewayOptions = {
   settings: {
     ...inOrder(2),
     ...NO_COOLDOWN,
-    // One, so that it is known which connections are kept alive.
+    // One worker, so that it is known which connections are reused.
     GATEWAY_WORKERS: '1',
     GATEWAY_CLIENT_KEY_0: APP_KEY,
     GATEWAY_CLIENT_NAME_1: 'limited',
@@ -58,7 +58,7 @@ export interface Observed {
   readonly traceId: string;
   /** The client's own span. */
   readonly parentId: string;
-  /** The status that the client saw; 0 where it saw none. */
+  /** The status that the client received, or 0 for none. */
   readonly status: number;
 }
 
@@ -66,7 +66,7 @@ const CHAT = '/openai/v1/chat/completions';
 const stream = { stream: true };
 const withUsage = { stream: true, stream_options: { include_usage: true } };
 const twoWords: Behaviour = { events: [chatPrelude, chatText(COMPLETION), chatText('b'), chatUsage(2, 9)] };
-/** Its first output comes late enough to be seen in a time to the first token. */
+/** The first output comes late enough to show in the time to the first token. */
 const slowly: Behaviour = { ...twoWords, gapMs: 60 };
 const usage = {
   prompt_tokens: 20,
@@ -86,13 +86,13 @@ const completion = (more: object = {}): Behaviour => ({
   },
 });
 
-/** A trace that the gateway records at any rate but 0, or at none but 1. */
+/** A trace that the gateway records at any rate except 0, or only at rate 1. */
 export function newTrace(isChosen = true): { traceId: string; parentId: string } {
   const [first, last] = [randomBytes(8).toString('hex'), randomBytes(7).toString('hex')];
   return { traceId: `${first}${isChosen ? '00' : 'ff'}${last}`, parentId: randomBytes(8).toString('hex') };
 }
 
-/** Sends all of them; answers when the last one has ended. */
+/** Sends all requests, and returns when the last one has ended. */
 export async function observe(gateway: Gateway): Promise<ReadonlyMap<string, Observed>> {
   const seen = new Map<string, Observed>();
   const [first, second] = [backendOf(gateway, 0), backendOf(gateway, 1)];

@@ -1,5 +1,4 @@
-/** A gateway that takes tokens of a mock issuer beside keys. */
-import { readFileSync } from 'node:fs';
+/** A gateway that accepts tokens of a mock issuer in addition to keys. */
 import { expect } from 'vitest';
 import { type Gateway, type GatewayOptions, HOST, hostAddress, startGateway } from './gateway.ts';
 import { AUDIENCE, type MockIssuer, type MockIssuerOptions, startMockIssuer } from './mock-issuer.ts';
@@ -11,37 +10,9 @@ export interface OidcGateway extends Gateway {
 
 export interface OidcGatewayOptions extends GatewayOptions {
   readonly issuer?: Partial<MockIssuerOptions>;
-  readonly times?: Times;
 }
 
-/** Seconds that the gateway waits for one thing or another, under their names in issuer.lua. */
-export type Times = Readonly<Partial<Record<'REFRESH_S' | 'MAX_AGE_S' | 'MIN_AGE_S' | 'PAUSE_S', number>>>;
-
-const OTHER_TIMES = '/tmp/other-times';
-const ISSUER_LUA = 'apisix/plugins/azure-openai-auth/issuer.lua';
-
-/** The gateway's own code with other times in it, for tests that cannot wait for minutes. */
-function withTimes(
-  times: Times,
-  { mountedFiles, adapt = (documents) => documents }: GatewayOptions,
-): GatewayOptions {
-  const source = readFileSync(new URL(`../../lua-plugins/${ISSUER_LUA}`, import.meta.url), 'utf8');
-  const content = Object.entries(times).reduce((text, [name, value]) => {
-    const declaration = new RegExp(`^local ${name} = \\d+$`, 'm');
-    expect(text).toMatch(declaration);
-    return text.replace(declaration, `local ${name} = ${value}`);
-  }, source);
-  const before = 'extra_lua_path: "';
-  return {
-    mountedFiles: { ...mountedFiles, [`${OTHER_TIMES}/${ISSUER_LUA}`]: content },
-    adapt: (documents) => {
-      const config = documents['config.yaml'].replace(before, `${before}${OTHER_TIMES}/?.lua;`);
-      return adapt({ ...documents, 'config.yaml': config });
-    },
-  };
-}
-
-/** Settings of a gateway that takes tokens. */
+/** Settings of a gateway that accepts tokens. */
 export const oidcSettings = (discoveryUrl: string): Record<string, string> => ({
   ENABLE_OIDC: 'true',
   OIDC_CLIENT_ID: AUDIENCE,
@@ -52,7 +23,6 @@ export const oidcSettings = (discoveryUrl: string): Record<string, string> => ({
 
 export async function startOidcGateway({
   issuer,
-  times = {},
   ...options
 }: OidcGatewayOptions = {}): Promise<OidcGateway> {
   const mock = await startMockIssuer({ host: await hostAddress(), hostName: HOST, ...issuer });
@@ -61,7 +31,6 @@ export async function startOidcGateway({
       backends: [{}],
       ...options,
       settings: { ...oidcSettings(mock.discoveryUrl), ...options.settings },
-      ...(times ? withTimes(times, options) : {}),
     });
     const stop = async () => {
       await gateway.stop();
@@ -74,12 +43,12 @@ export async function startOidcGateway({
   }
 }
 
-/** Why a token is refused, as a client is told. */
+/** Expects the error for a token that is rejected for this reason. */
 export function expectRefused(answer: RawAnswer, reason: string): void {
   expect(answer.status).toBe(401);
   expect(JSON.parse(answer.body.toString())).toEqual({
     error: {
-      message: `Access denied: the token is refused: ${reason}.`,
+      message: `Access denied: the token is rejected: ${reason}.`,
       type: 'authentication_error',
       param: null,
       code: 'invalid_token',
@@ -92,12 +61,12 @@ export function expectRefused(answer: RawAnswer, reason: string): void {
   expectNothingOfLogins(answer);
 }
 
-/** What the gateway says while it cannot ask the issuer. */
+/** Expects the error while the issuer is unavailable. */
 export function expectUnavailable(answer: RawAnswer): void {
   expect(answer.status).toBe(503);
   expect(JSON.parse(answer.body.toString())).toEqual({
     error: {
-      message: 'The issuer of tokens cannot be reached now, so the token cannot be checked.',
+      message: 'The token cannot be checked, because the token issuer cannot be reached now.',
       type: 'server_error',
       param: null,
       code: 'token_issuer_unavailable',

@@ -1,17 +1,13 @@
-/** A real Prometheus, which stores what is written to it and answers queries. */
+/** A real Prometheus, which stores remote writes and answers queries. */
 import { GenericContainer, Wait } from 'testcontainers';
-import { type Apisix, IsolatedContainer, imageAvailable } from './apisix.ts';
+import { type Apisix, IsolatedContainer } from './apisix.ts';
+import { cannotRun, PROMETHEUS_IMAGE } from './requirements.ts';
 
-export const PROMETHEUS_IMAGE = 'prom/prometheus:v3.15.1';
-/** Not 9090, which APISIX itself has in the network of a gateway. */
+/** Not 9090, which APISIX uses in the gateway's network. */
 export const PROMETHEUS_PORT = 9095;
 
-/** For `describe.skipIf`; says on stderr why tests are skipped. */
-export function cannotRunPrometheusTests(tests: string): boolean {
-  const state = imageAvailable(PROMETHEUS_IMAGE);
-  if (!state.available) process.stderr.write(`\nSKIPPED ${tests}: ${state.reason}\n`);
-  return !state.available;
-}
+/** For `describe.skipIf`. */
+export const cannotRunPrometheusTests = (tests: string): boolean => cannotRun(tests, 'prometheus');
 
 export interface Series {
   readonly labels: Readonly<Record<string, string>>;
@@ -19,11 +15,11 @@ export interface Series {
 }
 
 export interface PrometheusOptions {
-  /** The gateway whose network it joins; that one publishes `PROMETHEUS_PORT`. */
+  /** The gateway whose network it joins, and which publishes `PROMETHEUS_PORT`. */
   readonly beside?: Apisix;
-  /** prometheus.yml; by default it scrapes nothing. */
+  /** The content of prometheus.yml. By default it scrapes nothing. */
   readonly config?: string;
-  /** Further files in the folder of prometheus.yml, by their names. */
+  /** More files in the folder of prometheus.yml, by name. */
   readonly files?: Readonly<Record<string, string>>;
 }
 
@@ -35,13 +31,13 @@ export interface AlertState {
 }
 
 export interface Prometheus {
-  /** Where it takes remote writes. */
+  /** The remote write endpoint. */
   readonly writeUrl: string;
-  /** The last value of each series that a query gives. */
+  /** The last value of each series that a query returns. */
   query(promql: string): Promise<readonly Series[]>;
-  /** The alert rules that it has loaded, as they were when evaluated last. */
+  /** The loaded alert rules with their states at the last evaluation. */
   alerts(): Promise<readonly AlertState[]>;
-  /** Runs its `promtool`, in the folder of prometheus.yml. */
+  /** Runs its `promtool` in the folder of prometheus.yml. */
   promtool(...args: readonly string[]): Promise<{ readonly exitCode: number; readonly output: string }>;
   stop(): Promise<void>;
 }

@@ -1,4 +1,4 @@
-/** What dashboards, alerts and pages ask Prometheus, and what of the gateway these queries name. */
+/** The queries of dashboards, alerts and pages, and the metrics and labels that they use. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { SyntaxNode } from '@lezer/common';
@@ -58,7 +58,7 @@ export const dashboard = (): Dashboard => JSON.parse(read(DASHBOARD_FILE));
 export const alertRules = (): AlertRule[] =>
   (parse(read(ALERTS_FILE)) as { groups: { rules: AlertRule[] }[] }).groups.flatMap(({ rules }) => rules);
 
-/** The PromQL of a page, a query a block, by the heading above it. */
+/** The PromQL queries of a page, one for each block, by the heading above. */
 export function pageQueries(page = read(PAGE)): { readonly heading: string; readonly expr: string }[] {
   let heading = '';
   return [...page.matchAll(/^## ([^\n]*)$|^```promql\n(.*?)^```$/gms)].flatMap(([, title, expr]) => {
@@ -72,7 +72,7 @@ export interface Query {
   readonly expr: string;
 }
 
-/** A query of a panel with what Grafana puts in for variables; all values, unless others are given. */
+/** A panel's query with the values that Grafana inserts for variables: all values by default. */
 export const filledIn = (expr: string, values: Readonly<Record<string, string>> = {}): string =>
   Object.entries({
     __rate_interval: '1m',
@@ -90,7 +90,7 @@ export const panelQueries = (values?: Readonly<Record<string, string>>): Query[]
     targets.map(({ refId, expr }) => ({ where: `panel ${title}, ${refId}`, expr: filledIn(expr, values) })),
   );
 
-/** Of alerts, and of the page. */
+/** The queries of alerts and of the page. */
 export const otherQueries = (): Query[] => [
   ...alertRules().map(({ alert, expr }) => ({ where: `alert ${alert}`, expr })),
   ...pageQueries().map(({ heading, expr }, index) => ({ where: `page ${index + 1}, ${heading}`, expr })),
@@ -99,11 +99,11 @@ export const otherQueries = (): Query[] => [
 export interface Selector {
   readonly text: string;
   readonly name: string;
-  /** Those that it asks for, and those that aggregations around it keep or join by. */
+  /** The labels in its matchers, and those that aggregations around it keep or join by. */
   readonly labels: readonly string[];
 }
 
-/** All selectors of a query; throws where it is no PromQL. */
+/** All selectors of a query. Throws when it is no PromQL. */
 export function selectorsOf(promql: string): Selector[] {
   const selectors: Selector[] = [];
   const textOf = ({ from, to }: SyntaxNode) => promql.slice(from, to);
@@ -125,7 +125,7 @@ export function selectorsOf(promql: string): Selector[] {
       const fromRight = taken ? labelsIn(taken, 'LabelName') : [];
       const [left, right] = node.getChildren('Expr');
       if (fromRight.length > 0 && left && right) {
-        // group_left: the metric on the right has these labels, and gives them to the other one.
+        // group_left: the metric on the right has these labels and adds them to the left one.
         visit(left, [...around.filter((label) => !fromRight.includes(label)), ...on]);
         visit(right, [...on, ...fromRight]);
         return;

@@ -1,47 +1,47 @@
-/** HTTP over bare sockets: for requests that no client would send, and answers before any client has tidied them. */
+/** HTTP over bare sockets, for requests that no client would send and for answers that no client has modified. */
 import { connect, type Socket } from 'node:net';
 
 export type Header = readonly [name: string, value: string];
 
 export interface RawAnswer {
   readonly status: number;
-  /** Statuses of answers that came before this one to the same request, as 100 does. */
+  /** Statuses of interim answers to the same request, such as 100. */
   readonly interim: readonly number[];
-  /** As received: order and case kept. */
+  /** As received, with order and case. */
   readonly headers: readonly Header[];
-  /** The first of this name in any case. */
+  /** The first header with this name in any case. */
   header(name: string): string | undefined;
-  /** All of this name in any case, in order. */
+  /** All headers with this name in any case, in order. */
   values(name: string): readonly string[];
-  /** Without its chunks. */
+  /** The body without chunked coding. */
   readonly body: Buffer;
-  /** Whether the body ended as its framing says. */
+  /** Whether the body is complete by its framing. */
   readonly isWhole: boolean;
 }
 
 export interface RawRequest {
   readonly method?: string;
   readonly target: string;
-  /** Host and, for a body, Content-Length are added where they are not among them. */
+  /** Host and, for a body, Content-Length are added if missing. */
   readonly headers?: readonly Header[];
   readonly body?: string | Buffer;
 }
 
 export interface RawConnection {
   write(bytes: string | Buffer): Promise<void>;
-  /** The next answer; to HEAD there is no body. */
+  /** The next answer. An answer to HEAD has no body. */
   answer(method?: string): Promise<RawAnswer>;
-  /** What was received and not read yet. */
+  /** The bytes received but not read yet. */
   unread(): Buffer;
-  /** Until the gateway closes it. */
+  /** Waits until the gateway closes the connection. */
   closed(): Promise<void>;
   destroy(): void;
 }
 
-/** What has no other bound: a gateway that never answers. */
+/** The bound for a gateway that never answers. */
 const PATIENCE_MS = 15_000;
 
-/** Sends one request as it is written here, and reads one answer. */
+/** Sends one request exactly as given, and reads one answer. */
 export async function rawRequest(url: string, request: RawRequest): Promise<RawAnswer> {
   const connection = await rawConnection(url);
   try {
@@ -63,7 +63,7 @@ export async function rawBytes(url: string, bytes: string | Buffer): Promise<Raw
   }
 }
 
-/** Characters of headers and targets are bytes: other text goes in as `utf8Bytes` gives it. */
+/** Characters of headers and targets are sent as bytes. Other text must be converted with `utf8Bytes`. */
 export function requestBytes({ method = 'GET', target, headers = [], body }: RawRequest): Buffer {
   const names = new Set(headers.map(([name]) => name.toLowerCase()));
   const content = body === undefined ? undefined : Buffer.from(body as string);
@@ -76,7 +76,7 @@ export function requestBytes({ method = 'GET', target, headers = [], body }: Raw
   return Buffer.concat([Buffer.from(head, 'latin1'), content ?? Buffer.alloc(0)]);
 }
 
-/** Text as its UTF-8 bytes, a character each. */
+/** The UTF-8 bytes of a text, one character for each. */
 export const utf8Bytes = (text: string): string => Buffer.from(text, 'utf8').toString('latin1');
 
 export async function rawConnection(url: string): Promise<RawConnection> {
@@ -88,7 +88,7 @@ export async function rawConnection(url: string): Promise<RawConnection> {
     socket.once('error', reject);
   });
   return {
-    // Fails where the gateway has closed the connection: its answer tells why.
+    // The write fails when the gateway has closed the connection. Its answer says why.
     write: (bytes) => new Promise((resolve) => socket.write(bytes, () => resolve())),
     answer: (method) => readAnswer(inbox, method),
     unread: () => inbox.bytes,
@@ -113,13 +113,13 @@ class Inbox {
       this.bytes = Buffer.concat([this.bytes, data]);
       this.#wake();
     });
-    // A reset ends what was received like any other end.
+    // A reset ends the received data like any other end.
     socket.on('error', end);
     socket.on('close', end);
     socket.on('end', end);
   }
 
-  /** Until more has arrived, or the end. */
+  /** Waits until more data has arrived, or the end. */
   async more(): Promise<void> {
     if (this.ended) return;
     await new Promise<void>((resolve, reject) => {
@@ -143,7 +143,7 @@ class Inbox {
     return taken;
   }
 
-  /** Up to and with what ends it; undefined where the connection ends before. */
+  /** Reads up to and including `end`, or returns undefined when the connection ends before. */
   async until(end: string): Promise<string | undefined> {
     for (;;) {
       const at = this.bytes.indexOf(end, 0, 'latin1');
@@ -153,7 +153,7 @@ class Inbox {
     }
   }
 
-  /** So many bytes, or fewer where the connection ends before. */
+  /** Reads this number of bytes, or fewer when the connection ends before. */
   async exactly(length: number): Promise<Buffer> {
     while (this.bytes.length < length && !this.ended) await this.more();
     return this.take(length);
@@ -187,7 +187,7 @@ async function readRest(inbox: Inbox, method: string, status: number, lines: rea
   let body: Buffer = Buffer.alloc(0);
   let isWhole = true;
   if (method === 'HEAD' || status === 204 || status === 304) {
-    // Nothing follows.
+    // No body follows.
   } else if (header('transfer-encoding')?.toLowerCase() === 'chunked') {
     ({ body, isWhole } = await readChunks(inbox));
   } else if (length !== undefined) {

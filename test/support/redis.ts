@@ -1,4 +1,4 @@
-/** A real Redis for tests of what gateways share: of Docker's image where it is here, else of this host's own program. */
+/** A real Redis for tests of shared state: from Docker's image when it is available, else this host's own program. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -8,69 +8,42 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import { GenericContainer, Wait } from 'testcontainers';
-import type { Availability } from './apisix.ts';
 import { HOST, hostAddress } from './gateway.ts';
+import { cannotRun, isHere, REDIS_IMAGE, REDIS_PROGRAM } from './requirements.ts';
 
-export const REDIS_IMAGE = 'redis:8.2.3-bookworm';
-const REDIS_PROGRAM = 'redis-server';
-
-/** Whether a Redis can be started here; no image is pulled for tests. */
-export function redisAvailable(): Availability {
-  if (hasImage() || hasProgram()) return { available: true };
-  return {
-    available: false,
-    reason: `neither the image ${REDIS_IMAGE} nor the program ${REDIS_PROGRAM} is here: docker pull ${REDIS_IMAGE}`,
-  };
-}
-
-/** As above for `describe.skipIf`; says on stderr why tests are skipped. */
-export function cannotRunRedisTests(tests: string): boolean {
-  const state = redisAvailable();
-  if (!state.available) process.stderr.write(`\nSKIPPED ${tests}: ${state.reason}\n`);
-  return !state.available;
-}
-
-const succeeds = (program: string, ...args: string[]): boolean => {
-  try {
-    execFileSync(program, args, { stdio: 'pipe' });
-    return true;
-  } catch {
-    return false;
-  }
-};
-const hasImage = () => succeeds('docker', 'image', 'inspect', REDIS_IMAGE);
-const hasProgram = () => succeeds(REDIS_PROGRAM, '--version');
+/** For `describe.skipIf`. */
+export const cannotRunRedisTests = (tests: string): boolean => cannotRun(tests, 'redis');
 
 export interface RedisOptions {
   readonly password?: string;
-  /** With a password: the one user there is; without this the password is the default user's. */
+  /** The only user, with the password. Without this, the password is the default user's. */
   readonly username?: string;
-  /** PEM; then nothing but TLS is spoken. */
+  /** PEM. Then the server accepts TLS only. */
   readonly tls?: { readonly key: string; readonly cert: string };
 }
 
 export type RedisReply = string | number | null | readonly RedisReply[];
 
 export interface Redis {
-  /** As containers call it; they need `extraHosts` for that name, as those of `startGateway` have. */
+  /** The name for containers. They need `extraHosts` for it, which `startGateway` sets. */
   readonly host: string;
   readonly port: number;
-  /** Signs in, and sends a command in database 0; rejects with what Redis has against it. */
+  /** Signs in and sends a command in database 0. Rejects with Redis's error. */
   command(...args: readonly string[]): Promise<RedisReply>;
-  /** Stops answering, with every connection left as it is, until `resume`. */
+  /** Stops answering, with every connection left open, until `resume`. */
   pause(): Promise<void>;
   resume(): Promise<void>;
-  /** The end of the process: connections are refused, and what was stored is lost. */
+  /** Ends the process: connections are refused, and stored data is lost. */
   stop(): Promise<void>;
-  /** After `stop`: an empty one at the same place. */
+  /** After `stop`: starts an empty Redis at the same address. */
   restart(): Promise<void>;
 }
 
-/** Answers when Redis does. */
+/** Starts Redis and waits until it answers. */
 export async function startRedis(options: RedisOptions = {}): Promise<Redis> {
   const address = await hostAddress();
   const port = await freePort(address);
-  const start = hasImage() ? startContainer : startProgram;
+  const start = isHere(REDIS_IMAGE) ? startContainer : startProgram;
   const command = async (...args: readonly string[]) => ask(address, port, options, args);
   let running: Running | undefined;
   const restart = async () => {
@@ -110,7 +83,7 @@ interface Running {
   stop(): Promise<void>;
 }
 
-/** Nothing is written to disk: no test looks for what a Redis knew before its end. */
+/** Nothing is written to disk, because no test needs data from before a restart. */
 function configuration(address: string, port: number, files: string, options: RedisOptions): string {
   const { password, username, tls } = options;
   const lines = [
@@ -152,7 +125,7 @@ async function startContainer(address: string, port: number, options: RedisOptio
       })),
     )
     .withCommand(['redis-server', `${FILES_IN_CONTAINER}/redis.conf`])
-    // By default it would look for the port on loopback; `startRedis` waits for answers itself.
+    // By default testcontainers would check the port on loopback. `startRedis` waits for answers itself.
     .withWaitStrategy(Wait.forLogMessage(/Ready to accept connections/))
     .start();
   const docker = (verb: string) => execFileSync('docker', [verb, container.getId()], { stdio: 'pipe' });
@@ -165,7 +138,7 @@ async function startContainer(address: string, port: number, options: RedisOptio
   };
 }
 
-/** On one address and port, so that a Redis that starts again is where it was, and only containers can call it. */
+/** Publishes on one address and port, so that a restarted Redis has the same address, and only containers can reach it. */
 class PublishedAt extends GenericContainer {
   readonly #address: string;
   readonly #port: number;
@@ -223,7 +196,7 @@ async function freePort(address: string): Promise<number> {
 
 const COMMAND_TIMEOUT_MS = 5_000;
 
-/** One command on a connection of its own: tests ask Redis a few things, and need no client for it. */
+/** Sends one command on a new connection. Tests send few commands and need no Redis client. */
 async function ask(
   address: string,
   port: number,
@@ -271,7 +244,7 @@ interface ReadReply {
   readonly end: number;
 }
 
-/** Redis' protocol: a letter for the kind, then a line; strings and lists say their length there. */
+/** Parses Redis's protocol: a letter for the kind, then a line. Strings and lists have their length in that line. */
 function readReply(bytes: Buffer, start: number): ReadReply | undefined {
   const lineEnd = bytes.indexOf('\r\n', start);
   if (lineEnd < 0) return undefined;

@@ -1,28 +1,40 @@
-/** The golden scenarios that give documents, compiled for tests of the running gateway. */
+/** The golden scenarios without errors, compiled for tests of the running gateway. */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse as parseDotenv } from 'dotenv';
 import { type CompileResult, compile } from '../../compiler/compile.ts';
-import { type Documents, neededFiles, neededVariables } from '../../compiler/emit/emit.ts';
+import { worded } from '../../compiler/diagnostics/words.ts';
+import type { Documents } from '../../compiler/emit/emit.ts';
 import type { GatewayModel } from '../../compiler/model/model.ts';
 import { goldenEnvFile, goldenFolder, goldenScenarios } from './golden.ts';
 
 export interface Scenario {
   readonly model: GatewayModel;
   readonly documents: Documents;
-  /** What APISIX's own process needs, by the compiler's own account: nothing else of the settings reaches it. */
+  /** The environment that APISIX's process needs according to the compiler. It gets no other settings. */
   readonly environment: Readonly<Record<string, string>>;
-  /** The same of the collector's process. */
+  /** The same for the collector's process. */
   readonly collectorEnvironment: Readonly<Record<string, string>>;
-  /** The files of secrets that APISIX needs, by their path. */
+  /** The secret files that APISIX needs, by path. */
   readonly mountedFiles: Readonly<Record<string, string>>;
-  /** The same of the collector. */
+  /** The same for the collector. */
   readonly collectorFiles: Readonly<Record<string, string>>;
 }
 
-/** Names of the golden scenarios that give documents. */
+/** The names of the golden scenarios without errors. */
 export const goodScenarios = (): string[] =>
   goldenScenarios().filter((name) => existsSync(join(goldenFolder(name), 'expected', 'apisix.yaml')));
+
+/** The scenarios that every test run loads into APISIX. */
+export const FEW_SCENARIOS: readonly string[] = [
+  'accelerator-prod',
+  'apim-records-elsewhere',
+  'cors-for-browsers',
+  'every-limit-in-redis',
+  'ip-deny-list',
+  'json-log-file',
+  'secrets-from-files',
+];
 
 export async function compileGolden(name: string): Promise<Scenario> {
   const file = goldenEnvFile(name);
@@ -35,11 +47,13 @@ export async function compileVariables(variables: Readonly<Record<string, string
 }
 
 function scenarioOf(
-  { model, documents, diagnostics, settings }: CompileResult,
+  { model, documents, needs, diagnostics }: CompileResult,
   variables: Readonly<Record<string, string>>,
 ): Scenario {
-  if (!model || !documents) {
-    const errors = diagnostics.flatMap(({ severity, message }) => (severity === 'error' ? [message] : []));
+  if (!model || !documents || !needs) {
+    const errors = diagnostics
+      .map(worded)
+      .flatMap(({ severity, message }) => (severity === 'error' ? [message] : []));
     throw new Error(`these settings give no documents: ${errors.join('; ')}`);
   }
   const valuesOf = (names: readonly string[]) =>
@@ -50,16 +64,14 @@ function scenarioOf(
         return [name, value];
       }),
     );
-  const needed = neededVariables(documents, settings);
   const contentsOf = (paths: Readonly<Record<string, string>>) =>
     Object.fromEntries(Object.values(paths).map((path) => [path, readFileSync(path, 'utf8')]));
-  const files = neededFiles(model);
   return {
     model,
     documents,
-    environment: valuesOf(needed.apisix),
-    collectorEnvironment: valuesOf(needed.collector),
-    mountedFiles: contentsOf(files.apisix),
-    collectorFiles: contentsOf(files.collector),
+    environment: valuesOf(needs.variables.apisix),
+    collectorEnvironment: valuesOf(needs.variables.collector),
+    mountedFiles: contentsOf(needs.files.apisix),
+    collectorFiles: contentsOf(needs.files.collector),
   };
 }

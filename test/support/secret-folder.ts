@@ -1,6 +1,6 @@
 /**
- * A folder of secrets, one a file, as platforms mount them. Its path is the same on this host, where settings are checked,
- * and in the gateway's container, where they are read.
+ * A folder of secrets, one in each file, as platforms mount them. Its path is the same on this host, where settings are
+ * checked, and in the gateway's container, where the files are read.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -9,13 +9,13 @@ import type { Gateway } from './gateway.ts';
 
 export interface SecretFolder {
   readonly path: string;
-  /** `SETTING_FILE` for each file, and no `SETTING`; files are named after settings. */
+  /** `SETTING_FILE` for each file, without `SETTING`. Files are named after settings. */
   readonly settings: Readonly<Record<string, string>>;
-  /** Removes it from this host. */
+  /** Removes the folder from this host. */
   remove(): void;
 }
 
-/** Contents by the names of settings. */
+/** Contents by names of settings. */
 export function secretFolder(contents: Readonly<Record<string, string>>): SecretFolder {
   const path = mkdtempSync(join(tmpdir(), 'genai-gateway-secrets-'));
   for (const [name, content] of Object.entries(contents)) writeFileSync(join(path, name), content);
@@ -33,8 +33,8 @@ export function secretFolder(contents: Readonly<Record<string, string>>): Secret
 }
 
 /**
- * As Kubernetes and Key Vault's driver do it: a new folder with all files, old and new, and `..data`, through which each of
- * them is found, pointed to it in one step.
+ * Changes files as Kubernetes and the Key Vault driver do: a new folder with all files, and the link `..data`, through
+ * which each file is found, switched to it in one step.
  */
 export async function publish(
   { apisix }: Gateway,
@@ -53,7 +53,7 @@ export async function publish(
   await apisix.asRoot(script, path, ...Object.entries(contents).flat());
 }
 
-/** As editors of a file do it: emptied, and then written. */
+/** Changes a file as editors do: truncated, then written. */
 export async function overwrite(
   { apisix }: Gateway,
   { path }: SecretFolder,

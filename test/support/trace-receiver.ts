@@ -1,9 +1,9 @@
-/** Where a collector sends what it got: OTLP over HTTP as JSON. */
+/** A receiver for a collector's traces: OTLP over HTTP as JSON. */
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { gunzipSync } from 'node:zlib';
-import { closeServer } from './close-server.ts';
+import { closeServer } from '../../compiler/mock/close-server.ts';
 import { until } from './traffic.ts';
 
 export type Attributes = Readonly<Record<string, string | number | boolean>>;
@@ -11,7 +11,7 @@ export type Attributes = Readonly<Record<string, string | number | boolean>>;
 export interface Span {
   readonly traceId: string;
   readonly spanId: string;
-  /** '' where it has none. */
+  /** '' when it has no parent. */
   readonly parentSpanId: string;
   readonly name: string;
   readonly kind: 'server' | 'client' | 'other';
@@ -27,11 +27,11 @@ export interface Span {
 export interface TraceReceiver {
   readonly port: number;
   readonly spans: readonly Span[];
-  /** Everything that came in, as text. */
+  /** Everything received, as text. */
   readonly raw: string;
-  /** The spans of a trace in the order of their starts, once there are so many. */
+  /** The spans of a trace in the order of their starts, once there are this many. */
   trace(traceId: string, count: number, timeoutMs?: number): Promise<readonly Span[]>;
-  /** What the configuration of a collector has to be that hands traces on to it. */
+  /** The configuration of a collector that forwards traces to this receiver. */
   collectorFile(hostName: string): string;
   stop(): Promise<void>;
 }

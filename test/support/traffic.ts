@@ -1,14 +1,14 @@
-/** Requests as they look on the wire, for what fetch and the official clients hide; and what tests of the gateway wait for. */
+/** Requests and answers on the wire, which fetch and the official clients hide, and helpers for gateway tests. */
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { MockBackend, RecordedRequest, StreamEvent } from '../../compiler/mock/server.ts';
 import { CLIENT_KEY, type Gateway } from './gateway.ts';
-import type { MockBackend, RecordedRequest, StreamEvent } from './mock-azure-openai/server.ts';
 import { until } from './until.ts';
 
 export { until };
 
-/** How many requests each of the mocks got. */
+/** The number of requests that each mock received. */
 export const calls = ({ mocks }: { readonly mocks: readonly MockBackend[] }): number[] =>
   mocks.map(({ requests }) => requests.length);
 
@@ -18,17 +18,17 @@ export function backendOf({ mocks }: Gateway, index: number): MockBackend {
   return mock;
 }
 
-/** Forgets what the mocks got, and what they were told to do. */
+/** Resets the mocks' requests and scripts. */
 export function resetMocks({ mocks }: Gateway): void {
   for (const mock of mocks) mock.reset();
 }
 
-/** Forgets what the mocks got; what they store stays. */
+/** Forgets the mocks' requests, but keeps their stored objects. */
 export async function forgetRequests({ mocks }: Gateway): Promise<void> {
   await Promise.all(mocks.map(({ url }) => fetch(`${url}/++/requests`, { method: 'DELETE' })));
 }
 
-/** Settings for so many backends that are tried in their order, so that each request begins with the first. */
+/** Settings for backends with descending priorities, so that each request begins with the first. */
 export const inOrder = (backends: number): Record<string, string> =>
   Object.fromEntries(
     Array.from({ length: backends }, (_, index) => [
@@ -37,10 +37,10 @@ export const inOrder = (backends: number): Record<string, string> =>
     ]),
   );
 
-/** Settings without memory between requests. */
+/** Settings without cooldowns, so that requests do not affect later ones. */
 export const NO_COOLDOWN = { AI_PROXY_COOLDOWN: '0', AI_PROXY_COOLDOWN_MAX: '0' };
 
-/** The one request that a mock got. */
+/** The only request that a mock received. */
 export function onlyRequest({ name, requests }: MockBackend): RecordedRequest {
   const [request] = requests;
   if (!request || requests.length > 1) throw new Error(`${name} got ${requests.length} requests, not one`);
@@ -56,15 +56,15 @@ export interface WireOptions {
 export interface WireAnswer {
   readonly status: number;
   readonly head: string;
-  /** What came after the head, its transfer coding included. */
+  /** The bytes after the head, including the transfer coding. */
   readonly raw: Buffer;
-  /** The same without the transfer coding. */
+  /** The body without the transfer coding. */
   readonly body: Buffer;
-  /** Whether the answer came to its end, by its length or its last chunk. */
+  /** Whether the answer is complete, by its length or its last chunk. */
   readonly isWhole: boolean;
 }
 
-/** A connection with one request on it. */
+/** A connection with one request. */
 export class Wire {
   readonly #socket: Socket;
   #received = Buffer.alloc(0);
@@ -100,22 +100,22 @@ export class Wire {
     return this.#closed;
   }
 
-  /** What of the body is here. */
+  /** The body received so far. */
   get text(): string {
     return this.answer().body.toString();
   }
 
-  /** More of the request. */
+  /** Sends more of the request. */
   send(data: string): void {
     this.#socket.write(data);
   }
 
-  /** Until the text is in the body. */
+  /** Waits until the body contains a text. */
   async waitFor(text: string, timeoutMs?: number): Promise<void> {
     await until(() => this.text.includes(text), timeoutMs);
   }
 
-  /** The answer when it is whole, or the other side has closed the connection. */
+  /** Waits until the answer is complete or the connection is closed. */
   async end(timeoutMs?: number): Promise<WireAnswer> {
     await until(() => this.#closed || this.answer().isWhole, timeoutMs);
     return this.answer();
@@ -133,12 +133,12 @@ export class Wire {
     return this.answer();
   }
 
-  /** The client goes away. */
+  /** Disconnects. */
   leave(): void {
     this.#socket.destroy();
   }
 
-  /** The answer as far as it is here. */
+  /** The answer received so far. */
   answer(): WireAnswer {
     const headEnd = this.#received.indexOf('\r\n\r\n');
     if (headEnd < 0) return { status: 0, head: '', raw: NOTHING, body: NOTHING, isWhole: false };
@@ -171,7 +171,7 @@ function unchunked(raw: Buffer): { readonly body: Buffer; readonly isWhole: bool
 export const chatBody = (model: string, more: object = {}): string =>
   JSON.stringify({ model, messages: [{ role: 'user', content: 'Hello' }], max_tokens: 4, ...more });
 
-/** A connection with a request for a streamed chat completion on it. */
+/** A connection with a request for a streamed chat completion. */
 export const chatOnWire = (
   gateway: Pick<Gateway, 'url'>,
   model: string,
@@ -185,12 +185,12 @@ const CHUNK = {
   model: 'gpt-4o-2024-07-18',
 };
 
-/** An event of a streamed chat completion with some of its text. */
+/** An event of a streamed chat completion with some text. */
 export const chatText = (content: string): StreamEvent => ({
   data: { ...CHUNK, choices: [{ index: 0, delta: { content }, finish_reason: null }] },
 });
 
-/** The event that a streamed chat completion of Azure begins with, which is no output. */
+/** The first event of Azure's streamed chat completions, which is no output. */
 export const chatPrelude: StreamEvent = {
   data: {
     choices: [],
@@ -202,7 +202,7 @@ export const chatPrelude: StreamEvent = {
   },
 };
 
-/** The last event of a streamed chat completion whose client asked for its usage. */
+/** The last event of a streamed chat completion when the client asked for usage. */
 export const chatUsage = (prompt: number, completion: number): StreamEvent => ({
   data: {
     ...CHUNK,
@@ -211,7 +211,7 @@ export const chatUsage = (prompt: number, completion: number): StreamEvent => ({
   },
 });
 
-/** Lines of the error log with a level and a text; waits for one, and gives none where none comes. */
+/** The lines of the error log with this level and text. Waits for one, and returns none when none comes. */
 export async function logged({ apisix }: Gateway, level: 'error' | 'warn', text: string): Promise<string[]> {
   const lines = async () =>
     (await apisix.log()).split('\n').filter((line) => line.includes(`[${level}]`) && line.includes(text));

@@ -1,4 +1,4 @@
-/** `genai-gateway watch` as a deployment has it, and the ways in which platforms change the files that it follows. */
+/** `genai-gateway watch` as in a deployment, and the ways in which platforms change the files that it follows. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readlinkSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -8,17 +8,17 @@ import { until } from './until.ts';
 
 export interface Watching {
   readonly process: ChildProcess;
-  /** Everything it has said on stderr. */
+  /** Everything it has written to stderr. */
   readonly said: string;
-  /** The lines of its own that begin with `watch: `. */
+  /** Its lines that begin with `watch: `. */
   readonly lines: readonly string[];
-  /** Until a text has been said so many times. */
+  /** Waits until a text was written this number of times. */
   waitFor(text: string, times?: number): Promise<void>;
-  /** Ends it; its exit code, or null where a signal ended it. */
+  /** Ends it. Returns its exit code, or null when a signal ended it. */
   end(signal: NodeJS.Signals): Promise<number | null>;
 }
 
-/** Starts the built program; the environment is what is given, and where Node is. */
+/** Starts the built program with this environment and the path of Node. */
 export function startWatch(args: readonly string[], env: Readonly<Record<string, string>>): Watching {
   const child = spawn(PROGRAM, ['watch', ...args], {
     env: { PATH: `${dirname(process.execPath)}:/usr/bin:/bin`, ...env },
@@ -57,7 +57,7 @@ export const envText = (variables: Readonly<Record<string, string | undefined>>)
     .map(([name, value]) => `${name}='${value}'\n`)
     .join('');
 
-/** A folder as Kubernetes mounts a ConfigMap or a Secret: links by way of `..data`, which is swapped as a whole. */
+/** A folder as Kubernetes mounts a ConfigMap or a Secret: links through `..data`, which is switched at once. */
 export class MountedVolume {
   readonly #folder: string;
   #versions = 0;

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach } from 'vitest';
 
-/** Settings that render: one backend, one client. */
+/** Settings without errors: one backend, one client. */
 export const GOOD = {
   AZURE_OPENAI_ENDPOINT_0: 'https://one.openai.azure.com',
   AZURE_OPENAI_KEY_0: 'key-of-backend-zero',
@@ -12,10 +12,10 @@ export const GOOD = {
   GATEWAY_CLIENT_KEY_0: 'key-of-client-zero',
 };
 
-/** What a render writes. */
+/** The files that a render writes. */
 export const FILES = ['config.yaml', 'apisix.yaml', 'otel-collector.yaml'];
 
-/** A folder of its own for every test of a file; the function gives a path in it, and writes a file there. */
+/** A separate folder for every test of a file. The function returns a path in it, and writes a file there if given content. */
 export function workspace(): (name: string, content?: string | Buffer) => string {
   let folder = '';
   beforeEach(() => {

@@ -1,4 +1,4 @@
-/** What is said about each kind of change: what compiled settings differ in, and files that were edited by hand. */
+/** The lines that `diff` prints for each kind of change, in compiled settings and in files that were edited by hand. */
 import { describe, expect, test } from 'vitest';
 import { compile } from '../../compiler/compile.ts';
 import { changesBetween, NotADocument } from '../../compiler/diff/changes.ts';
@@ -27,7 +27,7 @@ const TWO = {
 
 const START = ' (takes effect at the next start)';
 
-describe('a change of settings is told by the object that it changes', () => {
+describe('diff names the object that a change of settings affects', () => {
   test.each<[string, Variables, Variables, string[]]>([
     ['nothing', TWO, TWO, []],
     [
@@ -201,9 +201,15 @@ describe('a change of settings is told by the object that it changes', () => {
         'collector receiver file_log: added',
         'collector processor resource: attributes.service.name.value apisix-gateway → mine',
         'collector price gpt-4o completion: USD a token 0.00001 → 0.00002',
+        'collector price gpt-4o completion by who served it: USD a token 0.00001 → 0.00002',
+        'collector price gpt-4o completion chosen by a router: USD a token 0.00001 → 0.00002',
         'plugin azure-openai-proxy: metrics.models: gpt-5 added',
         'collector price gpt-5 prompt: added',
         'collector price gpt-5 completion: added',
+        'collector price gpt-5 prompt by who served it: added',
+        'collector price gpt-5 completion by who served it: added',
+        'collector price gpt-5 prompt chosen by a router: added',
+        'collector price gpt-5 completion chosen by a router: added',
         'collector exporter azure_monitor: added',
         'collector pipeline traces: exporters: azure_monitor added',
         'collector pipeline logs: exporters: azure_monitor added',
@@ -220,13 +226,13 @@ describe('a change of settings is told by the object that it changes', () => {
         'plugin azure-openai-traces: collector 127.0.0.1:4318 → 127.0.0.1:4319',
       ],
     ],
-  ])('%s', async (_, before, after, expected) => {
+  ])('after a change of %s', async (_, before, after, expected) => {
     const said = await lines(before, after);
     expect(said.toSorted()).toEqual(expected.toSorted());
     expect((await lines(after, before)).length > 0).toBe(expected.length > 0);
   });
 
-  test('lines of one object stand together', async () => {
+  test('and keeps the lines of one object together', async () => {
     const said = await lines(TWO, {
       ...TWO,
       AZURE_OPENAI_WEIGHT_0: '2',
@@ -243,7 +249,7 @@ describe('a change of settings is told by the object that it changes', () => {
   });
 });
 
-describe('files that were edited by hand', () => {
+describe('diff of files that were edited by hand', () => {
   const edited = async (edit: (documents: Documents) => Partial<Documents>): Promise<string[]> => {
     const documents = await documentsOf({ ...TWO, GATEWAY_SECRETS: 'inline' });
     return inWords(await changesBetween(edit(documents), documents));
@@ -255,7 +261,7 @@ describe('files that were edited by hand', () => {
       return { ...documents, 'apisix.yaml': text };
     });
 
-  test('comments, quotes, order of keys and of what has no order are no difference', async () => {
+  test('ignores comments, quotes, key order and the order of unordered lists', async () => {
     expect(
       await apisix((text) => {
         const [, one = '', two = ''] =
@@ -269,7 +275,7 @@ describe('files that were edited by hand', () => {
     ).toEqual([]);
   });
 
-  test('another key is told, and never shown; nor is one that stands where none of ours does', async () => {
+  test('reports a changed key without its value, even in a field that our files never have', async () => {
     const said = await apisix((text) =>
       text
         .replace('key-of-backend-one', 'pasted-key-of-somebody')
@@ -286,7 +292,7 @@ describe('files that were edited by hand', () => {
     ]);
   });
 
-  test('secrets that stand where only other files have some', async () => {
+  test('hides secrets in places where only files of others have secrets', async () => {
     const documents = await documentsOf(GOOD);
     const old = {
       'config.yaml': documents['config.yaml']
@@ -303,12 +309,15 @@ describe('files that were edited by hand', () => {
         'exporters:\n  otlphttp: {headers: {X-Any: pasted-4, X-Scope-OrgID: mine}, password: 12345678}',
       ),
       'apisix.yaml': documents['apisix.yaml']
-        .replace('lane: "high"', 'lane: "high"\n      key-auth: {key: pasted-5, note: "12345678"}')
+        .replace(
+          'routes:\n',
+          'consumers:\n  - {username: a, plugins: {key-auth: {key: pasted-5, note: "12345678"}}}\nroutes:\n',
+        )
         .replace('#END', 'secrets:\n  - {id: vault/1, uri: "http://vault", token: pasted-6}\n#END'),
     };
     const changes = await changesBetween(old, documents);
     expect(inWords(changes)).toEqual([
-      'client app: plugins.key-auth removed, was {key: [redacted], note: [redacted]}',
+      'consumer a: removed',
       'secret manager vault/1: removed',
       `setting of the gateway: deployment.admin.admin_key removed${START}`,
       `setting of the gateway: nginx_config.envs removed, was [redacted], B${START}`,
@@ -319,7 +328,7 @@ describe('files that were edited by hand', () => {
     expect(JSON.stringify(old)).toMatch(/(?:.*pasted-\d){6}/);
   });
 
-  test('a secret that is known is shown nowhere else either: in names, keys and longer texts', async () => {
+  test('hides a known secret in names, keys and longer texts as well', async () => {
     const said = await apisix((text) =>
       text
         .replace(
@@ -335,7 +344,7 @@ describe('files that were edited by hand', () => {
     ]);
   });
 
-  test('what no version of ours ever wrote is compared all the same', async () => {
+  test('compares items that our templates never write', async () => {
     const said = await apisix((text) =>
       text
         .replace('routes:\n', 'routes:\n  - {id: mine, uri: /mine, service_id: azure-openai}\n')
@@ -354,7 +363,7 @@ describe('files that were edited by hand', () => {
     ]);
   });
 
-  test('order counts where it means something', async () => {
+  test('reports a change of order when the order matters', async () => {
     const said = await edited((documents) => ({
       ...documents,
       'otel-collector.yaml': documents['otel-collector.yaml'].replaceAll(
@@ -375,7 +384,7 @@ describe('files that were edited by hand', () => {
     ]);
   });
 
-  test('numbers and texts that look alike are told apart, and hostile texts stay on their line', async () => {
+  test('distinguishes a number from a text, and prints control characters escaped', async () => {
     const said = await apisix((text) =>
       text.replace('weight: 1', 'weight: "1"').replace('"X-Request-ID"', '"\\e[31m\\n→ \\u202e"'),
     );
@@ -384,7 +393,7 @@ describe('files that were edited by hand', () => {
     expect(said.join('')).toMatch(/^[\P{C}]*$/u);
   });
 
-  test('credentials in URLs are not shown, and yet told', async () => {
+  test('reports a change of credentials in a URL without showing them', async () => {
     const said = await apisix((text) =>
       text.replace('https://one.openai.azure.com', 'https://user:word@one.openai.azure.com?sig=abc'),
     );
@@ -393,7 +402,7 @@ describe('files that were edited by hand', () => {
     ]);
   });
 
-  test('a file that is missing is one difference', async () => {
+  test('reports a missing file as one difference', async () => {
     expect(
       await edited((documents) => ({
         'apisix.yaml': documents['apisix.yaml'],
@@ -403,16 +412,16 @@ describe('files that were edited by hand', () => {
   });
 
   test.each([
-    ['no YAML', 'services: [\n  key-of-somebody: "', /^line \d+ is no YAML/],
+    ['not YAML', 'services: [\n  key-of-somebody: "', /^line \d+ is not YAML/],
     ['a key twice', 'services: []\nservices: []\n', /repeats a key/],
-    ['nested without end', `services: ${'['.repeat(100_000)}`, /nested|no YAML/],
+    ['nested without end', `services: ${'['.repeat(100_000)}`, /nested|not YAML/],
     ['nested deeply', `services: ${'['.repeat(5_000)}${']'.repeat(5_000)}`, /nested/],
     [
       'aliases of aliases',
       `a: &a [x,x]\n${[...'bcdefghijklmnopq'].map((name, at) => `${name}: &${name} [${`*${'abcdefghijklmnop'[at]},`.repeat(9)}]\n`).join('')}`,
-      /no YAML/,
+      /not YAML/,
     ],
-  ])('%s is an error that names no content', async (_, text, reason) => {
+  ])('rejects a file that has %s, without showing its content', async (_, text, reason) => {
     const documents = await documentsOf(GOOD);
     const failed = changesBetween({ ...documents, 'apisix.yaml': text }, documents);
     await expect(failed).rejects.toThrow(NotADocument);

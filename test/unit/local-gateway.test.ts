@@ -1,4 +1,4 @@
-/** What `up` makes of settings and of APISIX's log. */
+/** How `up` adapts settings, and how it prints APISIX's log. */
 import { expect, test } from 'vitest';
 import { readableLines } from '../../compiler/commands/local/log-lines.ts';
 import {
@@ -8,6 +8,7 @@ import {
   withMocks,
   withSecretsAsVariables,
 } from '../../compiler/commands/local/settings.ts';
+import { worded } from '../../compiler/diagnostics/words.ts';
 import { listSettings } from '../../compiler/settings/declarations/index.ts';
 import type { RawSettings, RawValue } from '../../compiler/settings/sources.ts';
 
@@ -27,7 +28,7 @@ const raw = (
 const values = ({ variables }: RawSettings) =>
   Object.fromEntries([...variables].map(([name, { value }]) => [name, value]));
 
-test('secrets of files become variables, and none is written into files', () => {
+test('turns secrets in files into variables and renders references', () => {
   const adapted = withSecretsAsVariables(
     raw(
       { AZURE_OPENAI_KEY_0_FILE: '/run/secrets/key', GATEWAY_SECRETS: 'inline' },
@@ -43,12 +44,21 @@ test('secrets of files become variables, and none is written into files', () => 
   });
 });
 
-test('a secret that is given twice stays so, for that is to be said', () => {
+test.each([
+  [' Inline ', 'reference'],
+  ['inlined', 'inlined'],
+])('replaces GATEWAY_SECRETS=%j by %j', (given, adapted) => {
+  expect(values(withSecretsAsVariables(raw({ GATEWAY_SECRETS: given })))).toEqual({
+    GATEWAY_SECRETS: adapted,
+  });
+});
+
+test('keeps a secret that is given twice, so that the error is reported', () => {
   const given = raw({ OIDC_CLIENT_SECRET: 'a', OIDC_CLIENT_SECRET_FILE: '/b' }, { OIDC_CLIENT_SECRET: 'b' });
   expect(withSecretsAsVariables(given)).toEqual(given);
 });
 
-test('without settings there are two mocks, the first asked first, and a client', () => {
+test('without settings adds two mocks, the first with priority, and one client', () => {
   const given = raw({ HOME: '/root' });
   const mocks = backendsToMock(given);
   expect(values(withMocks(given, mocks, [8000, 8001]))).toMatchObject({
@@ -64,7 +74,7 @@ test('without settings there are two mocks, the first asked first, and a client'
   });
 });
 
-test('each backend of the settings is played by a mock, whose key is none of theirs', () => {
+test('replaces each backend of the settings by a mock with a key of its own', () => {
   const given = raw(
     {
       AZURE_OPENAI_ENDPOINT_2: 'https://two.openai.azure.com',
@@ -111,8 +121,8 @@ test.each([
   ['OTEL_COLLECTOR_ENDPOINT', '127.0.0.1:4318', 'host.docker.internal:4318'],
   ['AI_RATE_LIMIT_REDIS_HOST', 'LOCALHOST', 'host.docker.internal'],
   ['RESPONSES_AFFINITY_REDIS_HOST', '::1', 'host.docker.internal'],
-])('%s=%s is warned of, and what to write instead said', (name, value, instead) => {
-  const [warning, ...others] = loopbackWarnings(raw({ [name]: value }));
+])('warns of %s=%s and says what to write instead', (name, value, instead) => {
+  const [warning, ...others] = loopbackWarnings(raw({ [name]: value })).map(worded);
   expect(others).toEqual([]);
   expect(warning).toMatchObject({
     code: 'LOCALHOST_IN_CONTAINER',
@@ -120,7 +130,7 @@ test.each([
     setting: name,
     line: 1,
   });
-  expect(warning?.hint).toContain(`${name}=${instead}:`);
+  expect(warning?.hint).toContain(`${name}=${instead} to reach this machine`);
 });
 
 test.each([
@@ -129,12 +139,13 @@ test.each([
   ['AI_RATE_LIMIT_REDIS_HOST', '10.127.0.1'],
   ['GATEWAY_TRUSTED_PROXIES', '127.0.0.1'],
   ['APISIX_GATEWAY_ENDPOINT', '127.0.0.1:9091'],
-])('%s=%s is not', (name, value) => {
+])('does not warn of %s=%s', (name, value) => {
   expect(loopbackWarnings(raw({ [name]: value }))).toEqual([]);
 });
 
-test('what APISIX calls is named by settings that there are', () => {
+test('checks only settings that exist', () => {
   const names = listSettings().map(({ name }) => name);
+  expect(CALLED_BY_APISIX.length).toBeGreaterThan(3);
   for (const name of CALLED_BY_APISIX) expect(names).toContain(name);
 });
 
@@ -165,13 +176,13 @@ test.each([
     '200 in 4 ms, 2 attempts: ptu 429, payg 200',
   ],
   [{ upstream: 'both.openai.azure.com:443' }, '200 in 4 ms, 1 attempt: both.openai.azure.com:443 200'],
-  [{ status: '401', upstream: '', upstream_status: '' }, '401 in 4 ms, no backend was asked'],
-])('a line of the access log tells the attempts: %j', (fields, told) => {
+  [{ status: '401', upstream: '', upstream_status: '' }, '401 in 4 ms, no backend attempted'],
+])('shows the attempts of an access log line: %j', (fields, told) => {
   expect(readable(access(fields))).toMatch(/^\d\d:\d\d:57 POST \/openai\/v1\/chat\/completions gpt-4o /);
   expect(readable(access(fields))).toContain(` gpt-4o ${told}`);
 });
 
-test('a line of the error log loses what nobody reads', () => {
+test('shortens a line of the error log to its time, level and message', () => {
   const line =
     '2026/11/26 08:25:57 [warn] 32#32: *158 [lua] azure-openai-proxy.lua:411: note_failure(): backend mock-0 throttled: 429, cooling down for 5000 ms, client: 172.17.0.1, server: _, request: "POST /openai/v1/chat/completions HTTP/1.1", host: "127.0.0.1:9080"';
   expect(readable(line)).toMatch(
@@ -180,7 +191,7 @@ test('a line of the error log loses what nobody reads', () => {
 });
 
 test.each(['', 'anything', '{"not": "an access line"}', '{broken', '2026/11/26 no level'])(
-  'another line stays as it is: %j',
+  'leaves any other line unchanged: %j',
   (line) => {
     expect(readable(line)).toBe(line);
   },

@@ -1,9 +1,11 @@
-/** What apisix.yaml says of itself names every item by the id that APISIX gives it, and changes nothing else. */
+/** The manifest in apisix.yaml lists every item by the id that APISIX gives it, and changes nothing else in the file. */
+import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { compile } from '../../compiler/compile.ts';
+import { worded } from '../../compiler/diagnostics/words.ts';
 import { withManifest } from '../../compiler/emit/manifest.ts';
 import { readRendered } from '../../compiler/output/read-rendered.ts';
 
@@ -12,6 +14,7 @@ const PREFIX = '# genai-gateway manifest: ';
 interface Manifest {
   readonly digest: string;
   readonly items: Readonly<Record<string, readonly string[]>>;
+  readonly clients?: { readonly count: number; readonly digest: string };
 }
 
 function manifestOf(text: string): Manifest {
@@ -28,33 +31,50 @@ const SETTINGS = {
   GATEWAY_CLIENT_KEY_SECONDARY_0: 'second-key-of-client-zero-0123',
 };
 
+const manyClients = (count: number): Record<string, string> =>
+  Object.fromEntries(
+    Array.from({ length: count }, (_, index) => `client-${index + 1}`).flatMap((name, index) => [
+      [`GATEWAY_CLIENT_NAME_${index + 1}`, name],
+      [`GATEWAY_CLIENT_KEY_${index + 1}`, `key-of-${name}-0123456789`],
+    ]),
+  );
+
 async function render(settings: Record<string, string> = {}, templates?: string): Promise<string> {
   const { documents, diagnostics } = await compile({
     environment: { ...SETTINGS, ...settings },
     envFiles: [],
     templates,
   });
-  if (!documents) throw new Error(diagnostics.map(({ message }) => message).join('; '));
+  if (!documents) throw new Error(diagnostics.map((each) => worded(each).message).join('; '));
   return documents['apisix.yaml'];
 }
 
 describe('the manifest', () => {
-  test('names every item, second keys of clients too', async () => {
-    const names = Array.from({ length: 200 }, (_, index) => `client-${index + 1}`);
-    const many = Object.fromEntries(
-      names.flatMap((name, index) => [
-        [`GATEWAY_CLIENT_NAME_${index + 1}`, name],
-        [`GATEWAY_CLIENT_KEY_${index + 1}`, `key-of-${name}-0123456789`],
-      ]),
-    );
-    expect(manifestOf(await render(many)).items).toEqual({
+  test('lists every item, and counts the clients without listing them', async () => {
+    const manifest = manifestOf(await render(manyClients(200)));
+    expect(manifest.items).toEqual({
       services: ['azure-openai'],
       routes: ['openai-v1', 'openai-deployments', 'openai', 'not-found'],
-      consumers: ['app', 'app/credentials/secondary', ...names],
+    });
+    expect(manifest.clients?.count).toBe(201);
+  });
+
+  test('has a digest of the client lines that depends on nothing else', async () => {
+    const text = await render(manyClients(3));
+    const lines = text.split('\n').filter((line) => line.startsWith('# genai-gateway client: '));
+    expect(lines).toHaveLength(4);
+    const digest = createHash('sha256')
+      .update(`${lines.join('\n')}\n`)
+      .digest('hex')
+      .slice(0, 16);
+    expect(manifestOf(text).clients).toEqual({ count: 4, digest });
+    expect(manifestOf(withManifest(`routes: []\n${lines.join('\n')}\n#END\n`, {})).clients).toEqual({
+      count: 4,
+      digest,
     });
   });
 
-  test('stands at the head, below the line for people, and leaves the end and the rest alone', async () => {
+  test('is the second line, below the line for people, and leaves the rest of the file unchanged', async () => {
     const text = await render();
     const [first, second, ...rest] = text.split('\n');
     expect(first).toMatch(/^# Rendered by genai-gateway/);
@@ -64,7 +84,7 @@ describe('the manifest', () => {
     expect(readRendered(text)).toBeDefined();
   });
 
-  test('is another one when anything is, and the same when nothing is', async () => {
+  test('changes when a setting changes, and only then', async () => {
     const digests = await Promise.all(
       [{}, {}, { AZURE_OPENAI_WEIGHT_0: '7' }, { GATEWAY_CLIENT_PRIORITY_0: 'low' }].map(
         async (settings) => manifestOf(await render(settings)).digest,
@@ -75,7 +95,7 @@ describe('the manifest', () => {
     expect(new Set(digests).size).toBe(3);
   });
 
-  test("covers what a user's template adds", async () => {
+  test('covers items that a custom template adds', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'genai-gateway-manifest-'));
     try {
       writeFileSync(
@@ -91,15 +111,15 @@ describe('the manifest', () => {
       const text = await render({}, folder);
       expect(text.startsWith(PREFIX)).toBe(true);
       expect(manifestOf(text).items.routes).toContain('mine');
-      expect(manifestOf(text).items.consumers).toBeUndefined();
+      expect(manifestOf(text).clients).toBeUndefined();
     } finally {
       rmSync(folder, { recursive: true });
     }
   });
 
-  test('holds no secret', async () => {
+  test('contains no secret', async () => {
     const line = (await render({ GATEWAY_SECRETS: 'inline' })).split('\n')[1] ?? '';
-    expect(line).toContain('"app"');
+    expect(line).toContain('"azure-openai"');
     for (const name of [
       'AZURE_OPENAI_KEY_0',
       'GATEWAY_CLIENT_KEY_0',
@@ -108,14 +128,14 @@ describe('the manifest', () => {
       expect(line).not.toContain(SETTINGS[name]);
   });
 
-  test('gives items without an id the one that APISIX gives them', () => {
+  test('uses the ids that APISIX generates for items without an id', () => {
     const items = [{ id: 7 }, { username: 'app' }, {}, null, 'text'];
     expect(manifestOf(withManifest('#END\n', { routes: items, plugins: {}, other: 5 })).items).toEqual({
       routes: ['7', 'app', 'arr_3', 'arr_4', 'arr_5'],
     });
   });
 
-  test('is one line in which APISIX finds nothing to replace, whatever the ids', () => {
+  test('is a single line without template expressions, whatever the ids contain', () => {
     const id = 'a${{HOME}}\n#END "\u2028ü😀';
     const text = withManifest('routes: []\n', { routes: [{ id }] });
     expect(text).not.toContain('${{');

@@ -1,4 +1,4 @@
-/** What the gateway's own metrics are told by the settings: names of models that are values of labels, and when there are too many clients. */
+/** What the settings render for the gateway's own metrics: the models that may become label values, and the memory budget. */
 import { describe, expect, test } from 'vitest';
 import { readYaml } from '../../compiler/output/check.ts';
 import { compileVariables } from '../support/scenarios.ts';
@@ -10,7 +10,7 @@ const BACKENDS = Object.fromEntries(
   ]),
 );
 
-/** Two backends and so many clients. */
+/** Two backends and this number of clients. */
 const clients = (count: number): Record<string, string> =>
   Object.fromEntries(
     Array.from({ length: count }, (_, index) => [
@@ -24,16 +24,16 @@ async function ownMetrics(settings: Readonly<Record<string, string>>): Promise<s
   return /^ *metrics: (\{.*\})$/m.exec(documents['apisix.yaml'])?.[1];
 }
 
-test('without prices names of models are learnt', async () => {
+test('renders no model names without prices, because the gateway then learns them', async () => {
   expect(await ownMetrics({ ...clients(1), GATEWAY_CLIENT_MODELS_0: 'gpt-4o' })).toBeUndefined();
 });
 
-test('with prices they are those that have one, and those of lists of clients', async () => {
+test('with prices renders the priced models and the models in lists of clients', async () => {
   const settings = { MODEL_PRICES: 'gpt-4o=1/2,o3=1/2', GATEWAY_CLIENT_MODELS_0: 'GPT-5,gpt-4o,text-*' };
   expect(await ownMetrics({ ...clients(1), ...settings })).toBe('{"models": ["gpt-4o", "o3", "GPT-5"]}');
 });
 
-test('many clients change nothing: the store has a budget', async () => {
+test('thousands of clients change nothing, because the store has a fixed budget', async () => {
   expect(await ownMetrics(clients(2_501))).toBeUndefined();
 });
 
@@ -63,12 +63,12 @@ describe('GATEWAY_METRICS_MEMORY', () => {
     };
   };
 
-  test('has room for 25,000 lines and 5 MB by default', async () => {
+  test('defaults to room for 25,000 lines and 5 MB', async () => {
     expect(await budgetOf({})).toEqual({ lines: 25_000, bytes: 5_000_000, page: 10_571, values: 30_389 });
   });
 
   test.each(['8m', '9000k', '40m', '100m', '1g'])(
-    '%s: the page fits twice into its memory, and all of it is used',
+    'leaves room for two copies of the page and uses all of its memory: %s',
     async (memory) => {
       const { lines, bytes, page, values } = await budgetOf({ GATEWAY_METRICS_MEMORY: memory });
       const units = { k: 1024, m: 1024 ** 2, g: 1024 ** 3 };
@@ -76,12 +76,12 @@ describe('GATEWAY_METRICS_MEMORY', () => {
       expect(page * units.k).toBeGreaterThan(2 * bytes + 500_000);
       expect(page + values).toBe(total / units.k);
       expect(bytes / lines).toBeCloseTo(200, 0);
-      // What `bench:gateway metrics` shows that they take, and some more.
+      // Five times the text is somewhat more than `bench:gateway metrics` measures.
       expect(values * units.k).toBeGreaterThan(5 * bytes);
     },
   );
 
-  test('needs 8 MiB', async () => {
+  test('must be at least 8 MiB', async () => {
     await expect(budgetOf({ GATEWAY_METRICS_MEMORY: '7m' })).rejects.toThrow('out of range');
   });
 });

@@ -1,5 +1,5 @@
-/** The mock of Azure OpenAI: that it answers official clients as Azure does, and misbehaves as it is told. */
-import { execFileSync, spawnSync } from 'node:child_process';
+/** The mock of Azure OpenAI: it answers official clients as Azure does, and fails as tests script it. */
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { type RequestOptions, request } from 'node:https';
 import { connect } from 'node:net';
@@ -7,12 +7,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import OpenAI, { AzureOpenAI, toFile } from 'openai';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import * as answers from '../support/mock-azure-openai/answers.ts';
-import {
-  type MockBackend,
-  type MockOptions,
-  startMockAzureOpenAI,
-} from '../support/mock-azure-openai/server.ts';
+import * as answers from '../../compiler/mock/answers.ts';
+import { type MockBackend, type MockOptions, startMockAzureOpenAI } from '../../compiler/mock/server.ts';
+import { cannotRun } from '../support/requirements.ts';
 
 const KEY = 'key-of-the-mock';
 const API_VERSION = '2024-10-21';
@@ -57,8 +54,8 @@ async function all<Item>(items: AsyncIterable<Item>): Promise<Item[]> {
 describe.each([
   ['classic', (backend: MockBackend) => classic(backend)],
   ['v1', v1],
-] as const)('to the official client, %s API', (api, clientOf) => {
-  test('chat completions, whole', async () => {
+] as const)('the mock answers the official client, %s API,', (api, clientOf) => {
+  test('with a whole chat completion', async () => {
     const backend = await mock({ name: 'West Europe' });
     const { data, response } = await clientOf(backend)
       .chat.completions.create({ model: 'gpt-4o', messages: MESSAGES, max_tokens: 5 })
@@ -80,7 +77,7 @@ describe.each([
     expect(request).toMatchObject({ method: 'POST', state: 'finished', status: 200, connection: 1 });
   });
 
-  test('chat completions, as a stream', async () => {
+  test('with a streamed chat completion', async () => {
     const backend = await mock();
     const stream = await clientOf(backend).chat.completions.create({
       model: 'gpt-4o',
@@ -103,7 +100,7 @@ describe.each([
     expect(text).not.toContain('"usage"');
   });
 
-  test('legacy completions', async () => {
+  test('with legacy completions, whole and streamed', async () => {
     const client = clientOf(await mock());
     const whole = await client.completions.create({ model: 'i', prompt: 'Once upon a time', max_tokens: 3 });
     expect(whole).toMatchObject({
@@ -115,7 +112,7 @@ describe.each([
     expect(chunks.filter(({ choices }) => choices[0]?.text)).toHaveLength(16);
   });
 
-  test('embeddings, as numbers and as base64', async () => {
+  test('with embeddings as numbers and as base64', async () => {
     const client = clientOf(await mock());
     const input = ['one', 'two and more'];
     const base64 = await client.embeddings.create({ model: 'e', input, dimensions: 8 });
@@ -140,7 +137,7 @@ describe.each([
     }
   });
 
-  test('responses, which only the resource that made them knows', async () => {
+  test('with responses that only the resource that made them knows', async () => {
     const backend = await mock();
     const client = clientOf(backend);
     const first = await client.responses.create({
@@ -178,7 +175,7 @@ describe.each([
     await expect(client.responses.retrieve(first.id)).rejects.toMatchObject({ status: 404 });
   });
 
-  test('responses as a stream, in the order in which Azure sends its events', async () => {
+  test("with streamed responses whose events have Azure's order", async () => {
     const backend = await mock();
     const stream = await clientOf(backend).responses.create({
       model: 'gpt-4o',
@@ -210,7 +207,7 @@ describe.each([
     );
   });
 
-  test('background responses wait, or are cancelled', async () => {
+  test('with background responses, which can be polled or cancelled', async () => {
     const client = clientOf(await mock());
     const body = { model: 'gpt-4o', input: 'Hi', background: true };
     const waiting = await client.responses.create(body);
@@ -220,7 +217,7 @@ describe.each([
     expect((await client.responses.cancel(id)).status).toBe('cancelled');
   });
 
-  test('conversations', async () => {
+  test('with conversations and their items', async () => {
     const client = clientOf(await mock());
     const { id } = await client.conversations.create({ metadata: { topic: 'tests' } });
     await client.responses.create({ model: 'gpt-4o', input: 'Hi', conversation: id });
@@ -231,7 +228,7 @@ describe.each([
     await expect(client.conversations.retrieve(id)).rejects.toMatchObject({ status: 404 });
   });
 
-  test('files byte for byte, batches, vector stores', async () => {
+  test('with files byte for byte, batches and vector stores', async () => {
     const client = clientOf(await mock());
     const content = Buffer.from([0, 255, 13, 10, 45, 45, 13, 10, 13, 10, 1]);
     const { id, bytes } = await client.files.create({
@@ -255,13 +252,13 @@ describe.each([
     await expect(client.files.retrieve(id)).rejects.toMatchObject({ status: 404 });
   });
 
-  test('images and sound', async () => {
+  test('with images and audio', async () => {
     const backend = await mock();
     const client = clientOf(backend);
     const images = await client.images.generate({ model: 'gpt-image-1', prompt: 'a cat', n: 2 });
     expect(images.data).toHaveLength(2);
     const file = await toFile(Buffer.from('sound or picture'), 'upload.bin');
-    // The Azure client takes the deployment from the body, which it cannot look into here.
+    // The Azure client cannot read the deployment out of a multipart body, so it is given here.
     const editor = api === 'classic' ? classic(backend, 'gpt-image-1') : client;
     const edited = await editor.images.edit({ model: 'gpt-image-1', image: file, prompt: 'a dog' });
     expect(edited.data?.[0]?.b64_json).toMatch(/^iVBOR/);
@@ -275,8 +272,8 @@ describe.each([
   });
 });
 
-describe('what is wrong with a request', () => {
-  test("has Azure's own words", async () => {
+describe('the mock answers a wrong request', () => {
+  test("with Azure's own error messages", async () => {
     const backend = await mock({ deployments: ['gpt-4o'] });
     const status = async (answer: Promise<Response>) => {
       const { status, ...response } = await answer.then(async (each) => ({
@@ -316,7 +313,7 @@ describe('what is wrong with a request', () => {
     expect((await status(post(backend, CHAT, {})))[1]).toMatchObject({ error: { param: 'messages' } });
   });
 
-  test('any credential is good where no keys are given, none is not', async () => {
+  test('with 401 only when it has no credential, if the mock has no keys', async () => {
     const backend = await startMockAzureOpenAI();
     running.push(backend);
     const withHeaders = async (headers: Record<string, string>) =>
@@ -327,7 +324,7 @@ describe('what is wrong with a request', () => {
     expect(await withHeaders({ 'api-key': '' })).toBe(401);
   });
 
-  test('tokens are good beside keys, or alone', async () => {
+  test('with 401 for a wrong token, whether or not the mock has keys', async () => {
     const ask = async (options: MockOptions, headers: Record<string, string>) => {
       const backend = await startMockAzureOpenAI({ tokens: (token) => token === 'good', ...options });
       running.push(backend);
@@ -347,7 +344,7 @@ describe('what is wrong with a request', () => {
 const ASK = { messages: MESSAGES };
 const V1_CHAT = '/openai/v1/chat/completions';
 
-/** Sends a request as it is, over a connection of its own; what came back until that ended, and how it ended. */
+/** Sends raw bytes on a new connection. Returns everything received, and the error that ended the connection. */
 async function raw(
   backend: MockBackend,
   text: string,
@@ -373,7 +370,7 @@ function rawPost(path: string, body: unknown): string {
   return `POST ${path} HTTP/1.1\r\nHost: x\r\nAPI-Key: ${KEY}\r\nConnection: close\r\nContent-Length: ${text.length}\r\n\r\n${text}`;
 }
 
-/** Length and content of each chunk of an answer. */
+/** The content of each chunk of an answer. */
 function chunksOf(received: string): string[] {
   const chunks: string[] = [];
   let rest = received.slice(received.indexOf('\r\n\r\n') + 4);
@@ -387,8 +384,8 @@ function chunksOf(received: string): string[] {
   }
 }
 
-describe('what is recorded', () => {
-  test('is what was sent: order and case of headers, every byte of the body, which connection', async () => {
+describe('the mock records a request', () => {
+  test('with the order and case of its headers, every byte of its body, and its connection', async () => {
     const backend = await mock();
     const body = '{ "messages":[],\t"x": "\u00e9" }';
     const head = `POST ${CHAT}&x=%2f HTTP/1.1\r\nHost: h\r\nX-B: 1\r\nx-a: 2\r\nX-B: 3\r\napi-KEY: ${KEY}\r\n`;
@@ -413,7 +410,7 @@ describe('what is recorded', () => {
     await vi.waitFor(() => expect(backend.connections).toEqual({ opened: 2, open: 0 }));
   });
 
-  test('tells of a peer that went away while it sent, and while it was answered', async () => {
+  test('as aborted when the peer disconnects while sending or while being answered', async () => {
     const backend = await mock();
     backend.script({ hang: true });
     const abort = new AbortController();
@@ -431,7 +428,7 @@ describe('what is recorded', () => {
     await vi.waitFor(() => expect(backend.requests[1]?.state).toBe('aborted'));
   });
 
-  test('can be left out', async () => {
+  test('without its body, or not at all, when the configuration says so', async () => {
     const backend = await mock({ config: { recordBodies: false } });
     await post(backend, CHAT, ASK);
     expect(backend.requests[0]?.body).toHaveLength(0);
@@ -446,8 +443,8 @@ describe('what is recorded', () => {
   });
 });
 
-describe('scripts', () => {
-  test('are for the paths they name, each as often as it says, before what is always so', async () => {
+describe('scripted answers', () => {
+  test('apply to the paths they name, as often as they say, before permanent ones', async () => {
     const backend = await mock();
     const statusOf = async (path: string) =>
       (await post(backend, path, { ...ASK, model: 'gpt-4o', input: 'x' })).status;
@@ -474,7 +471,7 @@ describe('scripts', () => {
     expect(await statusOf(V1_CHAT)).toBe(200);
   });
 
-  test('give a status the body and headers that Azure gives it, less and more than these', async () => {
+  test("have Azure's body and headers for their status, unless the script overrides them", async () => {
     const backend = await mock();
     backend.script(
       { status: 429, headers: { 'retry-AFTER': null, 'x-more': ['1', '2'] } },
@@ -489,7 +486,7 @@ describe('scripts', () => {
     expect([empty.status, empty.headers.get('content-length'), await empty.text()]).toEqual([502, '0', '']);
   });
 
-  test('without status, body and events change only how the usual answer is sent', async () => {
+  test('without status, body and events only change how the usual answer is sent', async () => {
     const backend = await mock();
     backend.script({ delayMs: 60 }, { gapMs: 15, lineEnd: '\r\n', done: false });
     const before = performance.now();
@@ -503,7 +500,7 @@ describe('scripts', () => {
     expect(text).not.toContain('[DONE]');
   });
 
-  test('frame bodies and streams in every way', async () => {
+  test('can frame bodies and streams in every way', async () => {
     const backend = await mock();
     const events = ['data: 1\n\n', { event: 'e', data: { two: 2 }, comment: 'c' }];
     const text = 'data: 1\n\n: c\nevent: e\ndata: {"two":2}\n\ndata: [DONE]\n\n';
@@ -528,7 +525,7 @@ describe('scripts', () => {
     expect(ended).not.toMatch(/content-length|transfer-encoding/i);
   });
 
-  test('split what is sent', async () => {
+  test('can split what is sent into chunks of a given size', async () => {
     const backend = await mock();
     backend.script(
       { events: [{ data: 'abcdef' }], splitBytes: 5, done: false },
@@ -540,7 +537,7 @@ describe('scripts', () => {
     expect(await answer.text()).toBe('abcdef');
   });
 
-  test('cut streams and bodies off', async () => {
+  test('can cut streams and bodies off', async () => {
     const backend = await mock();
     backend.script({ cutAfter: 3 }, { body: 'abcdef', cutAfter: 2 }, { cutAfter: 0 });
     const stream = await raw(backend, rawPost(CHAT, { ...ASK, stream: true }));
@@ -553,7 +550,7 @@ describe('scripts', () => {
     expect(backend.requests.map(({ state }) => state)).toEqual(['finished', 'finished', 'finished']);
   });
 
-  test('reset connections', async () => {
+  test('can reset the connection before or after the headers', async () => {
     const backend = await mock();
     backend.script({ reset: 'before-request-read' }, { reset: 'before-headers' }, { reset: 'after-headers' });
     for (const received of ['', '', expect.stringMatching(/^HTTP\/1\.1 200 /)]) {
@@ -562,7 +559,7 @@ describe('scripts', () => {
     expect(backend.requests.map(({ body }) => body.length > 0)).toEqual([false, true, true]);
   });
 
-  test('send events when the test has them', async () => {
+  test('can send events at the moment the test chooses', async () => {
     const backend = await mock();
     let open = () => {};
     const gate = new Promise<void>((resolve) => {
@@ -627,12 +624,12 @@ describe('named answers', () => {
         'x-ratelimit-remaining-requests': '29',
       },
     ],
-  ] as const)('throttled, era %s', async (era, expected) => {
+  ] as const)("have the headers of Azure's 429 in era %s", async (era, expected) => {
     const { 'content-length': _, ...headers } = await headersOf(answers.throttled({ era }));
     expect(headers).toEqual(expected);
   });
 
-  test('throttled, as long as it was seen', async () => {
+  test('have the delay and the kind of limit that the options give', async () => {
     const headers = await headersOf(answers.throttled({ era: 'c', retryAfter: 4, kind: 'requests' }));
     expect(headers).toEqual({
       'x-ratelimit-reset-requests': '4',
@@ -641,12 +638,12 @@ describe('named answers', () => {
     });
   });
 
-  test('throttled by a provisioned deployment', async () => {
+  test("have the headers of a provisioned deployment's 429", async () => {
     const { 'content-length': _, ...headers } = await headersOf(answers.throttledPtu());
     expect(headers).toEqual({ 'retry-after': '1', 'retry-after-ms': '43' });
   });
 
-  test('each is an answer, under its name too', async () => {
+  test('can be scripted by name', async () => {
     const backend = await mock();
     for (const [name, make] of Object.entries(answers.ANSWERS)) {
       backend.script(make());
@@ -661,7 +658,7 @@ describe('named answers', () => {
     }
   });
 
-  test('streams that are refused have a 200', async () => {
+  test('have status 200 when they refuse inside a stream', async () => {
     const backend = await mock();
     const types = async (behaviour: ReturnType<typeof answers.throttledStream>) => {
       backend.script(behaviour);
@@ -703,7 +700,7 @@ describe('named answers', () => {
 });
 
 describe('limits', () => {
-  test('count what may be generated, in sliding windows that a new configuration leaves as they are', async () => {
+  test('count the tokens that may be generated, in sliding windows that a new configuration does not reset', async () => {
     const limits = { 'gpt-4o': { tpm: 100, windowMs: 400, rp: 50 } };
     const backend = await mock({ config: { limits } });
     const ask = (more: object) => post(backend, CHAT, { ...ASK, ...more });
@@ -741,7 +738,7 @@ describe('limits', () => {
     expect((await ask({ max_tokens: 100 })).status).toBe(200);
   });
 
-  test('are those of requests too, and of the deployment in whichever API', async () => {
+  test('count requests as well, and count a deployment across both APIs', async () => {
     const backend = await mock({ config: { limits: { '*': { tpm: 2000 } } } });
     const body = { ...ASK, model: 'gpt-4o', max_tokens: 1 };
     const statuses = [];
@@ -753,7 +750,7 @@ describe('limits', () => {
     ).toBe('0');
   });
 
-  test('are told as the profile tells them', async () => {
+  test('are reported in headers as the profile defines', async () => {
     const limits = { '*': { tpm: 10, rp: 5 } };
     const backend = await mock({ config: { limits, profile: 'azure-ptu' } });
     const ask = () => post(backend, CHAT, { ...ASK, max_tokens: 10 });
@@ -767,7 +764,7 @@ describe('limits', () => {
     expect(simulated.headers.get('retry-after')).toBe(simulated.headers.get('x-ratelimit-reset-tokens'));
   });
 
-  test('latency is that of the request and of its tokens', async () => {
+  test('delay an answer by a time per request and a time per token', async () => {
     const backend = await mock({ config: { latency: { perRequestMs: 30, perTokenMs: 5 } } });
     const timed = async (max_tokens: number) => {
       const begin = performance.now();
@@ -781,7 +778,7 @@ describe('limits', () => {
 });
 
 describe('stop and restart', () => {
-  test('are like the end and the start of a process on the same port', async () => {
+  test('behave as the end and the start of a process on the same port', async () => {
     const backend = await mock();
     backend.script({ hang: true });
     const hanging = post(backend, CHAT, ASK);
@@ -795,42 +792,45 @@ describe('stop and restart', () => {
     expect((await post(backend, CHAT, ASK)).status).toBe(200);
   });
 
-  test('a port in use is an error', async () => {
+  test('fail with EADDRINUSE when the port is in use', async () => {
     const { port } = await mock();
     await expect(startMockAzureOpenAI({ port })).rejects.toMatchObject({ code: 'EADDRINUSE' });
   });
 });
 
-const noOpenssl = spawnSync('openssl', ['version']).status !== 0;
-test.skipIf(noOpenssl)('over TLS, resets included (skipped where there is no openssl)', async () => {
-  const folder = mkdtempSync(join(tmpdir(), 'mock-azure-openai-'));
-  const [keyFile, certFile] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
-  const args = ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '1', '-subj', '/CN=localhost'];
-  execFileSync('openssl', [...args, '-keyout', keyFile, '-out', certFile], { stdio: 'ignore' });
-  const tls = { key: readFileSync(keyFile, 'utf8'), cert: readFileSync(certFile, 'utf8') };
-  rmSync(folder, { recursive: true });
-  const backend = await mock({ tls });
-  const status = () =>
-    new Promise((resolve, reject) => {
-      const options = {
-        method: 'POST',
-        headers: { 'api-key': KEY },
-        rejectUnauthorized: false,
-        agent: false,
-      };
-      const sent = request(`${backend.url}${CHAT}`, options as RequestOptions, (answer) => {
-        answer.resume().once('error', reject);
-        answer.once('end', () => resolve(answer.statusCode));
+const noOpenssl = cannotRun('the mock over TLS', 'openssl');
+test.skipIf(noOpenssl)(
+  'the mock serves TLS and can reset TLS connections (skipped without openssl)',
+  async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'mock-azure-openai-'));
+    const [keyFile, certFile] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
+    const args = ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '1', '-subj', '/CN=localhost'];
+    execFileSync('openssl', [...args, '-keyout', keyFile, '-out', certFile], { stdio: 'ignore' });
+    const tls = { key: readFileSync(keyFile, 'utf8'), cert: readFileSync(certFile, 'utf8') };
+    rmSync(folder, { recursive: true });
+    const backend = await mock({ tls });
+    const status = () =>
+      new Promise((resolve, reject) => {
+        const options = {
+          method: 'POST',
+          headers: { 'api-key': KEY },
+          rejectUnauthorized: false,
+          agent: false,
+        };
+        const sent = request(`${backend.url}${CHAT}`, options as RequestOptions, (answer) => {
+          answer.resume().once('error', reject);
+          answer.once('end', () => resolve(answer.statusCode));
+        });
+        sent.once('error', reject).end(JSON.stringify(ASK));
       });
-      sent.once('error', reject).end(JSON.stringify(ASK));
-    });
-  expect(await status()).toBe(200);
-  backend.script({ reset: 'before-headers' });
-  await expect(status()).rejects.toMatchObject({ code: 'ECONNRESET' });
-  expect(backend.requests.map(({ connection }) => connection)).toEqual([1, 2]);
-});
+    expect(await status()).toBe(200);
+    backend.script({ reset: 'before-headers' });
+    await expect(status()).rejects.toMatchObject({ code: 'ECONNRESET' });
+    expect(backend.requests.map(({ connection }) => connection)).toEqual([1, 2]);
+  },
+);
 
-describe('over HTTP', () => {
+describe("the mock's control API", () => {
   const ask = async ({ url }: MockBackend, method: string, path: string, body?: unknown) => {
     const init = { method, ...(body === undefined ? {} : { body: JSON.stringify(body) }) };
     const answer = await fetch(`${url}${path}`, init);
@@ -838,14 +838,14 @@ describe('over HTTP', () => {
     return { status: answer.status, body: text === '' ? undefined : JSON.parse(text) };
   };
 
-  test('it says that it runs', async () => {
+  test('reports that the mock is running', async () => {
     expect(await ask(await mock(), 'GET', '/')).toMatchObject({
       status: 200,
       body: { message: expect.stringContaining('running') },
     });
   });
 
-  test('the log shows no credential', async () => {
+  test('shows no credential in its log', async () => {
     const backend = await mock();
     await fetch(`${backend.url}${CHAT}&api-key=${KEY}`, {
       method: 'POST',
@@ -869,7 +869,7 @@ describe('over HTTP', () => {
     expect(backend.requests).toHaveLength(0);
   });
 
-  test('the configuration is shown and patched', async () => {
+  test('shows and patches the configuration', async () => {
     const backend = await mock();
     const limits = { 'gpt-4o': { tpm: 10 } };
     const patch = { latency: { open_ai_completions: { mean: 10 } }, limits, profile: 'azure-ptu' };
@@ -883,7 +883,7 @@ describe('over HTTP', () => {
     expect((await post(backend, CHAT, { ...ASK, max_tokens: 11 })).status).toBe(429);
   });
 
-  test('answers are scripted, by name or in full', async () => {
+  test('scripts answers by name or in full', async () => {
     const backend = await mock();
     const script = [
       { answer: 'throttled', options: { era: 'e', retryAfter: 9 }, path: '/chat/', times: 2 },
@@ -918,12 +918,12 @@ describe('over HTTP', () => {
     ['PATCH', '/++/config', { latency: { perRequestMs: 'x' } }, 'perRequestMs of latency must be a number'],
     ['PATCH', '/++/config', { limits: { d: {} } }, 'the limit of d has no tpm'],
     ['PATCH', '/++/config', { simulator_mode: 'record' }, 'simulator_mode of the configuration must be'],
-  ])('%s %s says what is wrong with %j', async (method, path, body, message) => {
+  ])('explains what is wrong with %s %s and %j', async (method, path, body, message) => {
     const answer = await ask(await mock(), method, path, body);
     expect(answer).toMatchObject({ status: 400, body: { error: expect.stringContaining(message) } });
   });
 
-  test('there is nothing else', async () => {
+  test('answers any other path with 404', async () => {
     expect((await ask(await mock(), 'GET', '/++/nonsense')).status).toBe(404);
   });
 });

@@ -7,10 +7,10 @@ test.each(listSettings().map(({ name }) => name))('%s is found by its name', (na
   expect(verdict.is).toBe('setting');
 });
 
-test('every declaration has what the reference needs', () => {
+test('every declaration has a description, a default and a valid example', () => {
   for (const { name, declaration } of listSettings()) {
     expect(declaration.description, name).toMatch(/^[A-Z].*\.$/);
-    expect(declaration.output, name).not.toBe('');
+    expect(declaration.output.length === 0 || declaration.outputText === undefined, name).toBe(true);
     expect(declaration.default !== undefined || declaration.defaultText !== undefined, name).toBe(true);
     if (!declaration.sensitive)
       expect('value' in declaration.type.parse(declaration.example), `${name}=${declaration.example}`).toBe(
@@ -47,11 +47,11 @@ test.each([
   ['__proto__', { is: 'foreign' }],
   ['toString', { is: 'foreign' }],
   ['AZURE_OPENAI_toString_0', { is: 'foreign' }],
-])('%s', (name, verdict) => {
+])('the name %s is resolved', (name, verdict) => {
   expect(resolveName(name)).toEqual(verdict);
 });
 
-test('a secret may be given as a file, another setting may not', () => {
+test('a _FILE variable exists for a secret, and for no other setting', () => {
   expect(resolveName('AZURE_OPENAI_KEY_7_FILE')).toMatchObject({
     is: 'secret-file',
     known: { name: 'AZURE_OPENAI_KEY_7' },
@@ -60,17 +60,17 @@ test('a secret may be given as a file, another setting may not', () => {
   expect(resolveName('AZURE_FEDERATED_TOKEN_FILE').is).toBe('setting');
 });
 
-test('what the gateway itself reads when it runs may not be given as a file', () => {
+test('a _FILE variable is rejected for a secret that the gateway reads at run time', () => {
   for (const name of ['IDENTITY_HEADER', 'MSI_SECRET']) {
     expect(resolveName(`${name}_FILE`)).toMatchObject({ is: 'no-secret-file', known: { name } });
   }
   expect(resolveName('MSI_ENDPOINT_FILE')).toEqual({
     is: 'unknown',
     nearest: 'MSI_ENDPOINT',
-    note: 'the gateway itself reads MSI_ENDPOINT when it runs',
+    note: 'the gateway reads MSI_ENDPOINT at run time',
   });
 });
 
-test('a suggestion keeps the index that was written', () => {
+test('a suggested name keeps the index of the misspelt one', () => {
   expect(nearestName('AZURE_OPENAI_WIEGHT_12')).toBe('AZURE_OPENAI_WEIGHT_12');
 });

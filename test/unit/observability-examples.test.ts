@@ -1,4 +1,4 @@
-/** The dashboard, the alert rules and docs/observability.md ask for what docs/metrics.md has, and nothing else. */
+/** The dashboard, the alert rules and docs/observability.md only query metrics and labels that docs/metrics.md lists. */
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -17,8 +17,9 @@ import {
   read,
   selectorsOf,
 } from '../support/promql.ts';
+import { cannotRun } from '../support/requirements.ts';
 
-/** What a scrape adds to each series. */
+/** Labels that a scrape adds to each series. */
 const OF_SCRAPES = ['job', 'instance'];
 
 const known = new Map<string, readonly string[]>([['up', []]]);
@@ -26,7 +27,7 @@ for (const { name, type, labels } of documentedMetrics()) {
   if (type !== 'histogram') known.set(name, labels);
   else for (const part of ['count', 'sum', 'bucket']) known.set(`${name}_${part}`, labels);
   if (type === 'histogram') known.set(`${name}_bucket`, [...labels, 'le']);
-  // docs/collector.md: the token counters times a price.
+  // docs/collector.md: this metric is a token counter multiplied by a price.
   if (name === 'apisix_llm_prompt_tokens') known.set('llm_cost_usd', [...labels, 'cost_component']);
 }
 
@@ -35,7 +36,7 @@ for (const [, name = '', text = ''] of read('docs/apim-records.md').matchAll(
 ))
   known.set(name, text.includes('by `reason`') ? ['reason'] : []);
 
-/** What of a query no gateway has. */
+/** The metrics and labels of a query that no gateway has. */
 const unknownIn = (promql: string): string[] =>
   selectorsOf(promql).flatMap(({ name, labels }) => {
     const has = known.get(name);
@@ -45,7 +46,7 @@ const unknownIn = (promql: string): string[] =>
       .map((label) => `label ${label} of ${name}`);
   });
 
-test('what no gateway has is seen, wherever it stands in a query', () => {
+test('the test finds unknown metrics and labels anywhere in a query', () => {
   expect(unknownIn('sum by (nobody) (rate(apisix_http_status{lane="high", color="red"}[5m])) > 1')).toEqual([
     'label nobody of apisix_http_status',
     'label color of apisix_http_status',
@@ -63,17 +64,25 @@ test('what no gateway has is seen, wherever it stands in a query', () => {
   expect(() => unknownIn('sum by (')).toThrow('no PromQL');
 });
 
-test.each([...panelQueries(), ...otherQueries()])('$where asks for what there is', ({ expr }) => {
-  expect(selectorsOf(expr)).not.toEqual([]);
-  expect(unknownIn(expr)).toEqual([]);
+test('the panels, the alerts and the page have queries', () => {
+  expect(panelQueries().length).toBeGreaterThan(20);
+  expect(otherQueries().length).toBeGreaterThan(20);
 });
+
+test.each([...panelQueries(), ...otherQueries()])(
+  '$where queries only metrics and labels that exist',
+  ({ expr }) => {
+    expect(selectorsOf(expr)).not.toEqual([]);
+    expect(unknownIn(expr)).toEqual([]);
+  },
+);
 
 describe('the dashboard', () => {
   const { panels, templating, schemaVersion } = dashboard();
   const drawn = panels.filter(({ type }) => type !== 'row');
   const queries = drawn.flatMap(({ title, targets = [] }) => targets.map((each) => ({ title, ...each })));
 
-  test('each panel has an id of its own, and a place of its own', () => {
+  test('gives each panel its own id, title and area', () => {
     expect(schemaVersion).toBeGreaterThanOrEqual(41);
     expect(new Set(panels.map(({ id }) => id)).size).toBe(panels.length);
     expect(new Set(drawn.map(({ title }) => title)).size).toBe(drawn.length);
@@ -89,7 +98,7 @@ describe('the dashboard', () => {
       expect(x + w).toBeLessThanOrEqual(24);
   });
 
-  test.each(drawn)('$title: says what it shows, in which unit, from the chosen data source', (panel) => {
+  test.each(drawn)('gives the panel $title a description, a unit and the chosen data source', (panel) => {
     expect(panel.title).not.toBe('');
     expect(panel.description).toMatch(/.{20}/);
     expect(panel.fieldConfig?.defaults.unit).toMatch(/^\w+$/);
@@ -100,15 +109,18 @@ describe('the dashboard', () => {
     expect(new Set(panel.targets?.map(({ refId }) => refId)).size).toBe(panel.targets?.length);
   });
 
-  test('every query is of the chosen gateway alone, and its legend names labels that it keeps', () => {
+  test('limits every query to the chosen gateway, and its legends to labels that the query keeps', () => {
     for (const { title, expr } of panelQueries().map(({ where, expr }) => ({ title: where, expr })))
       for (const { text } of selectorsOf(expr)) expect(text, title).toContain('job=~".*"');
-    for (const { title, expr, legendFormat } of queries)
-      for (const [, label] of legendFormat.matchAll(/\{\{(\w+)\}\}/g))
-        expect(expr, title).toMatch(new RegExp(`by \\((?:\\w+, )*${label}(?:, \\w+)*\\)`));
+    const legends = queries.flatMap(({ title, expr, legendFormat }) =>
+      [...legendFormat.matchAll(/\{\{(\w+)\}\}/g)].map(([, label]) => ({ title, expr, label })),
+    );
+    expect(legends.length).toBeGreaterThan(10);
+    for (const { title, expr, label } of legends)
+      expect(expr, title).toMatch(new RegExp(`by \\((?:\\w+, )*${label}(?:, \\w+)*\\)`));
   });
 
-  test('every variable is declared, and used', () => {
+  test('declares exactly the variables that it uses', () => {
     const used = new Set(
       JSON.stringify([panels, templating.list.map(({ definition }) => definition)])
         .match(/\$\{?[a-z]\w*/g)
@@ -117,7 +129,7 @@ describe('the dashboard', () => {
     expect([...used].sort()).toEqual(templating.list.map(({ name }) => name).sort());
     for (const { name, type, definition = '', allValue } of templating.list) {
       if (type !== 'query') continue;
-      // An empty value, as of a client that is not known, is one of all.
+      // `.*` also matches an empty value, such as the client of an unauthenticated request.
       expect(allValue, name).toBe('.*');
       const [, series = '', label = ''] = /^label_values\((.*), (\w+)\)$/.exec(definition) ?? [];
       const metric = known.get(series.replace(/\{.*/, ''));
@@ -126,13 +138,17 @@ describe('the dashboard', () => {
   });
 });
 
-/** The gateway tests have it in Prometheus' image; here it runs where it is installed. */
-const cannotRunPromtool = spawnSync('promtool', ['--version']).status !== 0;
+/** The gateway tests run promtool in Prometheus' image. Here it runs when it is installed. */
+const cannotRunPromtool = cannotRun('the alerts by promtool', 'promtool');
 
 describe('the alerts', () => {
   const rules = alertRules();
 
-  test.skipIf(cannotRunPromtool)('each one fires in the states that it is for, and in no other', () => {
+  test('are found', () => {
+    expect(rules.length).toBeGreaterThan(5);
+  });
+
+  test.skipIf(cannotRunPromtool)('fire in exactly the states that alerts_test.yml lists', () => {
     const folder = mkdtempSync(join(tmpdir(), 'alerts-'));
     try {
       cpSync(ALERTS_FILE, join(folder, 'alerts.yml'));
@@ -147,22 +163,25 @@ describe('the alerts', () => {
     }
   });
 
-  test('every alert has a case in which it fires', () => {
+  test('each have a case in which they fire', () => {
     const tested = read('test/support/alerts_test.yml');
     for (const { alert } of rules) expect(tested).toContain(`alertname="${alert}"`);
   });
 
-  test.each(rules)('$alert says what is wrong, by labels that it has', ({ expr, labels, annotations }) => {
-    expect(labels.severity).toMatch(/^(?:critical|warning)$/);
-    expect(annotations.summary).toMatch(/.{10}/);
-    expect(annotations.description).toMatch(/.{10}/);
-    for (const [, label] of JSON.stringify(annotations).matchAll(/\$labels\.(\w+)/g)) {
-      const isKept = new RegExp(`by \\((?:\\w+, )*${label}(?:, \\w+)*\\)`).test(expr);
-      expect(isKept || !/\bby \(|\bsum\(/.test(expr), `${label} in ${expr}`).toBe(true);
-    }
-  });
+  test.each(rules)(
+    '$alert has a severity, a summary and a description with labels that it keeps',
+    ({ expr, labels, annotations }) => {
+      expect(labels.severity).toMatch(/^(?:critical|warning)$/);
+      expect(annotations.summary).toMatch(/.{10}/);
+      expect(annotations.description).toMatch(/.{10}/);
+      for (const [, label] of JSON.stringify(annotations).matchAll(/\$labels\.(\w+)/g)) {
+        const isKept = new RegExp(`by \\((?:\\w+, )*${label}(?:, \\w+)*\\)`).test(expr);
+        expect(isKept || !/\bby \(|\bsum\(/.test(expr), `${label} in ${expr}`).toBe(true);
+      }
+    },
+  );
 
-  test('panels that they send somebody to are there', () => {
+  test('refer only to panels that exist', () => {
     const titles = dashboard().panels.map(({ title }) => title);
     const named = rules.flatMap(({ annotations }) =>
       [...(annotations.description ?? '').matchAll(/panel "([^"]+)"/g)].map(([, title]) => title),
@@ -171,7 +190,7 @@ describe('the alerts', () => {
     for (const title of named) expect(titles).toContain(title);
   });
 
-  test('no two have one name, and the page says of each what to do', () => {
+  test('have unique names, and docs/observability.md explains each of them', () => {
     const names = rules.map(({ alert }) => alert);
     expect(new Set(names).size).toBe(names.length);
     const [, table = ''] = read(PAGE).split('## What the alerts ask of you');
@@ -179,7 +198,7 @@ describe('the alerts', () => {
     expect(explained.sort()).toEqual(names.sort());
   });
 
-  test('they and the dashboard mean one objective', () => {
+  test('use the same error budget as the dashboard', () => {
     const budget = dashboard().templating.list.find(({ name }) => name === 'budget')?.current.value;
     const burning = rules.filter(({ alert }) => alert.startsWith('GatewayErrorBudget'));
     expect(burning).toHaveLength(2);
@@ -187,7 +206,7 @@ describe('the alerts', () => {
   });
 });
 
-test('what the page asks Log Analytics for are columns of the records', () => {
+test('the Log Analytics queries on the page use only columns of the records', () => {
   const columns = [...read('docs/apim-records.md').matchAll(/^\| ((?:`\w+`(?:, )?)+) \| /gm)]
     .flatMap(([, names = '']) => names.split(', '))
     .map((name) => name.replaceAll('`', ''));
@@ -195,11 +214,12 @@ test('what the page asks Log Analytics for are columns of the records', () => {
   expect(queries).not.toEqual([]);
   for (const query of queries) {
     const [, ...named] = query.match(/\b[A-Z]\w+/g) ?? [];
+    expect(named).not.toEqual([]);
     expect(columns).toEqual(expect.arrayContaining(named.filter((name) => name !== 'Requests')));
   }
 });
 
-test('the page answers each of its questions with a query', () => {
+test('every question on the page has a query', () => {
   const page = read(PAGE);
   const questions = [...page.matchAll(/^## (.*\?)$/gm)].map(([, title = '']) => title);
   expect(questions.length).toBeGreaterThan(8);

@@ -1,8 +1,7 @@
-/** Secrets in files: the compiler and the running gateway take the same files, and documents name them. */
+/** Secrets in files: the compiler and the running gateway accept the same contents, and the documents name the files. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { type CompileInput, compile } from '../../compiler/compile.ts';
-import { neededFiles, neededVariables } from '../../compiler/emit/emit.ts';
 import { runCli } from '../support/cli.ts';
 import { GOOD, workspace } from '../support/workspace.ts';
 
@@ -16,19 +15,19 @@ const errorsOf = async (environment: CompileInput['environment']) =>
   );
 
 type Case = readonly [what: string, content: string, value: string | null];
-/** Those of the gateway's own rules, test/lua/secret_file_test.lua. */
+/** The same cases test the gateway's own rules, in test/lua/secret_file_test.lua. */
 const CASES: readonly Case[] = JSON.parse(
   readFileSync(new URL('../lua/secret_file_cases.json', import.meta.url), 'utf8'),
 );
 
-describe('what a file may hold is what it may hold when the gateway runs', () => {
+describe('the compiler accepts the same contents of a secret file as the running gateway:', () => {
   test.each(CASES)('%s', async (_what, content, value) => {
     const environment = { ...WITHOUT_KEY, AZURE_OPENAI_KEY_0_FILE: inFolder('key', content) };
     const { settings, documents } = await compiled(environment);
     expect(settings.backends[0]?.KEY?.reveal() ?? null).toBe(value);
     expect(documents === undefined).toBe(value === null);
     const texts = Object.values(documents ?? {}).join('\n');
-    // A single quote is found in anything.
+    // A value of one character occurs in any text.
     if (value !== null && value.length > 1) {
       expect(texts).not.toContain(value);
       expect(texts).not.toContain(JSON.stringify(value).slice(1, -1));
@@ -36,7 +35,7 @@ describe('what a file may hold is what it may hold when the gateway runs', () =>
   });
 });
 
-describe('the path of a file', () => {
+describe('the path of a secret file', () => {
   test.each([
     'secrets/key',
     './key',
@@ -51,7 +50,7 @@ describe('the path of a file', () => {
   ])('cannot be %s', async (path) => {
     const environment = { ...WITHOUT_KEY, AZURE_OPENAI_KEY_0_FILE: path };
     expect(await errorsOf(environment)).toContainEqual(['SECRET_FILE_PATH', 'AZURE_OPENAI_KEY_0_FILE']);
-    // Rendering reads it from where it runs, and nobody else does.
+    // In inline mode only the compiler reads the file, so the path need not make sense to the gateway.
     expect(await errorsOf({ ...environment, GATEWAY_SECRETS: 'inline' })).not.toContainEqual([
       'SECRET_FILE_PATH',
       'AZURE_OPENAI_KEY_0_FILE',
@@ -62,14 +61,14 @@ describe('the path of a file', () => {
     'may end with %s',
     async (name) => {
       const path = inFolder(name, 'key-of-backend-zero');
-      const { documents, model } = await compiled({ ...WITHOUT_KEY, AZURE_OPENAI_KEY_0_FILE: path });
+      const { documents, needs } = await compiled({ ...WITHOUT_KEY, AZURE_OPENAI_KEY_0_FILE: path });
       expect(documents?.['apisix.yaml']).toContain(JSON.stringify({ AZURE_OPENAI_KEY_0: path }).slice(1, 21));
-      expect(model && neededFiles(model).apisix).toEqual({ AZURE_OPENAI_KEY_0: path });
+      expect(needs?.files.apisix).toEqual({ AZURE_OPENAI_KEY_0: path });
     },
   );
 });
 
-test('render names the files that each process reads, and no variable for them', () => {
+test('render lists the files that each process must read instead of variables', () => {
   const [key, insights] = [inFolder('key', 'key-of-backend-zero'), inFolder('insights', 'A=b')];
   const env = {
     ...WITHOUT_KEY,
@@ -85,31 +84,68 @@ test('render names the files that each process reads, and no variable for them',
     },
   });
   expect(rendered().stdout).toContain(
-    `APISIX's process must be able to read: ${key}\nThe collector's process must be able to read: ${insights}\n`,
+    `The APISIX process needs to read these files: ${key}\nThe collector process needs to read these files: ${insights}\n`,
   );
   expect(readFileSync(inFolder('out/otel-collector.yaml'), 'utf8')).toContain(`"\${file:${insights}}"`);
 });
 
-test('the key of the one client may be a file', async () => {
+test('a secret file for the token endpoint of the records is rendered as a reference', async () => {
+  const path = inFolder('secret', 'secret-of-the-endpoint');
+  const { documents, needs } = await compiled({
+    ...GOOD,
+    APIM_GATEWAY_LOGS_INGEST_URI:
+      'https://a.ingest.monitor.azure.com/dataCollectionRules/dcr-0123456789abcdef',
+    APIM_GATEWAY_LOGS_MSI_ENDPOINT: 'http://127.0.0.1:42356/msi/token',
+    APIM_GATEWAY_LOGS_MSI_SECRET_FILE: path,
+  });
+  expect(documents?.['apisix.yaml']).toContain(
+    'msi_secret: "$secret://file/settings/APIM_GATEWAY_LOGS_MSI_SECRET"',
+  );
+  expect(documents?.['apisix.yaml']).toContain(`files: {"APIM_GATEWAY_LOGS_MSI_SECRET": "${path}"}`);
+  expect(needs?.files.apisix).toEqual({ APIM_GATEWAY_LOGS_MSI_SECRET: path });
+});
+
+test('the file of the Redis password for limits is listed only when there are limits', async () => {
+  const environment = {
+    ...GOOD,
+    AI_RATE_LIMIT_POLICY: 'redis',
+    AI_RATE_LIMIT_REDIS_HOST: 'redis.example.com',
+    AI_RATE_LIMIT_REDIS_PASSWORD_FILE: inFolder('password', 'password-of-redis'),
+  };
+  const filesWith = async (more: CompileInput['environment']) =>
+    Object.keys((await compiled({ ...environment, ...more })).needs?.files.apisix ?? {});
+  expect(await filesWith({})).toEqual([]);
+  for (const limit of [
+    { ENABLE_AI_RATE_LIMIT: 'true' },
+    { ENABLE_RATE_LIMIT: 'true', RATE_LIMIT_RATE: '5' },
+    { ENABLE_QUOTA: 'true', QUOTA_COUNT: '5', QUOTA_TIME_WINDOW: '60' },
+  ])
+    expect(await filesWith(limit), Object.keys(limit)[0]).toEqual(['AI_RATE_LIMIT_REDIS_PASSWORD']);
+});
+
+test('GATEWAY_CLIENT_KEY can be a secret file', async () => {
   const { documents } = await compiled({
     AZURE_OPENAI_ENDPOINT_0: GOOD.AZURE_OPENAI_ENDPOINT_0,
     AZURE_OPENAI_KEY_0: GOOD.AZURE_OPENAI_KEY_0,
     GATEWAY_CLIENT_KEY_FILE: inFolder('key', 'key-of-the-one-client'),
   });
-  expect(documents?.['apisix.yaml']).toContain('key: "$secret://file/settings/GATEWAY_CLIENT_KEY"');
-  expect(documents?.['apisix.yaml']).toContain(`{"GATEWAY_CLIENT_KEY": "${inFolder('key')}"}`);
+  expect(documents?.['apisix.yaml']).toContain(
+    `"key": "$secret://file/settings/GATEWAY_CLIENT_KEY", "key_file": "${inFolder('key')}"`,
+  );
 });
 
-test('inline, values of files are written and nothing is read when the gateway runs', async () => {
+test('in inline mode the value of a secret file is written, and the gateway reads no file', async () => {
   const environment = {
     ...WITHOUT_KEY,
     GATEWAY_SECRETS: 'inline',
     AZURE_OPENAI_KEY_0_FILE: inFolder('key', 'key-of-a-file\n'),
   };
-  const { documents, model, settings } = await compiled(environment);
-  if (!documents || !model) throw new Error('there are no documents');
+  const { documents, needs } = await compiled(environment);
+  if (!documents) throw new Error('there are no documents');
   expect(documents['apisix.yaml']).toContain('"key-of-a-file"');
   expect(documents['apisix.yaml']).not.toMatch(/secrets:|key_setting|\$secret/);
-  expect(neededFiles(model)).toEqual({ apisix: {}, collector: {} });
-  expect(neededVariables(documents, settings)).toEqual({ apisix: [], collector: [] });
+  expect(needs).toEqual({
+    variables: { apisix: [], collector: [] },
+    files: { apisix: {}, collector: {} },
+  });
 });

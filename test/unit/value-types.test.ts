@@ -212,30 +212,32 @@ describe.each<[string, types.ValueType<unknown>, Record<string, unknown>]>([
       'm=1/': 'refused',
     },
   ],
-])('%s', (_, type, cases) => {
-  test.each(Object.entries(cases))('%j', (text, expected) => {
+])('the type %s', (_, type, cases) => {
+  test.each(Object.entries(cases))('parses %j', (text, expected) => {
     expect(parse(type, text)).toEqual(expected);
   });
 });
 
-describe('endpoint', () => {
-  test.each([
-    ['https://a.openai.azure.com', 'https://a.openai.azure.com', undefined],
-    ['HTTPS://A.OpenAI.azure.com/', 'https://a.openai.azure.com', undefined],
-    ['https://a.openai.azure.com:8443', 'https://a.openai.azure.com:8443', undefined],
+describe('the type endpoint', () => {
+  test.each<[text: string, origin: string, dropped?: string, deployment?: string]>([
+    ['https://a.openai.azure.com', 'https://a.openai.azure.com'],
+    ['HTTPS://A.OpenAI.azure.com/', 'https://a.openai.azure.com'],
+    ['https://a.openai.azure.com:8443', 'https://a.openai.azure.com:8443'],
     ['https://a.openai.azure.com/openai', 'https://a.openai.azure.com', '/openai'],
     ['https://a.openai.azure.com/openai/v1/', 'https://a.openai.azure.com', '/openai/v1/'],
     [
       'https://a.openai.azure.com/openai/deployments/d',
       'https://a.openai.azure.com',
       '/openai/deployments/d',
+      'd',
     ],
     ['https://a.openai.azure.com/?api-version=2024-10-21', 'https://a.openai.azure.com', '?api-version=…'],
-  ])('%s', (text, origin, dropped) => {
+  ])('parses %s', (text, origin, dropped, deployment) => {
     expect(parse(types.endpoint(), text)).toEqual({
       origin,
       insecure: false,
       ...(dropped ? { dropped } : {}),
+      ...(deployment ? { deployment } : {}),
     });
   });
 
@@ -250,11 +252,11 @@ describe('endpoint', () => {
     'https://a?key=1',
     'https://a/openai/../x',
     'https://',
-  ])('%s is refused', (text) => {
+  ])('rejects %s', (text) => {
     expect(parse(types.endpoint(), text)).toBe('refused');
   });
 
-  test('http is told apart', () => {
+  test('marks http as insecure', () => {
     expect(parse(types.endpoint(), 'http://127.0.0.1:8080')).toEqual({
       origin: 'http://127.0.0.1:8080',
       insecure: true,
@@ -270,6 +272,6 @@ test.each([
   [90_000, '90s'],
   [300_000, '5m'],
   [3_600_000, '1h'],
-])('%i milliseconds are written as %s', (milliseconds, text) => {
+])('formatDuration writes %i milliseconds as %s', (milliseconds, text) => {
   expect(types.formatDuration(milliseconds)).toBe(text);
 });

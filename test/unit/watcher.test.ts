@@ -1,4 +1,4 @@
-/** What a watcher makes of files that change, in every way in which they do; time is the test's own. */
+/** What the watcher applies and reports when files change in different ways. The test controls the clock. */
 import {
   appendFileSync,
   mkdirSync,
@@ -23,9 +23,9 @@ const inFolder = workspace();
 
 interface Driven {
   readonly watcher: Watcher;
-  /** What there was to say while so much time passed. */
+  /** The events while this time passes. */
   pass(ms: number): Promise<WatchEvent[]>;
-  /** The same until all that changes is taken. */
+  /** The events until all pending changes are handled. */
   settle(): Promise<WatchEvent[]>;
 }
 
@@ -36,7 +36,7 @@ function drive(watcher: Watcher, from = 0): Driven {
   const pass = async (ms: number) => {
     const events: WatchEvent[] = [];
     for (const end = now + ms; now < end; ) {
-      const { event, nextMs } = await watcher.look(now);
+      const { event, nextMs } = await watcher.poll(now);
       if (event) events.push(event);
       now += Math.min(nextMs, end - now);
     }
@@ -50,7 +50,7 @@ const rendered = () => FILES.map((file) => readFileSync(join(out(), file), 'utf8
 const apisix = () => readFileSync(join(out(), 'apisix.yaml'), 'utf8');
 const stamps = () => FILES.map((file) => statSync(join(out(), file)).mtimeMs);
 
-/** As the command does it in front of an APISIX that is yet to be started. */
+/** Starts the watcher as the command does before it starts APISIX. */
 async function begun(input: Partial<WatchInput>): Promise<Driven> {
   const watcher = new Watcher({ environment: {}, envFiles: [], out: out(), ...input });
   const { documents, model } = await watcher.begin();
@@ -59,7 +59,7 @@ async function begun(input: Partial<WatchInput>): Promise<Driven> {
   return drive(watcher);
 }
 
-/** As beside an APISIX that was started with these variables, all of them from the env file. */
+/** Starts the watcher next to an APISIX that was started with these variables, all of them from the env file. */
 async function beside(started: Record<string, string>, now: Record<string, string>): Promise<Driven> {
   if (!statSync(out(), { throwIfNoEntry: false }))
     writeDocuments(out(), (await compileVariables(started)).documents, FILE_MODES.reference);
@@ -78,11 +78,11 @@ const codes = (event: WatchEvent | undefined) => event?.diagnostics.map(({ code 
 const applied = (...changed: string[]) =>
   expect.objectContaining({ is: 'applied', written: ['apisix.yaml'], changed });
 
-describe('a change is taken, whichever way files change', () => {
+describe('a change is applied', () => {
   const start = () => begun({ envFiles: [env(TWO)] });
   const DRAINED = { ...TWO, AZURE_OPENAI_WEIGHT_1: '0' };
 
-  test('written in place', async () => {
+  test('when the file is written in place', async () => {
     const { settle } = await start();
     expect(await settle()).toEqual([]);
     env(DRAINED);
@@ -91,20 +91,20 @@ describe('a change is taken, whichever way files change', () => {
     expect(await settle()).toEqual([]);
   });
 
-  test('replaced', async () => {
+  test('when the file is replaced', async () => {
     const { settle } = await start();
     renameSync(inFolder('next.env', envText(DRAINED)), inFolder('gateway.env'));
     expect(await settle()).toEqual([applied('AZURE_OPENAI_WEIGHT_1')]);
   });
 
-  test('of the same length, within the same moment', async () => {
+  test('when the file keeps its length and is written within the same moment', async () => {
     const { settle } = await begun({ envFiles: [env({ ...TWO, AZURE_OPENAI_WEIGHT_1: '2' })] });
     env({ ...TWO, AZURE_OPENAI_WEIGHT_1: '3' });
     expect(await settle()).toEqual([applied('AZURE_OPENAI_WEIGHT_1')]);
     expect(apisix()).toContain('weight: 3');
   });
 
-  test('as Kubernetes swaps ConfigMaps and Secrets', async () => {
+  test('when Kubernetes swaps a ConfigMap or Secret', async () => {
     const volume = new MountedVolume(inFolder('config'), { 'a.env': envText(TWO), 'b.env': '' });
     const { settle } = await begun({ envFiles: [volume.path('a.env'), volume.path('b.env')] });
     volume.swap({ 'a.env': envText(TWO), 'b.env': envText({ AZURE_OPENAI_WEIGHT_1: '0' }) });
@@ -114,7 +114,7 @@ describe('a change is taken, whichever way files change', () => {
     expect(apisix()).toContain('weight: 1');
   });
 
-  test('half of a file is not taken', async () => {
+  test('only after the whole file is written', async () => {
     const { pass, settle } = await start();
     truncateSync(inFolder('gateway.env'));
     const text = envText({ ...TWO, LB_ALG: 'latency', AZURE_OPENAI_WEIGHT_1: '0' });
@@ -125,7 +125,7 @@ describe('a change is taken, whichever way files change', () => {
     expect(await settle()).toEqual([applied('LB_ALG', 'AZURE_OPENAI_WEIGHT_1')]);
   });
 
-  test('a file that is missing for a moment is waited for', async () => {
+  test('and a file that is missing for a moment is waited for', async () => {
     const { pass, settle } = await start();
     unlinkSync(inFolder('gateway.env'));
     expect(await pass(2_500)).toEqual([]);
@@ -137,7 +137,7 @@ describe('a change is taken, whichever way files change', () => {
     expect(await settle()).toEqual([applied('AZURE_OPENAI_WEIGHT_1')]);
   });
 
-  test('so is one that is empty for a moment', async () => {
+  test('and a file that is empty for a moment is waited for', async () => {
     const { pass, settle } = await start();
     truncateSync(inFolder('gateway.env'));
     expect(await pass(2_500)).toEqual([]);
@@ -145,7 +145,7 @@ describe('a change is taken, whichever way files change', () => {
     expect(await settle()).toEqual([]);
   });
 
-  test('twenty quick changes are one', async () => {
+  test('once for twenty quick changes', async () => {
     const { pass, settle } = await start();
     const events: WatchEvent[] = [];
     for (let weight = 2; weight <= 21; weight++) {
@@ -157,7 +157,7 @@ describe('a change is taken, whichever way files change', () => {
     expect(apisix()).toContain('weight: 21');
   });
 
-  test('other words for the same settings are none', async () => {
+  test('not at all when the settings stay the same', async () => {
     const { settle } = await start();
     const before = stamps();
     inFolder('gateway.env', `# the same\n\n${envText(TWO)}`);
@@ -165,7 +165,7 @@ describe('a change is taken, whichever way files change', () => {
     expect(stamps()).toEqual(before);
   });
 
-  test('of two changes within a second APISIX sees both: their whole seconds differ', async () => {
+  test("with a later whole second in the file's time, so that APISIX sees two changes within a second", async () => {
     const { settle } = await start();
     const seconds = () => Math.floor(statSync(join(out(), 'apisix.yaml')).mtimeMs / 1000);
     const seen = [seconds()];
@@ -178,8 +178,8 @@ describe('a change is taken, whichever way files change', () => {
   });
 });
 
-describe('a bad change', () => {
-  test('is said once with all that is wrong, and the files stay byte for byte', async () => {
+describe('a wrong change', () => {
+  test('is reported once with all errors, and leaves the files unchanged', async () => {
     const { settle } = await begun({ envFiles: [env(TWO)] });
     const [before, times] = [rendered(), stamps()];
     env({ ...TWO, AZURE_OPENAI_WEIGHT_1: 'x', LB_ALG: 'y', AZURE_OPENAI_KEY_0: '' });
@@ -191,7 +191,7 @@ describe('a bad change', () => {
     expect(stamps()).toEqual(times);
   });
 
-  test('is said again when it is another one, not when its file is only touched', async () => {
+  test('is reported again when the errors change, but not when the file is only touched', async () => {
     const { pass, settle } = await begun({ envFiles: [env(TWO)] });
     const bad = { ...TWO, LB_ALG: 'y' };
     env(bad);
@@ -206,7 +206,7 @@ describe('a bad change', () => {
     expect((await settle()).map(({ is }) => is)).toEqual(['refused']);
   });
 
-  test('is over when the settings are good again, whether they are the old ones or not', async () => {
+  test('ends when the settings are good again, whether or not they are the old ones', async () => {
     const { settle } = await begun({ envFiles: [env(TWO)] });
     const before = stamps();
     env({ ...TWO, LB_ALG: 'y' });
@@ -224,7 +224,7 @@ describe('a bad change', () => {
     ]);
   });
 
-  test('a file that stays away is one', async () => {
+  test('includes a file that stays away', async () => {
     const { settle } = await begun({ envFiles: [env(TWO)] });
     const before = rendered();
     unlinkSync(inFolder('gateway.env'));
@@ -236,7 +236,7 @@ describe('a bad change', () => {
     expect(await settle()).toEqual([expect.objectContaining({ isGoodAgain: true })]);
   });
 
-  test('warnings are said of a change that brings them, and once', async () => {
+  test('and a change with a new warning is reported once', async () => {
     const { settle } = await begun({ envFiles: [env(TWO)] });
     env({ ...TWO, CORS_MAX_AGE: '5' });
     const [event] = await settle();
@@ -250,7 +250,7 @@ describe('a bad change', () => {
   });
 });
 
-describe('secret files', () => {
+describe('a secret file', () => {
   const { AZURE_OPENAI_KEY_0: _, ...withoutKey } = GOOD;
   const inline = () => ({
     ...withoutKey,
@@ -258,7 +258,7 @@ describe('secret files', () => {
     AZURE_OPENAI_KEY_0_FILE: inFolder('secrets/key'),
   });
 
-  test('are followed, in a volume that is swapped too', async () => {
+  test('is followed, including in a volume that Kubernetes swaps', async () => {
     const volume = new MountedVolume(inFolder('secrets'), { key: 'first-key-of-backend\n' });
     const { settle } = await begun({ envFiles: [env(inline())] });
     expect(apisix()).toContain('first-key-of-backend');
@@ -270,7 +270,7 @@ describe('secret files', () => {
     expect(statSync(join(out(), 'apisix.yaml')).mode & 0o777).toBe(0o640);
   });
 
-  test('that are blank or gone are bad, after a while', async () => {
+  test('that stays blank or missing is reported after a while', async () => {
     const volume = new MountedVolume(inFolder('secrets'), { key: 'first-key-of-backend\n' });
     const { pass, settle } = await begun({ envFiles: [env(inline())] });
     volume.swap({ key: '\n' });
@@ -284,7 +284,7 @@ describe('secret files', () => {
     ]);
   });
 
-  test('can be others from then on', async () => {
+  test('is no longer followed when the setting names another file', async () => {
     mkdirSync(inFolder('secrets'));
     inFolder('secrets/key', 'first-key-of-backend');
     const other = inFolder('secrets/other', 'other-key-of-backend');
@@ -299,8 +299,8 @@ describe('secret files', () => {
   });
 });
 
-describe('what APISIX has only from its start', () => {
-  test('stays: config.yaml and the values of its own process', async () => {
+describe('a change that takes effect at the next start', () => {
+  test('is deferred if it concerns config.yaml or the variables of the process; everything else is applied', async () => {
     const { settle } = await begun({ envFiles: [env(TWO)] });
     const [config] = rendered();
     env({
@@ -325,7 +325,7 @@ describe('what APISIX has only from its start', () => {
     expect(rendered()[0]).toBe(config);
     expect(apisix()).toContain('weight: 4');
     expect(apisix()).not.toContain('limit-count');
-    // Once; and what else changes is applied.
+    // It is reported once, and other changes are still applied.
     env({ ...TWO, APISIX_LOG_LEVEL: 'debug', AZURE_OPENAI_WEIGHT_0: '5' });
     expect(await settle()).toEqual([expect.objectContaining({ written: ['apisix.yaml'], diagnostics: [] })]);
     env({ ...TWO, APISIX_LOG_LEVEL: 'info', AZURE_OPENAI_WEIGHT_0: '5' });
@@ -334,7 +334,7 @@ describe('what APISIX has only from its start', () => {
     expect((await settle()).flatMap(({ diagnostics }) => diagnostics)).toEqual([]);
   });
 
-  test('a secret may move from a variable into a file, and a backend may come with its key in one', async () => {
+  test('does not include a secret that moves from a variable to a file, or a new backend with a key file', async () => {
     const { settle } = await begun({ envFiles: [env({ ...TWO, GATEWAY_SECRETS: 'inline' })] });
     const file = inFolder('key', 'key-from-a-file-0123');
     const { AZURE_OPENAI_KEY_1: _, ...others } = TWO;
@@ -350,7 +350,7 @@ describe('what APISIX has only from its start', () => {
     expect(apisix()).toContain('https://five.openai.azure.com');
   });
 
-  test('what is held back keeps what was applied since, not what there was at the start', async () => {
+  test('keeps the values that were applied last, not those of the start', async () => {
     const { settle } = await begun({ envFiles: [env(GOOD)] });
     const backend = { AZURE_OPENAI_ENDPOINT_1: TWO.AZURE_OPENAI_ENDPOINT_1 };
     const file = inFolder('key', 'key-from-a-file-0123');
@@ -372,7 +372,7 @@ describe('what APISIX has only from its start', () => {
     expect(await settle()).toEqual([expect.objectContaining({ written: ['apisix.yaml'], diagnostics: [] })]);
   });
 
-  test('variables of the platform that the gateway itself reads', async () => {
+  test('includes identity variables that the gateway itself reads', async () => {
     const { AZURE_OPENAI_KEY_1: _, ...others } = TWO;
     const entra = {
       ...others,
@@ -392,8 +392,8 @@ describe('what APISIX has only from its start', () => {
   });
 });
 
-/** As docs/hot-reload.md has it. */
-describe('at once or at the next start', () => {
+/** The table of docs/hot-reload.md. */
+describe('a change of', () => {
   const CLIENT_1 = { GATEWAY_CLIENT_NAME_1: 'second', GATEWAY_CLIENT_KEY_1: 'key-of-client-one' };
   const QUOTA = { ENABLE_QUOTA: 'true', QUOTA_COUNT: '5', QUOTA_TIME_WINDOW: '60' };
   const CORS = { ENABLE_CORS: 'true', CORS_ALLOW_ORIGINS: 'https://a.example' };
@@ -423,7 +423,7 @@ describe('at once or at the next start', () => {
     ['CORS', CORS, { CORS_ALLOW_ORIGINS: 'https://b.example' }],
     ['authentication', {}, { GATEWAY_REQUIRE_AUTH: 'false' }],
     ['how secrets are written', {}, { GATEWAY_SECRETS: 'inline' }],
-  ])('at once: %s', async (_, before, change) => {
+  ])('%s takes effect at once', async (_, before, change) => {
     const { settle } = await begun({ envFiles: [env({ ...TWO, ...before })] });
     env(given({ ...TWO, ...before, ...change }));
     const events = await settle();
@@ -450,7 +450,7 @@ describe('at once or at the next start', () => {
     ['a log file', {}, { APISIX_LOGS_PATH: '/var/log/a.json' }],
     ['a new client with its key in a variable', {}, CLIENT_1],
     ['a key in a variable', {}, { GATEWAY_CLIENT_KEY_0: 'another-key-of-client-zero' }],
-  ])('at the next start: %s', async (_, before, change) => {
+  ])('%s takes effect at the next start', async (_, before, change) => {
     const { settle } = await begun({ envFiles: [env({ ...TWO, ...before })] });
     const files = [rendered(), stamps()];
     env(given({ ...TWO, ...before, ...change }));
@@ -464,10 +464,13 @@ describe('at once or at the next start', () => {
     expect([rendered()[0], rendered()[1]]).toEqual([files[0]?.[0], files[0]?.[1]]);
   });
 
-  test('the page names every setting that stands in config.yaml', () => {
+  test('docs/hot-reload.md lists every setting that is written to config.yaml', () => {
     const page = readFileSync(join(import.meta.dirname, '../../docs/hot-reload.md'), 'utf8');
-    for (const { name, declaration } of listSettings())
-      if (declaration.output.includes('config.yaml')) expect(page).toContain(`\`${name}\``);
+    const names = listSettings().flatMap(({ name, declaration }) =>
+      declaration.output.some((each) => each.startsWith('config.yaml: ')) ? [name] : [],
+    );
+    expect(names.length).toBeGreaterThan(8);
+    for (const name of names) expect(page).toContain(`\`${name}\``);
   });
 
   const given = (variables: Record<string, string | undefined>) =>
@@ -476,15 +479,15 @@ describe('at once or at the next start', () => {
     );
 });
 
-describe('beside an APISIX that runs', () => {
-  test('nothing is written or said where nothing has changed since its start', async () => {
+describe('next to a running APISIX', () => {
+  test('nothing is written or reported when nothing changed since the start', async () => {
     const { settle } = await beside(TWO, TWO);
     const before = stamps();
     expect(await settle()).toEqual([]);
     expect(stamps()).toEqual(before);
   });
 
-  test('what has changed while nobody followed is applied, and said', async () => {
+  test('changes made while no watcher ran are applied and reported', async () => {
     const { settle } = await beside(TWO, { ...TWO, AZURE_OPENAI_WEIGHT_1: '0', GATEWAY_WORKERS: '7' });
     const [config] = rendered();
     const [event, ...more] = await settle();
@@ -492,12 +495,12 @@ describe('beside an APISIX that runs', () => {
     expect(event).toEqual(applied('AZURE_OPENAI_WEIGHT_1'));
     expect(codes(event)).toEqual(expect.arrayContaining(['CHANGE_NEEDS_START']));
     expect(rendered()[0]).toBe(config);
-    // As after kill -9.
+    // A new watcher, as after kill -9.
     const again = await beside(TWO, { ...TWO, AZURE_OPENAI_WEIGHT_1: '0', GATEWAY_WORKERS: '7' });
     expect((await again.settle())[0]).toMatchObject({ is: 'applied', written: [] });
   });
 
-  test('it may go back to what it was at the start', async () => {
+  test('a change can be taken back to the values of the start', async () => {
     const first = await beside(TWO, { ...TWO, AZURE_OPENAI_WEIGHT_1: '0' });
     await first.settle();
     const second = await beside(TWO, TWO);
@@ -505,7 +508,7 @@ describe('beside an APISIX that runs', () => {
     expect(apisix()).toContain('weight: 1');
   });
 
-  test('the variables of its environment proper win over the env file, as they did at the start', async () => {
+  test('variables of the environment win over the env file, as they did at the start', async () => {
     writeDocuments(out(), (await compileVariables(TWO)).documents, FILE_MODES.reference);
     const watcher = new Watcher({
       environment: { AZURE_OPENAI_ENDPOINT_1: TWO.AZURE_OPENAI_ENDPOINT_1 },
@@ -516,14 +519,14 @@ describe('beside an APISIX that runs', () => {
     expect(await drive(watcher).settle()).toEqual([]);
   });
 
-  test('settings that are bad by now are said, and nothing is written', async () => {
+  test('settings that became wrong are reported, and nothing is written', async () => {
     const { settle } = await beside(TWO, { ...TWO, LB_ALG: 'x' });
     const before = rendered();
     expect((await settle()).map(({ is }) => is)).toEqual(['refused']);
     expect(rendered()).toEqual(before);
   });
 
-  test('that it follows files takes a start to change', async () => {
+  test('a change of GATEWAY_WATCH takes effect at the next start', async () => {
     const { settle } = await beside({ ...TWO, GATEWAY_WATCH: 'true' }, TWO);
     const [event] = await settle();
     expect(event?.diagnostics.map(({ code, setting }) => [code, setting])).toContainEqual([
@@ -532,7 +535,7 @@ describe('beside an APISIX that runs', () => {
     ]);
   });
 
-  test('a config.yaml that the settings of the start do not give keeps everything back', async () => {
+  test('every change is deferred when config.yaml does not match the settings of the start', async () => {
     mkdirSync(out());
     for (const file of FILES) writeFileSync(join(out(), file), '# by hand\n#END\n');
     const { settle } = await beside(TWO, { ...TWO, AZURE_OPENAI_WEIGHT_1: '0' });
@@ -543,13 +546,13 @@ describe('beside an APISIX that runs', () => {
     expect(codes((await unchanged.settle())[0])).toContain('CONFIG_OF_OTHER_SETTINGS');
   });
 
-  test('a folder without its files is said', () => {
+  test('missing rendered files are reported', () => {
     const watcher = new Watcher({ environment: {}, envFiles: [env(TWO)], out: out() });
     expect(watcher.join(TWO, 0)).toMatchObject({ code: 'NOT_RENDERED' });
   });
 });
 
-test('files that cannot be written are said once, and written when they can be', async () => {
+test('files that cannot be written are reported once, and written as soon as possible', async () => {
   const { settle } = await begun({ envFiles: [env(TWO)] });
   rmSync(out(), { recursive: true });
   writeFileSync(out(), 'a file where the folder was');

@@ -8,6 +8,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  realpathSync,
   renameSync,
   rmSync,
   statSync,
@@ -16,7 +17,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { DOCUMENT_NAMES, type Documents } from '../../compiler/emit/emit.ts';
@@ -42,7 +43,7 @@ const stat = (name: string) => statSync(join(folder, name));
 const second = (name: string) => Math.floor(stat(name).mtimeMs / 1000);
 
 describe('a set of documents', () => {
-  test('is written whole, into a folder that is made', () => {
+  test('is written completely, into a new folder', () => {
     folder = join(folder, 'a', 'b');
     expect(writeDocuments(folder, documents('1'), 0o644)).toMatchObject({
       ok: true,
@@ -52,7 +53,7 @@ describe('a set of documents', () => {
     expect(readdirSync(folder).sort()).toEqual([...DOCUMENT_NAMES].sort());
   });
 
-  test.each([0o644, 0o640])('has its mode whatever the umask: %o', (mode) => {
+  test.each([0o644, 0o640])('has its file mode whatever the umask is: %o', (mode) => {
     const before = process.umask(0o077);
     try {
       writeDocuments(folder, documents('1'), mode);
@@ -62,7 +63,7 @@ describe('a set of documents', () => {
     for (const name of DOCUMENT_NAMES) expect(stat(name).mode & 0o777).toBe(mode);
   });
 
-  test('leaves unchanged bytes untouched, but corrects their mode', () => {
+  test('keeps unchanged files untouched, but corrects their mode', () => {
     writeDocuments(folder, documents('1'), 0o644);
     const before = DOCUMENT_NAMES.map((name) => [stat(name).ino, stat(name).mtimeMs]);
     chmodSync(join(folder, 'apisix.yaml'), 0o600);
@@ -77,7 +78,7 @@ describe('a set of documents', () => {
     expect(stat('apisix.yaml').mode & 0o777).toBe(0o644);
   });
 
-  test('never has two versions within the same second', () => {
+  test('never has two versions with the same second in their times', () => {
     const seconds = new Set<number>();
     for (let version = 0; version < 5; version++) {
       writeDocuments(folder, documents(String(version)), 0o644);
@@ -86,7 +87,7 @@ describe('a set of documents', () => {
     expect(seconds.size).toBe(5);
   });
 
-  test('gets a later second than a file from the future', () => {
+  test('gets a later time than a file from the future', () => {
     writeDocuments(folder, documents('1'), 0o644);
     const future = Math.floor(Date.now() / 1000) + 3600;
     utimesSync(join(folder, 'apisix.yaml'), future, future);
@@ -94,7 +95,7 @@ describe('a set of documents', () => {
     expect(second('apisix.yaml')).toBe(future + 1);
   });
 
-  test.each(DOCUMENT_NAMES)('is not written at all when %s cannot be', (blocked) => {
+  test.each(DOCUMENT_NAMES)('is not written at all when %s cannot be written', (blocked) => {
     writeDocuments(folder, documents('1'), 0o644);
     rmSync(join(folder, blocked));
     mkdirSync(join(folder, blocked, 'in-the-way'), { recursive: true });
@@ -106,24 +107,25 @@ describe('a set of documents', () => {
     expect(readdirSync(folder).sort()).toEqual([...DOCUMENT_NAMES].sort());
   });
 
-  test('cannot be written below a file, and says why', () => {
+  test('cannot be written below a file, and the reason is reported', () => {
     writeFileSync(join(folder, 'file'), '');
     expect(writeDocuments(join(folder, 'file', 'out'), documents('1'), 0o644)).toEqual({
       ok: false,
       path: join(folder, 'file', 'out'),
-      // Which of the two, Node's versions tell differently.
+      // Node's versions report this case differently.
       reason: expect.stringMatching(/^(?:a part of the path is not a folder|a file is in the way)$/),
     });
     expect(existsSync(join(folder, 'file', 'out'))).toBe(false);
   });
 
-  test('keeps the owner that an existing file was given, and its links', () => {
+  test('keeps the owner of an existing file, and links within the folder', () => {
     writeDocuments(folder, documents('1'), 0o640);
-    const elsewhere = mkdtempSync(join(tmpdir(), 'genai-gateway-elsewhere-'));
+    const elsewhere = join(folder, 'versions');
+    mkdirSync(elsewhere);
     try {
       renameSync(join(folder, 'apisix.yaml'), join(elsewhere, 'real.yaml'));
       symlinkSync(join(elsewhere, 'real.yaml'), join(folder, 'apisix.yaml'));
-      // Only root may give files away; anybody may give them to themselves.
+      // Only root may give files away. Any user may give a file to itself.
       const [uid, gid] =
         process.getuid?.() === 0 ? [0, 636] : [process.getuid?.() ?? 0, process.getgid?.() ?? 0];
       chownSync(join(elsewhere, 'real.yaml'), uid, gid);
@@ -137,7 +139,38 @@ describe('a set of documents', () => {
     }
   });
 
-  test('leaves nothing of a render that was killed, nor its lock', () => {
+  test('is not written through a link that leads out of the folder, whatever path names the folder', () => {
+    const elsewhere = mkdtempSync(join(tmpdir(), 'genai-gateway-elsewhere-'));
+    try {
+      const victim = join(realpathSync(elsewhere), 'victim');
+      writeFileSync(victim, 'a secret', { mode: 0o600 });
+      for (const name of DOCUMENT_NAMES) {
+        rmSync(folder, { recursive: true });
+        writeDocuments(folder, documents('1'), 0o644);
+        rmSync(join(folder, name));
+        symlinkSync(victim, join(folder, name));
+        expect(writeDocuments(folder, documents('2'), 0o644)).toEqual({
+          ok: false,
+          path: join(folder, name),
+          reason: `it is a symbolic link to ${victim}, outside of the folder: remove the link, or render to ${dirname(victim)}`,
+        });
+        expect(readFileSync(victim, 'utf8')).toBe('a secret');
+        expect(statSync(victim).mode & 0o777).toBe(0o600);
+        for (const each of DOCUMENT_NAMES)
+          if (each !== name) expect(readFileSync(join(folder, each), 'utf8')).toBe(documents('1')[each]);
+      }
+      const byLink = join(elsewhere, 'link');
+      rmSync(folder, { recursive: true });
+      mkdirSync(folder);
+      symlinkSync(folder, byLink);
+      expect(writeDocuments(byLink, documents('1'), 0o644)).toMatchObject({ ok: true });
+      expect(writeDocuments(byLink, documents('2'), 0o644)).toMatchObject({ ok: true });
+    } finally {
+      rmSync(elsewhere, { recursive: true });
+    }
+  });
+
+  test('removes files and the lock of a render that was killed', () => {
     writeDocuments(folder, documents('1'), 0o640);
     for (const left of ['.apisix.yaml.99.abc.new', '.config.yaml.99.abc.old', '.genai-gateway.lock']) {
       writeFileSync(join(folder, left), 'a key');
@@ -147,7 +180,7 @@ describe('a set of documents', () => {
     expect(readdirSync(folder).sort()).toEqual([...DOCUMENT_NAMES].sort());
   });
 
-  test('of renders at once is always that of one of them', async () => {
+  test('is always complete from one render when several run at once', async () => {
     const module = fileURLToPath(new URL('../../dist/genai-gateway.cjs', import.meta.url));
     const render = (name: string) =>
       new Promise((resolve) => {

@@ -1,6 +1,7 @@
-/** What `up` says when the gateway is ready. Pure. */
+/** The text that `up` prints when the gateway is ready. Pure. */
+
+import { MOCK_CLIENT, throttling } from '../../mock/start.ts';
 import type { Backend, GatewayModel } from '../../model/model.ts';
-import { MOCK_CLIENT, throttling } from '../mock.ts';
 import { LOOPBACK } from './docker.ts';
 import type { Prepared } from './prepare.ts';
 
@@ -10,7 +11,7 @@ export interface Place {
   readonly metricsPort: number;
 }
 
-/** For programs. */
+/** The addresses of the gateway and of its mocks as JSON data, for programs. */
 export function summary({ name, port, metricsPort }: Place, { model, mocks }: Prepared): object {
   return {
     url: `http://${LOOPBACK}:${port}`,
@@ -23,13 +24,13 @@ export function summary({ name, port, metricsPort }: Place, { model, mocks }: Pr
 const metricsUrl = (port: number, { telemetry }: GatewayModel) =>
   `http://${LOOPBACK}:${port}${telemetry.metrics.path}`;
 
-/** Where everything is, and what to try. */
+/** The addresses, and commands to try. */
 export function banner(place: Place, { model, mocks }: Prepared): string {
   const url = `http://${LOOPBACK}:${place.port}`;
   const lines = [
-    `The gateway   ${url}   in the container ${place.name}`,
-    `Its metrics   ${metricsUrl(place.metricsPort, model)}`,
-    ...mocks.map(({ name, port }) => `A mock        http://${LOOPBACK}:${port}   plays the backend ${name}`),
+    `Gateway   ${url}   container ${place.name}`,
+    `Metrics   ${metricsUrl(place.metricsPort, model)}`,
+    ...mocks.map(({ name, port }) => `Mock      http://${LOOPBACK}:${port}   is the backend ${name}`),
   ];
   const chat = `curl -i ${url}/openai/v1/chat/completions \\
     ${credential(model)}-H 'Content-Type: application/json' \\
@@ -37,22 +38,22 @@ export function banner(place: Place, { model, mocks }: Prepared): string {
   const first = firstAsked(model.backends, mocks);
   const steps = first
     ? `
-Try it in another terminal. A chat; the headers x-gateway-backend and x-gateway-attempts say who answered:
+Try it in another terminal. Send a chat; the headers x-gateway-backend and x-gateway-attempts show which backend answered:
   ${chat}
-Have ${first.name} throttle its next chat, as Azure does, for ten seconds:
+Make ${first.name} answer its next chat with 429, and ask for a pause of ten seconds, as Azure does when it throttles:
   curl http://${LOOPBACK}:${first.port}/++/script -d '${throttling(1, 10)}'
-Chat again: 200 all the same, and the log below shows the attempt at ${first.name} (429) and the one after it (200).
+Send the chat again: you still get 200. The log below shows the attempt at ${first.name} (429) and the next attempt (200).
 `
     : `
 Try it in another terminal:
   ${chat}
 `;
   return `${lines.join('\n')}\n${steps}
-Ctrl-C stops it. Its log, within three seconds of each request:
+Press Ctrl-C to stop. Each request appears in this log within three seconds:
 `;
 }
 
-/** The mock of the backend that gets the next request before others do. */
+/** The mock of the backend that gets the next request first. */
 function firstAsked(backends: readonly Backend[], mocks: Prepared['mocks']) {
   const [first] = backends
     .filter(({ weight }) => weight > 0)
@@ -60,7 +61,7 @@ function firstAsked(backends: readonly Backend[], mocks: Prepared['mocks']) {
   return mocks.find(({ name }) => name === first?.name);
 }
 
-/** A header for curl. Only the key that everybody knows is shown. */
+/** A curl header with the client's key. Only the public key of the mock client is printed. */
 function credential({ authentication, clients: [client] }: GatewayModel): string {
   if (!authentication.required) return '';
   if (!client) return "-H 'Authorization: Bearer <a token of the issuer>' ";

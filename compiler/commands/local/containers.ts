@@ -1,4 +1,4 @@
-/** What `up` leaves in the world: a container and a folder. `down` finds both after a crash. */
+/** The container and the folder that `up` creates. `down` finds both after a crash. */
 import { chmodSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
@@ -19,11 +19,11 @@ export const labels = (port: number, folder: string): string[] =>
 export interface LocalContainer {
   readonly name: string;
   readonly running: boolean;
-  /** What was rendered for it. */
+  /** The folder with its rendered files. */
   readonly folder: string;
 }
 
-/** Containers of `up`, of one port or all; undefined where docker does not say. */
+/** The containers of `up`, for one port or for all; undefined if docker fails. */
 export async function listContainers(docker: Docker, port?: number): Promise<LocalContainer[] | undefined> {
   const filters = [`label=${LABEL}=up`, ...(port === undefined ? [] : [`label=${PORT_LABEL}=${port}`])];
   const format = `{{.Names}}\t{{.State}}\t{{.Label "${FOLDER_LABEL}"}}`;
@@ -42,7 +42,10 @@ export async function listContainers(docker: Docker, port?: number): Promise<Loc
     .map(([name = '', state, folder = '']) => ({ name, running: state === 'running', folder }));
 }
 
-/** Ends it at once; whether it is gone, by docker's account. */
+/**
+ * Stops and removes a container.
+ * @returns whether the container is gone
+ */
 export async function removeContainer(docker: Docker, name: string): Promise<boolean> {
   const { code, stderr } = await docker.run(['rm', '--force', '--volumes', name]);
   return code === 0 || /no such container/i.test(stderr);
@@ -51,27 +54,27 @@ export async function removeContainer(docker: Docker, name: string): Promise<boo
 const FOLDER = /^genai-gateway-up-(\d+)-[A-Za-z0-9]{6}$/;
 
 /**
- * A folder for what is rendered, named for the process that it is for. Others on this machine cannot get into it; the
- * user of the container gets the folder `rendered` in it alone.
+ * Creates a folder for rendered files; its name has the process id. Other users cannot enter it, except that the
+ * container's user can read the mounted folder `rendered` in it.
  */
 export function makeFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), `genai-gateway-up-${process.pid}-`));
   mkdirSync(renderedIn(folder));
-  // Whatever the umask.
+  // mkdir applies the umask; chmod does not.
   chmodSync(renderedIn(folder), 0o755);
   return folder;
 }
 
 export const renderedIn = (folder: string): string => join(folder, 'rendered');
 
-/** Removes it, where it is such a folder and is there. */
+/** Removes a folder, but only if it is one that `makeFolder` created for this user. */
 export function removeFolder(folder: string): boolean {
   if (!FOLDER.test(basename(folder)) || !isOwnFolder(folder)) return false;
   rmSync(folder, { recursive: true, force: true });
   return true;
 }
 
-/** Folders of this user whose process is gone. */
+/** Folders of this user whose process has ended. */
 export function abandonedFolders(): string[] {
   return readdirSync(tmpdir())
     .filter((name) => {
@@ -82,7 +85,7 @@ export function abandonedFolders(): string[] {
     .filter(isOwnFolder);
 }
 
-/** What a label of a container names may be anybody's. */
+/** A container label could name any folder, so the owner is checked. */
 function isOwnFolder(folder: string): boolean {
   const found = lstatSync(folder, { throwIfNoEntry: false });
   return found?.isDirectory() === true && (process.getuid === undefined || found.uid === process.getuid());

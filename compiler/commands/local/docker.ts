@@ -1,15 +1,15 @@
-/** Docker, by its own command line. */
+/** Runs the docker command line. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:net';
 import { createInterface } from 'node:readline';
 
 export const LOOPBACK = '127.0.0.1';
-/** How containers call this machine; Docker on Linux knows it by `--add-host`. */
+/** The name by which containers reach this machine. On Linux, `--add-host` defines it. */
 export const HOST = 'host.docker.internal';
 
 export interface DockerResult {
-  /** Undefined where there is no docker command. */
+  /** Undefined if the docker command does not exist. */
   readonly code: number | undefined;
   readonly stdout: string;
   readonly stderr: string;
@@ -19,18 +19,21 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 const MAX_OUTPUT_BYTES = 16 * 1024 * 1024;
 
-/** Ctrl-C goes to every program of the terminal's foreground; those that are started here are ended by `up`, in its order. */
+/**
+ * Ctrl-C reaches all processes of the terminal's foreground group. `up` stops its processes in order, so they run
+ * detached.
+ */
 const APART = { detached: process.platform !== 'win32', windowsHide: true } as const;
 
 export class Docker {
   readonly #environment: Environment;
 
-  /** @param environment That of this process: docker finds its engine by it. */
+  /** @param environment the environment of this process, by which docker finds its engine */
   constructor(environment: Environment) {
     this.#environment = environment;
   }
 
-  /** Runs one command to its end. `secrets` are variables for it that stand in no argument. */
+  /** Runs one command and waits for its end. `secrets` are variables in its environment, not in its arguments. */
   run(args: readonly string[], secrets: Environment = {}): Promise<DockerResult> {
     return new Promise((resolve) => {
       const options = {
@@ -47,7 +50,10 @@ export class Docker {
     });
   }
 
-  /** Runs one command whose progress is shown on stderr; whether it was good. Ends it when `signal` says so. */
+  /**
+   * Runs one command with its progress on stderr, until its end or until `signal` aborts.
+   * @returns whether it succeeded
+   */
   async show(args: readonly string[], signal: AbortSignal): Promise<boolean> {
     const child = spawn('docker', args, {
       env: this.#environment,
@@ -63,7 +69,7 @@ export class Docker {
     }
   }
 
-  /** What a container writes, line by line, from its start to its end. */
+  /** Reads the output of a container line by line, from its start to its end. */
   follow(container: string, onLine: (line: string) => void): { readonly ended: Promise<void>; stop(): void } {
     const child: ChildProcess = spawn('docker', ['logs', '--follow', container], {
       env: this.#environment,
@@ -80,33 +86,36 @@ export class Docker {
     return { ended, stop: () => child.kill() };
   }
 
-  /** Why containers cannot be started here; undefined where they can. */
+  /** The reason why docker cannot start containers; undefined if it can. */
   async problem(): Promise<string | undefined> {
     const { code, stderr } = await this.run(['version', '--format', '{{.Server.Version}}']);
     if (code === 0) return undefined;
     return code === undefined
-      ? 'There is no docker command: install Docker, or see the README for other ways to run the gateway.'
-      : `Docker does not answer; is it running? It says: ${lastLine(stderr)}`;
+      ? 'The docker command is missing: install Docker, or see the README for other ways to run the gateway.'
+      : `Docker does not answer. Is it running? Its message: ${lastLine(stderr)}`;
   }
 }
 
 export const lastLine = (text: string): string => text.trimEnd().split('\n').at(-1)?.trim() ?? '';
 
 /**
- * The address of this host on Docker's bridge, where it is one of this host: there nothing but containers can call.
- * Otherwise Docker runs in a machine of its own, and leads containers to the loopback of this one.
+ * The address of this machine on Docker's bridge, which only containers can reach. If the bridge is not on this
+ * machine, Docker runs in a virtual machine, which forwards to this machine's loopback.
  */
 export async function hostAddress(docker: Docker): Promise<string> {
   const format = '{{with index .IPAM.Config 0}}{{.Gateway}} {{.Subnet}}{{end}}';
   const { stdout } = await docker.run(['network', 'inspect', 'bridge', '--format', format]);
   const [named = '', subnet = ''] = stdout.trimEnd().split(' ');
-  // Before its first restart Docker 20 does not say which address of the subnet it took: the first.
+  // Until its first restart, Docker 20 does not report the gateway address: it is the first of the subnet.
   const gateway = named || subnet.replace(/\.0\/\d+$/, '.1');
-  // Node lists no interface that is idle, as the bridge is without containers; listening on it works.
+  // Node does not list an idle interface, such as a bridge without containers; listening on it works.
   return gateway !== '' && (await canListen(0, gateway)) === true ? gateway : LOOPBACK;
 }
 
-/** Whether a port can be listened on, or the code of why not. */
+/**
+ * Tries to listen on a port.
+ * @returns true, or the error code
+ */
 export async function canListen(port: number, host: string): Promise<true | string> {
   const server = createServer().listen(port, host);
   try {
@@ -119,7 +128,7 @@ export async function canListen(port: number, host: string): Promise<true | stri
   }
 }
 
-/** Ports that were free a moment ago. */
+/** Finds free ports. Another process could still take one before it is used. */
 export async function freePorts(count: number): Promise<number[]> {
   const servers: Server[] = [];
   try {

@@ -1,28 +1,28 @@
-/** Being told to end, by Ctrl-C or by another process. */
+/** Signals that ask this process to stop: Ctrl-C, or a signal from another process. */
 export interface Interruption {
   readonly signal: AbortSignal;
-  /** At the first signal. */
+  /** Resolves at the first signal. */
   readonly once: Promise<void>;
-  /** At the second one. */
+  /** Resolves at the second signal. */
   readonly twice: Promise<void>;
-  forget(): void;
+  dispose(): void;
 }
 
 export function onInterruption(): Interruption {
   const controller = new AbortController();
   const { promise: once, resolve: first } = resolvable();
   const { promise: twice, resolve: second } = resolvable();
-  const take = () => {
+  const onSignal = () => {
     if (controller.signal.aborted) second();
     controller.abort();
     first();
   };
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-  for (const signal of signals) process.on(signal, take);
-  const forget = () => {
-    for (const signal of signals) process.off(signal, take);
+  for (const signal of signals) process.on(signal, onSignal);
+  const dispose = () => {
+    for (const signal of signals) process.off(signal, onSignal);
   };
-  return { signal: controller.signal, once, twice, forget };
+  return { signal: controller.signal, once, twice, dispose };
 }
 
 function resolvable(): { readonly promise: Promise<void>; readonly resolve: () => void } {

@@ -1,10 +1,10 @@
-/** APISIX's log as a person reads it. Pure. */
+/** Makes APISIX's log readable. Pure. */
 import type { Backend } from '../../model/model.ts';
 
-/** What stands for a line of the log, or undefined for one that tells nobody anything. */
+/** Converts a line of the log; undefined for a line that should not be shown. */
 export type ReadableLine = (line: string) => string | undefined;
 
-/** Lines of the access log and of the error log; others stay as they are. */
+/** Converts lines of the access log and of the error log; other lines stay unchanged. */
 export function readableLines(backends: readonly Pick<Backend, 'name' | 'origin'>[]): ReadableLine {
   const names = backendNames(backends);
   return (line) => {
@@ -13,7 +13,7 @@ export function readableLines(backends: readonly Pick<Backend, 'name' | 'origin'
   };
 }
 
-/** Backends by the address that the log has; one that several have is shown as it is. */
+/** Names of backends by address. An address that several backends share is not in the map. */
 function backendNames(backends: readonly Pick<Backend, 'name' | 'origin'>[]): ReadonlyMap<string, string> {
   const names = new Map<string, string>();
   const shared = new Set<string>();
@@ -43,30 +43,30 @@ function accessLine(line: string, names: ReadonlyMap<string, string>): string | 
     (address, index) => `${names.get(address) ?? address} ${statuses[index] ?? '-'}`,
   );
   const took = typeof duration_s === 'string' ? ` in ${Math.round(Number(duration_s) * 1000)} ms` : '';
-  const asked =
+  const attempted =
     attempts.length === 0
-      ? 'no backend was asked'
+      ? 'no backend attempted'
       : `${attempts.length === 1 ? '1 attempt' : `${attempts.length} attempts`}: ${attempts.join(', ')}`;
   const what = [method, path, ...(typeof model === 'string' && model !== '' ? [model] : []), status];
-  return `${clock(new Date(String(time)))} ${what.join(' ')}${took}, ${asked}`;
+  return `${clock(new Date(String(time)))} ${what.join(' ')}${took}, ${attempted}`;
 }
 
 const ERROR_LINE =
   /^(\d{4})\/(\d\d)\/(\d\d) (\d\d:\d\d:\d\d) \[(\w+)\] \d+#\d+: (?:\*\d+ )?(?:\[lua\] [\w./-]+:\d+: (?:[\w.:<>/ -]{1,80}\(\): )?)?(.*)$/;
 
-/** What nginx adds about the request; the line of the access log has it as well. */
+/** nginx appends this request data, which the access log has too. */
 const ABOUT_THE_REQUEST = /, (?:client: \S+, server: |context: ).*$/;
 
 /** `08:25:57 [warn] backend mock-0 throttled: 429, cooling down for 5000 ms` */
 function errorLine(line: string): string | undefined {
   const [, year, month, day, time, level, message] = ERROR_LINE.exec(line) ?? [];
   if (message === undefined) return undefined;
-  // The container's clock has no other zone than UTC.
+  // The clock of the container is in UTC.
   const at = new Date(`${year}-${month}-${day}T${time}Z`);
   return `${clock(at)} [${level}] ${message.replace(ABOUT_THE_REQUEST, '')}`;
 }
 
-/** In the zone of whoever looks. */
+/** The time in the user's time zone. */
 function clock(at: Date): string {
   const two = (number: number) => String(number).padStart(2, '0');
   return [at.getHours(), at.getMinutes(), at.getSeconds()].map(two).join(':');

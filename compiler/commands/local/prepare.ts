@@ -1,4 +1,4 @@
-/** Settings compiled for a gateway in a container of this machine. */
+/** Compiles the settings for a gateway in a local container. */
 import { accessSync, constants } from 'node:fs';
 import { type CompileResult, compile } from '../../compile.ts';
 import {
@@ -8,13 +8,21 @@ import {
   sortDiagnostics,
   strict,
 } from '../../diagnostics/diagnostic.ts';
-import { type Documents, neededVariables } from '../../emit/emit.ts';
+import type { Documents } from '../../emit/emit.ts';
 import { errnoText } from '../../errno.ts';
+import { portRangeProblem } from '../../mock/start.ts';
 import type { GatewayModel } from '../../model/model.ts';
 import type { Settings } from '../../settings/parse.ts';
 import type { RawSettings } from '../../settings/sources.ts';
-import { lackOfPorts } from '../mock.ts';
-import { type CommonOptions, EXIT, formatOf, printReport, type Terminal } from '../terminal.ts';
+import {
+  type CommonOptions,
+  EXIT,
+  envFilesOf,
+  formatOf,
+  printReport,
+  type Terminal,
+  unreadEnvFile,
+} from '../terminal.ts';
 import { freePorts } from './docker.ts';
 import {
   backendsToMock,
@@ -26,7 +34,7 @@ import {
 } from './settings.ts';
 
 export interface UpOptions extends CommonOptions {
-  /** Of this machine's loopback; 0 for any that is free. */
+  /** Port on 127.0.0.1; 0 for any free port. */
   readonly port: number;
   readonly metricsPort: number;
   readonly image: string;
@@ -38,14 +46,17 @@ export interface Prepared {
   readonly settings: Settings;
   readonly model: GatewayModel;
   readonly documents: Documents;
-  /** For APISIX's process alone. */
+  /** Variables for the APISIX process. */
   readonly variables: Readonly<Record<string, string>>;
-  /** Paths of files that it reads, the same inside and outside. */
+  /** Paths of files that APISIX reads; the paths are the same inside and outside the container. */
   readonly files: readonly string[];
   readonly mocks: readonly (MockedBackend & { readonly port: number })[];
 }
 
-/** The settings, made for a container, compiled; or the exit code where they are not good. */
+/**
+ * Adapts the settings to a container and compiles them.
+ * @returns the exit code if they have errors
+ */
 export async function prepare(options: UpOptions, terminal: Terminal): Promise<Prepared | number> {
   let raw: RawSettings | undefined;
   let mocks: Prepared['mocks'] = [];
@@ -54,7 +65,7 @@ export async function prepare(options: UpOptions, terminal: Terminal): Promise<P
     raw = withSecretsAsVariables(given);
     if (!options.mock) return raw;
     const mocked = backendsToMock(raw);
-    tooMany = lackOfPorts(mocked.length, options.mockPort);
+    tooMany = portRangeProblem(mocked.length, options.mockPort);
     const ports =
       options.mockPort === 0
         ? await freePorts(mocked.length)
@@ -65,20 +76,23 @@ export async function prepare(options: UpOptions, terminal: Terminal): Promise<P
   };
   const result = await compile({
     environment: terminal.environment,
-    envFiles: options.envFile ?? [],
+    envFiles: envFilesOf(options),
     templates: options.templates,
     adapt,
+    // With mocks, placeholders in the replaced backends are not an error.
+    toRun: options.mock === true ? undefined : 'now',
   });
   if (tooMany !== undefined) {
     terminal.err(tooMany);
     return EXIT.usage;
   }
-  const { settings, model, documents } = result;
-  const needed = documents && neededVariables(documents, settings).apisix;
+  const { settings, model, documents, needs } = result;
+  const needed = needs?.variables.apisix;
   const value = (name: string) => raw?.variables.get(name)?.value ?? '';
   const files = needed ? filesToMount(settings, needed, value) : [];
   const found = diagnosticsOf(result, options, [
     ...(raw ? loopbackWarnings(raw) : []),
+    ...unreadEnvFile(result.diagnostics, options, terminal),
     ...files.flatMap((file) => file.problem ?? []),
   ]);
   await printReport(found, { ...options, format: formatOf(options, settings) }, terminal);
@@ -88,16 +102,16 @@ export async function prepare(options: UpOptions, terminal: Terminal): Promise<P
 }
 
 function diagnosticsOf(
-  { diagnostics }: CompileResult,
-  { mock = false, strict: asErrors = false }: UpOptions,
+  { diagnostics, settings }: CompileResult,
+  { mock = false, strict: asErrors = settings.values.GATEWAY_STRICT, allow }: UpOptions,
   further: readonly Diagnostic[],
 ): Diagnostic[] {
   const found = sortDiagnostics([...diagnostics.filter((each) => !(mock && isAboutMocks(each))), ...further]);
-  return asErrors ? sortDiagnostics(strict(found)) : found;
+  return asErrors ? sortDiagnostics(strict(found, allow)) : found;
 }
 
-/** Files that APISIX itself opens; those of secrets are none of them. */
-function filesToMount(
+/** Files that APISIX opens itself. Secret files are not among them: their values become variables. */
+export function filesToMount(
   { values, sources }: Settings,
   needed: readonly string[],
   value: (name: string) => string,

@@ -1,27 +1,27 @@
-/** What settings become when the gateway runs in a container of this machine. Pure. */
+/** Adapts the settings to a gateway in a local container. Pure. */
 import { type Diagnostic, diagnostic } from '../../diagnostics/diagnostic.ts';
+import { keyOf, MOCK_CLIENT, nameOf } from '../../mock/start.ts';
+import { writesInline } from '../../settings/parse.ts';
 import type { RawSettings, RawValue } from '../../settings/sources.ts';
-import { keyOf, MOCK_CLIENT, nameOf } from '../mock.ts';
 import { HOST } from './docker.ts';
 
 /**
- * Secrets reach APISIX through its environment alone: those of files as variables, and none by what is rendered,
- * whatever GATEWAY_SECRETS says.
+ * Passes all secrets through the environment of APISIX: secrets from files become variables, and rendered files contain
+ * only references, whatever GATEWAY_SECRETS is.
  */
 export function withSecretsAsVariables(raw: RawSettings): RawSettings {
   const variables = new Map(raw.variables);
   const secretFiles = new Map(raw.secretFiles);
   for (const [name, { value }] of raw.secretFiles) {
     const file = variables.get(`${name}_FILE`);
-    // Both are an error, which is to be said.
+    // If both are set, the compiler reports the error.
     if (!file || variables.has(name)) continue;
     variables.set(name, { value, source: file.source });
     variables.delete(`${name}_FILE`);
     secretFiles.delete(name);
   }
   const secrets = variables.get('GATEWAY_SECRETS');
-  if (secrets?.value.trim().toLowerCase() === 'inline')
-    variables.set('GATEWAY_SECRETS', { ...secrets, value: 'reference' });
+  if (secrets && writesInline(raw)) variables.set('GATEWAY_SECRETS', { ...secrets, value: 'reference' });
   return { ...raw, variables, secretFiles };
 }
 
@@ -33,7 +33,7 @@ export interface MockedBackend {
 
 const ENDPOINT = /^AZURE_OPENAI_ENDPOINT_(\d{1,4})$/;
 
-/** Which mocks there are to be: one for each backend of the settings, or two where they name none. */
+/** The mocks to start: one for each backend in the settings, or two if there are none. */
 export function backendsToMock({ variables }: RawSettings): MockedBackend[] {
   const given = [...variables]
     .filter(([, { value }]) => value.trim() !== '')
@@ -50,8 +50,8 @@ export function backendsToMock({ variables }: RawSettings): MockedBackend[] {
 }
 
 /**
- * The settings with mocks in the place of all their backends, and with what a gateway needs beside backends where they
- * lack it. Without backends of their own the first mock is asked first, so that it can be seen to fail over.
+ * Replaces all backends by mocks, and adds what a gateway needs in addition to backends (a client). Without backends in
+ * the settings, the first mock has priority, so that a failover can be seen.
  */
 export function withMocks(
   raw: RawSettings,
@@ -85,11 +85,11 @@ export function withMocks(
   return { ...raw, variables, secretFiles };
 }
 
-/** That mocks are called without TLS is no news. */
+/** Diagnostics that do not apply to mocks: mocks are called without TLS, and their keys may come from examples. */
 export const isAboutMocks = ({ code, setting }: Diagnostic): boolean =>
-  code === 'ENDPOINT_INSECURE' && ENDPOINT.test(setting);
+  code === 'PLACEHOLDER' || (code === 'ENDPOINT_INSECURE' && ENDPOINT.test(setting));
 
-/** Settings that name what APISIX itself calls. */
+/** Settings with an address that APISIX itself calls. */
 export const CALLED_BY_APISIX = [
   'OTEL_COLLECTOR_ENDPOINT',
   'AI_RATE_LIMIT_REDIS_HOST',
@@ -104,12 +104,15 @@ export const CALLED_BY_APISIX = [
 const ON_LOOPBACK =
   /^((?:[a-z]+:\/\/)?)(?:localhost|127(?:\.\d{1,3}){3}|0\.0\.0\.0|\[::1?\]|::1?)(?=[:/?]|$)/i;
 
-/** What the gateway will look for inside its own container. */
+/** Whether an address, with or without a scheme, is this machine for this machine only. */
+export const isOnLoopback = (address: string): boolean => ON_LOOPBACK.test(address);
+
+/** Warns about loopback addresses, which inside the container mean the container. */
 export function loopbackWarnings({ variables }: RawSettings): Diagnostic[] {
   const called: readonly string[] = CALLED_BY_APISIX;
   return [...variables].flatMap(([name, { value, source }]) => {
     const given = value.trim();
-    if (!(ENDPOINT.test(name) || called.includes(name)) || !ON_LOOPBACK.test(given)) return [];
+    if (!(ENDPOINT.test(name) || called.includes(name)) || !isOnLoopback(given)) return [];
     const instead = given.replace(ON_LOOPBACK, `$1${HOST}`);
     return [diagnostic('LOCALHOST_IN_CONTAINER', { setting: name, source, received: given }, { instead })];
   });

@@ -1,5 +1,6 @@
 import { setting } from '../declaration.ts';
-import { absolutePath, apiKey, boolean, cidr, list, oneOf, size, text } from '../types.ts';
+import { absolutePath, apiKey, boolean, cidr, duration, list, oneOf, size, text } from '../types.ts';
+import { RECORDS } from './conditions.ts';
 
 const section = 'Gateway';
 const PROXY = 'apisix.yaml: services[].plugins.azure-openai-proxy';
@@ -12,93 +13,113 @@ const workers = text(
 export const gatewaySettings = {
   GATEWAY_REQUIRE_AUTH: setting(boolean(), {
     section,
-    description: 'Requests need a client key. Off, anyone who reaches the gateway spends your capacity.',
+    description:
+      'Requests need a client key or a token. If this is false, anyone who reaches the gateway can use your backends.',
     default: true,
     example: 'true',
-    output: 'apisix.yaml: services[].plugins.azure-openai-auth.required',
+    output: ['apisix.yaml: services[].plugins.azure-openai-auth.required'],
   }),
   GATEWAY_CLIENT_KEY: setting(apiKey(), {
     section,
-    description: 'Key of the one client `gateway-client`, where indexed clients are not needed.',
+    description: 'Key of the only client, `gateway-client`, if you need no numbered clients.',
     defaultText: 'none',
     example: '<16 characters or more>',
-    output: 'apisix.yaml: consumers[].plugins.azure-openai-auth.key',
+    output: ['apisix.yaml: clients[].key'],
     sensitive: true,
-    changed: 'makes a client wherever it is set alone; in the accelerator it acted only by accident',
+    changed:
+      'it always defines a client if it is set alone; in the accelerator it had an effect only by accident',
   }),
   GATEWAY_SECRETS: setting(oneOf(['reference', 'inline']), {
     section,
     description:
-      'How secrets are written: `reference` names the variable or file that holds it and APISIX reads it, `inline` writes the value (files 0640).',
+      'How rendered files contain secrets: `reference` writes the name of the variable or file, which APISIX reads; `inline` writes the secret itself (file mode 0640).',
     default: 'reference',
     example: 'reference',
-    output: 'every sensitive value',
+    output: [],
+    outputText: 'every sensitive value',
     isNew: true,
   }),
   GATEWAY_LOG_FORMAT: setting(oneOf(['text', 'json']), {
     section,
-    description: 'Format of the diagnostics when --format is not given.',
+    description: 'Format of the diagnostics if --format is not given.',
     default: 'text',
     example: 'json',
-    output: 'stderr',
+    output: [],
+    outputText: 'stderr',
+    isNew: true,
+  }),
+  GATEWAY_STRICT: setting(boolean(), {
+    section,
+    description:
+      'Treats warnings as errors, like `--strict`. In the image, a setting with a warning then prevents the start.',
+    default: false,
+    example: 'true',
+    output: [],
     isNew: true,
   }),
   GATEWAY_ENV_FILES: setting(list(absolutePath()), {
     section,
     description:
-      'Env files to read, before those of --env-file; in the image APISIX gets what they give. Only as a variable of the process itself.',
+      'Env files to read, before those of --env-file. In the image, APISIX gets their variables too. Set it in the environment of the process, not in an env file.',
     defaultText: 'none',
     example: '/etc/genai-gateway/gateway.env',
-    output: 'none (read by every command, and by the image)',
+    output: [],
+    outputText: 'none (read by every command, and by the image)',
     isNew: true,
   }),
   GATEWAY_SHARED_DIR: setting(absolutePath(), {
     section,
     description:
-      'Folder of files that another container has rendered: with it the image renders nothing, and starts APISIX from there. Only as a variable of the process itself.',
+      'Folder with files that another container rendered. With it the image does not render, and starts APISIX with these files. Set it in the environment of the process, not in an env file.',
     defaultText: 'none',
     example: '/shared-configs/gateway',
-    output: 'none (read by the image)',
+    output: [],
+    outputText: 'none (read by the image)',
   }),
   GATEWAY_WATCH: setting(boolean(), {
     section,
-    description: 'In the image: follow env and secret files at run time, as `genai-gateway watch` does.',
+    description:
+      'In the image: applies changes of env files and secret files at run time, like `genai-gateway watch`.',
     default: false,
     example: 'false',
-    output: 'none',
+    output: [],
     isNew: true,
   }),
   GATEWAY_LOG_MODE: setting(oneOf(['prod', 'test', 'dev']), {
     section,
     description:
-      'Detail of the access log, default trace sampling (0.1, 0.5, 1), and the debug exporter in dev.',
+      'Sets the detail of the access log, the default of OTEL_SAMPLE_RATE (0.1 in prod, 0.5 in test, 1 in dev), and turns the debug exporter on in dev.',
     default: 'prod',
     example: 'prod',
-    output: 'config.yaml: nginx_config.http.access_log_format; otel-collector.yaml: exporters',
-    changed: 'its default trace sampling now acts; the accelerator exported no trace in any mode',
+    output: [
+      'config.yaml: nginx_config.http.access_log_format',
+      'apisix.yaml: services[].plugins.file-logger.log_format',
+      'apisix.yaml: services[].plugins.azure-openai-traces.sample_rate',
+      'otel-collector.yaml: exporters.debug',
+    ],
+    changed: 'its default trace sampling has an effect; the accelerator exported no traces in any mode',
   }),
   APISIX_LOG_LEVEL: setting(oneOf(['debug', 'info', 'notice', 'warn', 'error', 'crit', 'alert', 'emerg']), {
     section,
     description: "Level of APISIX's error log.",
     default: 'warn',
     example: 'warn',
-    output: 'config.yaml: nginx_config.error_log_level',
+    output: ['config.yaml: nginx_config.error_log_level'],
   }),
   GATEWAY_WORKERS: setting(workers, {
     section,
-    description: 'Worker processes; `auto` is one for each CPU that nginx sees.',
+    description: 'Number of worker processes. `auto` is one for each CPU that nginx sees.',
     default: 'auto',
     example: '2',
-    output: 'config.yaml: nginx_config.worker_processes',
+    output: ['config.yaml: nginx_config.worker_processes'],
     isNew: true,
   }),
   GATEWAY_MAX_BODY_SIZE: setting(size(1024, 10 * 1024 ** 3), {
     section,
-    description: 'Largest request body; 413 above it.',
+    description: 'Largest request body. Larger bodies get 413.',
     default: 100 * 1024 ** 2,
-    defaultText: '100m',
     example: '100m',
-    output: 'config.yaml: nginx_config.http.client_max_body_size',
+    output: ['config.yaml: nginx_config.http.client_max_body_size'],
     isNew: true,
   }),
   GATEWAY_BODY_MEMORY: setting(size(1024 ** 2, 64 * 1024 ** 3), {
@@ -106,26 +127,44 @@ export const gatewaySettings = {
     description:
       'Memory for request bodies, over all workers. When most of it is used, bodies go to disk through a smaller buffer; when all of it is used, requests get 503 with Retry-After.',
     default: 128 * 1024 ** 2,
-    defaultText: '128m',
     example: '128m',
-    output: 'config.yaml: plugin_attr.azure-openai-proxy.body_memory',
+    output: ['config.yaml: plugin_attr.azure-openai-proxy.body_memory'],
+    isNew: true,
+  }),
+  GATEWAY_CLIENT_SEND_TIMEOUT: setting(duration({ min: 1_000 }), {
+    section,
+    description:
+      'Longest time for which a client may stop reading an answer. After it the gateway closes the connection.',
+    default: 600_000,
+    example: '10m',
+    output: ['config.yaml: nginx_config.http.send_timeout'],
+    isNew: true,
+  }),
+  GATEWAY_ALLOW_UNTESTED_APISIX: setting(boolean(), {
+    section,
+    description:
+      'Allows an APISIX version that this gateway was not tested with; the error log has a warning. If this is false, the gateway never becomes ready on such a version. If APISIX lacks a function that the gateway needs, it never becomes ready in any case.',
+    default: false,
+    example: 'false',
+    output: ['config.yaml: plugin_attr.azure-openai-proxy.allow_untested_apisix'],
     isNew: true,
   }),
   GATEWAY_TRUSTED_PROXIES: setting(list(cidr()), {
     section,
-    description: 'Proxies whose X-Forwarded-For is believed, for IP rules and limits per IP.',
+    description:
+      'Proxies whose X-Forwarded-For header the gateway trusts, for IP rules and limits per IP address.',
     defaultText: 'none',
     example: '10.0.0.0/8',
-    output: 'config.yaml: nginx_config.http.real_ip_from',
+    output: ['config.yaml: nginx_config.http.real_ip_from'],
     isNew: true,
   }),
   GATEWAY_TRUSTED_CA_FILE: setting(absolutePath(), {
     section,
     description:
-      'PEM file with all the CAs that certificates of backends, of Redis and of the issuer of tokens are verified with; a path on the machine of APISIX, which does not start without the file.',
+      'PEM file with all CAs that the gateway trusts, for certificates of backends, Redis and the token issuer. It is a path where APISIX runs; APISIX does not start without the file.',
     defaultText: "the system's CAs",
     example: '/etc/ssl/certs/with-our-own.pem',
-    output: 'config.yaml: apisix.ssl.ssl_trusted_certificate',
+    output: ['config.yaml: apisix.ssl.ssl_trusted_certificate'],
     isNew: true,
   }),
   GATEWAY_PRODUCT_ID: setting(text('1 to 256 printable characters', /^[^\p{C}]{1,256}$/u), {
@@ -133,29 +172,32 @@ export const gatewaySettings = {
     description: 'Product id in APIM-style records.',
     defaultText: 'none',
     example: 'genai',
-    output: 'apisix.yaml: services[].plugins.apim-gateway-logger.product_id',
+    output: ['apisix.yaml: services[].plugins.apim-gateway-logger.product_id'],
+    needs: RECORDS,
   }),
   APIM_GATEWAY_ID: setting(text('1 to 256 printable characters', /^[^\p{C}]{1,256}$/u), {
     section,
     description: 'Gateway id in APIM-style records.',
     default: 'apisix-gateway',
     example: 'apisix-gateway',
-    output: 'apisix.yaml: services[].plugins.apim-gateway-logger.gateway_id',
+    output: ['apisix.yaml: services[].plugins.apim-gateway-logger.gateway_id'],
+    needs: RECORDS,
   }),
   GATEWAY_BACKEND_HEADER: setting(boolean(), {
     section,
     description: 'Adds x-gateway-backend and x-gateway-attempts to responses.',
     default: false,
     example: 'true',
-    output: `${PROXY}.backend_header`,
+    output: [`${PROXY}.backend_header`],
     isNew: true,
   }),
   GATEWAY_E2E_TEST_MODE: setting(boolean(), {
     section,
     description:
-      "Path prefixes, header shim and preferred-backend endpoint of the APIM toolkit's scenarios. Not built yet: turning it on is an error.",
+      'Path prefixes, headers and the preferred-backend endpoint for the scenarios of the APIM toolkit.',
+    notBuilt: 'the toolkit scenarios',
     default: false,
     example: 'false',
-    output: `apisix.yaml: routes[]; ${PROXY}.e2e_test_mode`,
+    output: [],
   }),
 } as const;

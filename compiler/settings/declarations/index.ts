@@ -9,7 +9,7 @@ import { telemetrySettings } from './telemetry.ts';
 
 export { backendFields, clientFields };
 
-/** Every setting that is not one of an indexed group, by name. */
+/** Every setting without an index, by name. */
 export const plainSettings = {
   ...backendDefaults,
   ...gatewaySettings,
@@ -20,7 +20,7 @@ export const plainSettings = {
   ...compatibilitySettings,
 } as const;
 
-/** The indexed groups: `PREFIX` + field + `_` + index. */
+/** The groups of settings with an index: `PREFIX` + field + `_` + index. */
 export const indexedGroups = {
   backends: { prefix: 'AZURE_OPENAI_', fields: backendFields },
   clients: { prefix: 'GATEWAY_CLIENT_', fields: clientFields },
@@ -28,9 +28,16 @@ export const indexedGroups = {
 export type GroupName = keyof typeof indexedGroups;
 
 export type PlainName = keyof typeof plainSettings;
-export type PlainValues = SettingValues<typeof plainSettings>;
-export type BackendValues = SettingValues<typeof backendFields> & { readonly index: number };
-export type ClientValues = SettingValues<typeof clientFields> & { readonly index: number };
+// These types are interfaces because of a cycle: functions in a declaration take them as parameters, and they derive
+// from the type of the declarations. TypeScript resolves a type alias at once, before that type is known; it resolves an
+// interface only when it needs a member.
+export interface PlainValues extends SettingValues<typeof plainSettings> {}
+export interface BackendValues extends SettingValues<typeof backendFields> {
+  readonly index: number;
+}
+export interface ClientValues extends SettingValues<typeof clientFields> {
+  readonly index: number;
+}
 
 export interface ListedSetting {
   /** As in the reference: `LB_ALG`, `AZURE_OPENAI_WEIGHT_N`. */

@@ -1,16 +1,22 @@
-import { backendFields } from '../declarations/index.ts';
+import { edits } from '../../diagnostics/nearest.ts';
+import { type BackendValues, backendFields } from '../declarations/index.ts';
 import {
+  AUDIENCES,
+  AUTHORITIES,
   backendAuthMode,
   backendClientId,
   backendName,
-  recordsClientId,
+  cloudOf,
+  cloudOfAuthority,
+  tokenResource,
   usesTokenFile,
 } from '../effective.ts';
+import { ENDPOINT_NAMES } from '../synonyms.ts';
 import { backendVariable, firstWith, type Rule } from './rule.ts';
 
 const atLeastOneBackend: Rule = ({ backends, hasVariable, report }) => {
   if (backends.length === 0)
-    report('NO_BACKEND', 'AZURE_OPENAI_ENDPOINT_0', { unindexed: hasVariable('AZURE_OPENAI_ENDPOINT') });
+    report('NO_BACKEND', 'AZURE_OPENAI_ENDPOINT_0', { instead: ENDPOINT_NAMES.find(hasVariable) });
   else if (backends.every((each) => each.WEIGHT === 0)) {
     report('ALL_BACKENDS_DRAINED', `AZURE_OPENAI_WEIGHT_${backends[0]?.index}`, {});
   }
@@ -29,13 +35,54 @@ const backendFieldsNeedEndpoint: Rule = ({ backends, given, report }) => {
   }
 };
 
-const endpointsAreUsable: Rule = ({ backends, report }) => {
+/** Domains of Azure resources. */
+const AZURE_HOSTS = [
+  'openai.azure.com',
+  'cognitiveservices.azure.com',
+  'services.ai.azure.com',
+  'openai.azure.us',
+  'cognitiveservices.azure.us',
+  'openai.azure.cn',
+  'cognitiveservices.azure.cn',
+];
+
+/** The host of an Azure resource with nearly the same spelling; undefined if the host may be right. */
+function azureHostLike(host: string): string | undefined {
+  const [, resource = '', ending = ''] = /^([^.]+)\.(.+)$/.exec(host) ?? [];
+  if (ending === '' || AZURE_HOSTS.includes(ending)) return undefined;
+  // The end of the host is missing, or the dot after the resource.
+  const cutOff = AZURE_HOSTS.find((each) => each.startsWith(`${ending}.`) && /\bazure$/.test(ending));
+  const glued = AZURE_HOSTS.find(
+    (each) => host.endsWith(each) && /[a-z0-9]$/.test(host.slice(0, -each.length)),
+  );
+  if (glued !== undefined) return `${host.slice(0, -glued.length)}.${glued}`;
+  const nearest = cutOff ?? AZURE_HOSTS.find((each) => edits(ending, each) <= 2);
+  return nearest && `${resource}.${nearest}`;
+}
+
+/** Identifies an Azure resource, which has several hosts, by its name and cloud; other endpoints by their origin. */
+function resourceOf(origin: string): string {
+  const { protocol, hostname, port } = new URL(origin);
+  const ending = AZURE_HOSTS.find((each) => hostname.endsWith(`.${each}`));
+  if (ending === undefined || protocol !== 'https:' || port !== '') return origin;
+  return `${hostname.slice(0, -ending.length)}${ending.slice(ending.lastIndexOf('.'))}`;
+}
+
+const LOOPBACK = /^http:\/\/(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?=:|$)/i;
+
+const endpointsAreUsable: Rule = ({ backends, given, report }) => {
   for (const backend of backends) {
     if (!backend.ENDPOINT) continue;
     const variable = backendVariable('ENDPOINT', backend);
-    const { insecure, dropped, origin } = backend.ENDPOINT;
-    if (insecure) report('ENDPOINT_INSECURE', variable, {}, origin);
-    if (dropped !== undefined) report('ENDPOINT_PATH_DROPPED', variable, { dropped, origin });
+    const { insecure, dropped, deployment, origin } = backend.ENDPOINT;
+    const meant = azureHostLike(new URL(origin).hostname);
+    if (meant !== undefined) report('ENDPOINT_HOST', variable, { meant }, origin);
+    // Loopback traffic cannot be read by others.
+    if (insecure && !LOOPBACK.test(origin)) report('ENDPOINT_INSECURE', variable, {}, origin);
+    if (dropped === undefined) continue;
+    const deployments = backendVariable('DEPLOYMENTS', backend);
+    const limit = deployment && !given(deployments) ? `${deployments}=${deployment}` : undefined;
+    report('ENDPOINT_PATH_DROPPED', variable, { dropped, origin, limit });
   }
 };
 
@@ -44,20 +91,13 @@ const backendsHaveCredentials: Rule = (context) => {
   for (const backend of backends) {
     const key = backendVariable('KEY', backend);
     if (!given(backendVariable('ENDPOINT', backend))) continue;
-    const mode = backendAuthMode(backend, context);
+    const mode = backendAuthMode(context, backend).value;
     if (mode === 'entra') {
       if (backend.KEY) report('KEY_UNUSED_WITH_ENTRA', key, { index: backend.index });
     } else if (mode === 'api-key') {
-      for (const field of ['TOKEN_RESOURCE', 'MSI_CLIENT_ID'] as const) {
-        const variable = backendVariable(field, backend);
-        if (given(variable))
-          report('SETTING_WITHOUT_EFFECT', variable, {
-            needs: `${backendVariable('AUTH_MODE', backend)}=entra`,
-          });
-      }
       if (!given(key)) {
         report('REQUIRED_SETTING', key, {
-          because: `backend ${backend.index} signs in with a key`,
+          because: `backend ${backend.index} authenticates with a key`,
           example: '<key of the resource>',
         });
       }
@@ -67,27 +107,11 @@ const backendsHaveCredentials: Rule = (context) => {
   }
 };
 
-/** The token file alone says neither for whom nor where it is good. */
-const workloadIdentityIsComplete: Rule = (context) => {
-  const { backends, given, report } = context;
-  const entra = backends.filter((each) => backendAuthMode(each, context) === 'entra');
-  const { APIM_GATEWAY_LOGS_INGEST_URI: uri, APIM_GATEWAY_LOGS_MSI_ENDPOINT: endpoint } = context.values;
-  const records = uri !== undefined && endpoint === undefined;
-  if ((entra.length === 0 && !records) || !usesTokenFile(context)) return;
-  const without = (needs: string) =>
-    report('SETTING_WITHOUT_EFFECT', 'AZURE_FEDERATED_TOKEN_FILE', { needs });
-  if (!given('AZURE_TENANT_ID')) without('AZURE_TENANT_ID');
-  if (
-    entra.some((each) => backendClientId(each, context) === undefined) ||
-    (records && recordsClientId(context) === undefined)
-  )
-    without('AZURE_CLIENT_ID');
-};
-
-const backendNamesAreUnique: Rule = ({ backends, report }) => {
+const backendNamesAreUnique: Rule = (context) => {
+  const { backends, report } = context;
   const seen = new Map<string, string>();
   for (const backend of backends) {
-    const name = backendName(backend);
+    const name = backendName(context, backend).value;
     const variable = backendVariable('NAME', backend);
     const other = firstWith(seen, name.toLowerCase(), variable);
     if (other !== undefined) report('DUPLICATE_NAME', variable, { other, name });
@@ -100,10 +124,51 @@ const backendsAreDifferentResources: Rule = (context) => {
   for (const backend of backends) {
     if (!backend.ENDPOINT) continue;
     const variable = backendVariable('ENDPOINT', backend);
-    const key = backendAuthMode(backend, context) === 'entra' ? undefined : backend.KEY;
-    const identity = `${backend.ENDPOINT.origin} ${key?.reveal() ?? `entra ${backendClientId(backend, context) ?? ''}`}`;
+    const key = backendAuthMode(context, backend).value === 'entra' ? undefined : backend.KEY;
+    const identity = `${resourceOf(backend.ENDPOINT.origin)} ${key?.reveal() ?? `entra ${backendClientId(context, backend).value ?? ''}`}`;
     const other = firstWith(seen, identity, variable);
     if (other !== undefined) report('DUPLICATE_BACKEND', variable, { other });
+    else {
+      const same = backends.find((before) => before.index < backend.index && isSameResource(before, backend));
+      if (same) report('SAME_RESOURCE', variable, { other: backendVariable('ENDPOINT', same) });
+    }
+  }
+};
+
+/**
+ * Both keys of an Azure resource, or a key and a token, share one capacity. Servers other than Azure may choose the
+ * tenant by key. The same resource may also be listed twice with different deployments.
+ */
+function isSameResource(a: BackendValues, b: BackendValues): boolean {
+  if (a.ENDPOINT === undefined || b.ENDPOINT === undefined) return false;
+  if (resourceOf(a.ENDPOINT.origin) !== resourceOf(b.ENDPOINT.origin)) return false;
+  if (cloudOf(a.ENDPOINT.origin) === undefined) return false;
+  if (a.DEPLOYMENTS === undefined || b.DEPLOYMENTS === undefined) return true;
+  const names = new Set(a.DEPLOYMENTS.map(({ name }) => name.toLowerCase()));
+  return b.DEPLOYMENTS.some(({ name }) => names.has(name.toLowerCase()));
+}
+
+/** A token for one cloud is not valid in another. */
+const tokensAreOfTheCloud: Rule = (context) => {
+  const { backends, values, given, report } = context;
+  const authority = usesTokenFile(context) ? values.AZURE_AUTHORITY_HOST : undefined;
+  const authorityCloud = authority === undefined ? undefined : cloudOfAuthority(authority);
+  const reported = new Set<string>();
+  const reportOnce = (variable: string, endpoint: string, example: string) => {
+    if (!reported.has(variable)) report('OTHER_CLOUD', variable, { endpoint, example });
+    reported.add(variable);
+  };
+  for (const backend of backends) {
+    if (!backend.ENDPOINT || backendAuthMode(context, backend).value !== 'entra') continue;
+    const cloud = cloudOf(backend.ENDPOINT.origin);
+    if (cloud === undefined) continue;
+    const endpoint = backendVariable('ENDPOINT', backend);
+    const named = [backendVariable('TOKEN_RESOURCE', backend), 'AZURE_OPENAI_TOKEN_RESOURCE'].find(given);
+    const audience = cloudOf(tokenResource(context, backend).value);
+    if (named !== undefined && audience !== undefined && audience !== cloud)
+      reportOnce(named, endpoint, AUDIENCES[cloud]);
+    if (authorityCloud !== undefined && authorityCloud !== cloud)
+      reportOnce('AZURE_AUTHORITY_HOST', endpoint, AUTHORITIES[cloud]);
   }
 };
 
@@ -112,7 +177,7 @@ export const backendRules: readonly Rule[] = [
   backendFieldsNeedEndpoint,
   endpointsAreUsable,
   backendsHaveCredentials,
-  workloadIdentityIsComplete,
   backendNamesAreUnique,
   backendsAreDifferentResources,
+  tokensAreOfTheCloud,
 ];

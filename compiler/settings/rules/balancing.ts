@@ -1,7 +1,7 @@
-import { retryStatuses } from '../effective.ts';
+import { cooldown, presetStatuses, retryStatuses } from '../effective.ts';
 import type { Rule } from './rule.ts';
 
-/** What chash can hash, as APISIX's own schema has it. */
+/** The keys that chash can use, from APISIX's schema. */
 const HASH_KEYS = {
   header: { pattern: /^[A-Za-z0-9_-]+$/, expected: 'a header name', example: 'X-Session-Id' },
   cookie: { pattern: /^[A-Za-z0-9_-]+$/, expected: 'a cookie name', example: 'session' },
@@ -37,11 +37,35 @@ const hashKeyFits: Rule = ({ values, given, report }) => {
   }
 };
 
+/** Headers that the gateway removes or replaces before it chooses a backend. */
+const UNUSABLE_HEADERS = new Set([
+  'api-key',
+  'authorization',
+  'connection',
+  'content-length',
+  'cookie',
+  'host',
+  'ocp-apim-subscription-key',
+  'transfer-encoding',
+  'x-api-key',
+]);
+
+const affinityFits: Rule = ({ values, report }) => {
+  const affinity = values.LB_AFFINITY;
+  if (affinity === undefined) return;
+  if (values.LB_ALG === 'chash') {
+    report('AFFINITY_WITH_CHASH', 'LB_AFFINITY', {});
+  }
+  if (affinity.header !== undefined && UNUSABLE_HEADERS.has(affinity.header)) {
+    report('AFFINITY_HEADER', 'LB_AFFINITY', { header: affinity.header }, `header:${affinity.header}`);
+  }
+};
+
 const retryStatusesAgree: Rule = (context) => {
-  const { values, report } = context;
-  if (!values.AI_PROXY_FALLBACK_STRATEGY || !values.AI_PROXY_RETRY_STATUSES) return;
-  const preset = retryStatuses({ ...context, values: { ...values, AI_PROXY_RETRY_STATUSES: undefined } });
-  if (preset.join() !== retryStatuses(context).join()) {
+  const { values, usable, report } = context;
+  if (!usable('AI_PROXY_FALLBACK_STRATEGY') || !usable('AI_PROXY_RETRY_STATUSES')) return;
+  const preset = presetStatuses(context);
+  if (preset.join() !== retryStatuses(context).value.join()) {
     report('RETRY_STATUSES_CONFLICT', 'AI_PROXY_RETRY_STATUSES', {
       strategy: values.AI_PROXY_FALLBACK_STRATEGY.join(),
       preset,
@@ -49,15 +73,21 @@ const retryStatusesAgree: Rule = (context) => {
   }
 };
 
-const cooldownFitsItsCap: Rule = ({ values, given, report }) => {
-  // A default that is above the cap is no mistake of anybody's: the cap wins.
-  if (given('AI_PROXY_COOLDOWN') && values.AI_PROXY_COOLDOWN > values.AI_PROXY_COOLDOWN_MAX) {
+const cooldownFitsItsCap: Rule = (context) => {
+  const { given, report } = context;
+  // If the cooldown is not set, its default may be above the maximum: the maximum applies.
+  if (given('AI_PROXY_COOLDOWN') && cooldown(context).follows !== undefined) {
     report('ABOVE_LIMIT', 'AI_PROXY_COOLDOWN', {
       low: 'AI_PROXY_COOLDOWN',
       high: 'AI_PROXY_COOLDOWN_MAX',
-      effect: 'the cap wins',
+      effect: 'AI_PROXY_COOLDOWN_MAX applies',
     });
   }
 };
 
-export const balancingRules: readonly Rule[] = [hashKeyFits, retryStatusesAgree, cooldownFitsItsCap];
+export const balancingRules: readonly Rule[] = [
+  hashKeyFits,
+  affinityFits,
+  retryStatusesAgree,
+  cooldownFitsItsCap,
+];

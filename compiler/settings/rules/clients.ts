@@ -1,5 +1,6 @@
 import { clientFields } from '../declarations/index.ts';
 import type { Secret } from '../secret.ts';
+import { isAcceleratorKey, isPlaceholderKey } from './placeholders.ts';
 import { clientVariable, firstWith, type Rule } from './rule.ts';
 
 const clientsAreContiguous: Rule = ({ clients, report }) => {
@@ -42,12 +43,31 @@ const clientKeysAreUniqueAndLong: Rule = ({ clients, values, report }) => {
     if (!key) return;
     const other = firstWith(seen, key.reveal(), variable);
     if (other !== undefined) report('DUPLICATE_CLIENT_KEY', variable, { other });
-    if (key.length < MIN_KEY_LENGTH) report('SHORT_CLIENT_KEY', variable, { length: key.length });
+    // Keys of the accelerator have a more specific diagnostic.
+    if (key.length < MIN_KEY_LENGTH && !isAcceleratorKey(key.reveal()))
+      report('SHORT_CLIENT_KEY', variable, { length: key.length });
   };
   check('GATEWAY_CLIENT_KEY', values.GATEWAY_CLIENT_KEY);
   for (const client of clients) {
     check(clientVariable('KEY', client), client.KEY);
     check(clientVariable('KEY_SECONDARY', client), client.KEY_SECONDARY);
+  }
+};
+
+/** Parts of headers that are copied together with a key. */
+const HEADER = /^(?:(?:authorization|api-key|x-api-key|ocp-apim-subscription-key)\s*:|bearer\s)/i;
+
+const keysHaveNoSpace: Rule = ({ backends, clients, values, report }) => {
+  const keys = [
+    ...backends.map(({ KEY }) => KEY),
+    values.GATEWAY_CLIENT_KEY,
+    ...clients.flatMap(({ KEY, KEY_SECONDARY }) => [KEY, KEY_SECONDARY]),
+  ];
+  for (const key of keys) {
+    if (key === undefined || isPlaceholderKey(key.reveal())) continue;
+    const isHeader = HEADER.test(key.reveal());
+    if (isHeader || /\s/.test(key.reveal()))
+      report('KEY_WITH_SPACE', key.variable, { kind: isHeader ? 'scheme' : 'space' });
   }
 };
 
@@ -60,11 +80,30 @@ const oneWayOfNamingClients: Rule = ({ clients, given, usable, report }) => {
   report('SINGLE_AND_INDEXED_CLIENTS', 'GATEWAY_CLIENT_KEY', { indexed });
 };
 
+/** Whether a name matches a pattern with `*`. Azure ignores the case of names. */
+function matches(pattern: string, name: string): boolean {
+  const literal = (text: string) => text.replace(/[.+?^${}()|[\]\\]/g, '\\$&');
+  return new RegExp(`^${pattern.split('*').map(literal).join('.*')}$`, 'i').test(name);
+}
+
+/** A backend without a list serves all models, so only complete lists are checked. */
+const modelsOfClientsAreServed: Rule = ({ backends, clients, usable, report }) => {
+  const isKnown = backends.length > 0 && backends.every((each) => each.DEPLOYMENTS !== undefined);
+  if (!isKnown) return;
+  const served = [...new Set(backends.flatMap((each) => each.DEPLOYMENTS ?? []).map(({ name }) => name))];
+  for (const client of clients) {
+    const variable = clientVariable('MODELS', client);
+    if (client.MODELS === undefined || !usable(variable)) continue;
+    const models = client.MODELS.filter((pattern) => !served.some((name) => matches(pattern, name)));
+    if (models.length > 0)
+      report('MODELS_NOT_SERVED', variable, { models, all: models.length === client.MODELS.length, served });
+  }
+};
+
 const authenticationHasClients: Rule = ({ values, clients, given, report }) => {
   if (!values.GATEWAY_REQUIRE_AUTH) report('AUTH_OFF', 'GATEWAY_REQUIRE_AUTH', {});
   else if (clients.length === 0 && !given('GATEWAY_CLIENT_KEY') && !values.ENABLE_OIDC)
     report('NO_CLIENT', 'GATEWAY_CLIENT_NAME_0', {});
-  if (!given('GATEWAY_REQUIRE_AUTH')) report('AUTH_REQUIRED_BY_DEFAULT', 'GATEWAY_REQUIRE_AUTH', {});
 };
 
 export const clientRules: readonly Rule[] = [
@@ -72,6 +111,8 @@ export const clientRules: readonly Rule[] = [
   clientsAreComplete,
   clientNamesAreUnique,
   clientKeysAreUniqueAndLong,
+  keysHaveNoSpace,
   oneWayOfNamingClients,
   authenticationHasClients,
+  modelsOfClientsAreServed,
 ];

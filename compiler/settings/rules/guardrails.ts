@@ -15,15 +15,31 @@ const limitsAreComplete: Rule = (context) => {
   }
   if (values.AI_RATE_LIMIT_POLICY === 'redis')
     needs('AI_RATE_LIMIT_REDIS_HOST', 'AI_RATE_LIMIT_POLICY=redis needs it', 'redis.internal');
-  if (values.ENABLE_AI_RATE_LIMIT && values.AI_RATE_LIMIT_LOW_LIMIT > highLaneLimit(context)) {
+  if (values.ENABLE_AI_RATE_LIMIT && values.AI_RATE_LIMIT_LOW_LIMIT > highLaneLimit(context).value) {
     const low = 'AI_RATE_LIMIT_LOW_LIMIT';
     const high = 'AI_RATE_LIMIT_HIGH_LIMIT';
     report('ABOVE_LIMIT', given(low) ? low : high, {
       low,
       high,
-      effect: 'the low lane gets more than the high one',
+      effect: 'the low lane gets more than the high lane',
     });
   }
+};
+
+/** The defaults come from the accelerator, and are less than one conversation needs. */
+const lanesHaveLimitsOfTheirOwn: Rule = (context) => {
+  const { values, given, report } = context;
+  const hasHigh = given('AI_RATE_LIMIT_HIGH_LIMIT') || given('AI_RATE_LIMIT_LIMIT');
+  const hasLow = given('AI_RATE_LIMIT_LOW_LIMIT');
+  if (!values.ENABLE_AI_RATE_LIMIT || (hasHigh && hasLow)) return;
+  report('LIMITS_BY_DEFAULT', 'ENABLE_AI_RATE_LIMIT', {
+    high: hasHigh ? undefined : highLaneLimit(context).value,
+    low: hasLow ? undefined : values.AI_RATE_LIMIT_LOW_LIMIT,
+    window: values.AI_RATE_LIMIT_WINDOW_SECONDS,
+    counted: values.AI_RATE_LIMIT_STRATEGY,
+    scope: values.AI_RATE_LIMIT_SCOPE,
+    status: values.AI_RATE_LIMIT_REJECT_CODE,
+  });
 };
 
 const requestsOrTokens: Rule = ({ values, clients, report }) => {
@@ -36,7 +52,7 @@ const requestsOrTokens: Rule = ({ values, clients, report }) => {
   }
 };
 
-/** At these nginx closes the connection without a word. */
+/** For these statuses nginx closes the connection without an answer. */
 const SILENT_STATUSES = [408, 444, 499];
 
 const rejectionsAreAnswers: Rule = ({ values, report }) => {
@@ -45,7 +61,7 @@ const rejectionsAreAnswers: Rule = ({ values, report }) => {
     report('SILENT_STATUS', 'AI_RATE_LIMIT_REJECT_CODE', { statuses: SILENT_STATUSES }, String(status));
 };
 
-/** Certificates are compared with names only, and one that is nobody's in particular proves nothing. */
+/** The gateway checks certificates only against host names, not against IP addresses. */
 const redisIsVerifiedByName: Rule = ({ values, report }) => {
   const host = values.AI_RATE_LIMIT_REDIS_HOST;
   if (values.AI_RATE_LIMIT_REDIS_TLS && host !== undefined && isIP(host.replace(/^\[|\]$/g, '')))
@@ -75,8 +91,10 @@ const corsIsConsistent: Rule = ({ values, given, report }) => {
     const list = values[name];
     if (!list?.includes('*')) continue;
     if (values.CORS_ALLOW_CREDENTIALS)
-      report('CORS_WILDCARD', name, { reason: 'browsers refuse it together with CORS_ALLOW_CREDENTIALS' });
-    else if (list.length > 1) report('CORS_WILDCARD', name, { reason: 'it stands beside other values' });
+      report('CORS_WILDCARD', name, {
+        reason: 'browsers do not accept it together with CORS_ALLOW_CREDENTIALS',
+      });
+    else if (list.length > 1) report('CORS_WILDCARD', name, { reason: 'the list has other values too' });
   }
 };
 
@@ -86,20 +104,21 @@ const exactlyOneIpList: Rule = ({ values, given, report }) => {
   if (lists !== 1) report('IP_LISTS', 'ENABLE_IP_RESTRICTION', { both: lists === 2 });
 };
 
-/** Documents for all tenants name no issuer that a token could be of. */
+/** Discovery documents for all tenants contain an issuer that no token has. */
 const NO_TENANT = /^https:\/\/login\.microsoftonline\.(?:com|us)\/(?:common|organizations)\//i;
 
 const oidcIsComplete: Rule = ({ values, given, report }) => {
   if (!values.ENABLE_OIDC) return;
-  const examples = {
-    OIDC_CLIENT_ID: '<client id>',
-    OIDC_CLIENT_SECRET: '<client secret>',
-    OIDC_DISCOVERY_URL: 'https://<issuer>/.well-known/openid-configuration',
-    OIDC_REDIRECT_URI: 'https://<gateway>/callback',
-  } as const;
-  for (const [name, example] of Object.entries(examples)) {
-    if (!given(name)) report('REQUIRED_SETTING', name, { because: 'ENABLE_OIDC needs it', example });
-  }
+  if (!given('OIDC_DISCOVERY_URL'))
+    report('REQUIRED_SETTING', 'OIDC_DISCOVERY_URL', {
+      because: 'ENABLE_OIDC needs it',
+      example: 'https://<issuer>/.well-known/openid-configuration',
+    });
+  if (!given('OIDC_CLIENT_ID') && !given('OIDC_AUDIENCES'))
+    report('REQUIRED_SETTING', 'OIDC_CLIENT_ID', {
+      because: 'ENABLE_OIDC needs it or OIDC_AUDIENCES',
+      example: '<client id>',
+    });
   const discovery = values.OIDC_DISCOVERY_URL;
   if (discovery === undefined) return;
   if (/^http:/i.test(discovery)) report('ISSUER_INSECURE', 'OIDC_DISCOVERY_URL', {}, discovery);
@@ -108,6 +127,7 @@ const oidcIsComplete: Rule = ({ values, given, report }) => {
 
 export const guardrailRules: readonly Rule[] = [
   limitsAreComplete,
+  lanesHaveLimitsOfTheirOwn,
   requestsOrTokens,
   rejectionsAreAnswers,
   redisIsVerifiedByName,

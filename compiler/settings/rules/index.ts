@@ -1,16 +1,29 @@
-/** Rules over several settings. All of them run, whatever the others found. */
+/** Rules over several settings. All rules always run, whatever the others report. */
 import { type Diagnostic, diagnostic } from '../../diagnostics/diagnostic.ts';
 import type { Settings } from '../parse.ts';
+import { acceleratorRules } from './accelerator.ts';
 import { backendRules } from './backends.ts';
 import { balancingRules } from './balancing.ts';
 import { clientRules } from './clients.ts';
 import { gatewayRules } from './gateway.ts';
 import { guardrailRules } from './guardrails.ts';
+import { placeholderRules } from './placeholders.ts';
 import type { RuleContext } from './rule.ts';
 
-const RULES = [...backendRules, ...clientRules, ...balancingRules, ...guardrailRules, ...gatewayRules];
+const RULES = [
+  ...backendRules,
+  ...clientRules,
+  ...balancingRules,
+  ...guardrailRules,
+  ...gatewayRules,
+  ...placeholderRules,
+  ...acceleratorRules,
+];
 
-/** Runs every rule; `hasVariable` tells of variables that are not ours, which some hints need. */
+/**
+ * Runs every rule.
+ * @param hasVariable whether a variable is set, also one that is not a setting; some hints need it
+ */
 export function checkRules(settings: Settings, hasVariable: (name: string) => boolean): Diagnostic[] {
   const diagnostics: Diagnostic[] = [];
   const context: RuleContext = {

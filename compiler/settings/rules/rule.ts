@@ -8,18 +8,18 @@ import {
 } from '../declarations/index.ts';
 import type { Settings } from '../parse.ts';
 
-/** What a rule sees, and where it reports. */
+/** The input of a rule, and its function to report. */
 export interface RuleContext extends Settings {
-  /** Whether the variable was given at all, usable or not: a rule about absence must not follow one about the value. */
+  /** Whether the variable was given, valid or not. A rule about a missing setting must not fire for an invalid one. */
   given(name: string): boolean;
-  /** Whether what was given can be used; false also where nothing was. */
+  /** Whether the variable was given and is valid. */
   usable(name: string): boolean;
-  /** Whether a variable that need not be ours is set. */
+  /** Whether a variable is set, also one that is not a setting. */
   hasVariable(name: string): boolean;
   report<C extends DiagnosticCode>(code: C, setting: string, args: CatalogArgs<C>, received?: string): void;
 }
 
-/** One rule over several settings, named after what it wants. */
+/** A rule over several settings, named after its requirement. */
 export type Rule = (context: RuleContext) => void;
 
 /** The variable of a backend's field. */
@@ -30,7 +30,10 @@ export const backendVariable = (field: keyof typeof backendFields, { index }: Ba
 export const clientVariable = (field: keyof typeof clientFields, { index }: ClientValues): string =>
   `${indexedGroups.clients.prefix}${field}_${index}`;
 
-/** The variable that was first with a key, or undefined, and this one is first from now on. */
+/**
+ * Records the first variable with a key.
+ * @returns the earlier variable with this key; undefined if this is the first
+ */
 export function firstWith(seen: Map<string, string>, key: string, variable: string): string | undefined {
   const first = seen.get(key);
   if (first === undefined) seen.set(key, variable);

@@ -1,30 +1,23 @@
---- Knows clients by their keys or by tokens of an issuer, and keeps their credentials from
--- everything behind it.
+--- Authenticates clients by key, or by a token of a configured OIDC issuer.
 
+local authentication_failures = require("gateway.credentials.authentication_failures")
+local client_index = require("gateway.credentials.client_index")
 local core = require("apisix.core")
-local consumer_mod = require("apisix.consumer")
-local tokens = require("apisix.plugins.azure-openai-auth.tokens")
-local secret = require("apisix.secret")
-local secret_files = require("apisix.secret.file")
-local errors = require("genai.errors")
-local headers_mod = require("genai.headers")
+local metrics = require("gateway.metrics")
+local request_context = require("apisix_internals.request_context")
+local request_record = require("gateway.record.request_record")
+local oidc_tokens = require("gateway.credentials.oidc_tokens")
+local secret_files = require("gateway.credentials.secret_files")
+local errors = require("genai.openai.errors")
+local presented = require("gateway.credentials.presented")
 local ngx = ngx
-local get_headers = ngx.req.get_headers
-local ipairs = ipairs
-local pairs = pairs
-local type = type
-local lower = string.lower
-local match = string.match
-local sub = string.sub
-
-local plugin_name = "azure-openai-auth"
-
 
 local schema = {
     type = "object",
     properties = {
         required = { type = "boolean" },
-        -- With it, `Authorization: Bearer` is a token of this issuer, and no key.
+        -- With this setting, `Authorization: Bearer` carries a token of this issuer and never a
+        -- key.
         oidc = {
             type = "object",
             properties = {
@@ -44,187 +37,37 @@ local schema = {
 }
 
 
-local limit_schema = { type = "integer", minimum = 1 }
-
-local consumer_schema = {
-    type = "object",
-    properties = {
-        key = { type = "string", minLength = 1 },
-        lane = { type = "string", enum = { "high", "low" } },
-        models = {
-            type = "array",
-            minItems = 1,
-            items = { type = "string", minLength = 1 },
-        },
-        tokens_per_minute = limit_schema,
-        tokens_per_day = limit_schema,
-        requests_per_minute = limit_schema,
-    },
-    required = { "key" },
-    encrypt_fields = { "key" },
-    additionalProperties = false,
-}
-
-
 local _M = {
     version = 0.1,
     priority = 2510,
-    type = "auth",
-    name = plugin_name,
+    name = "azure-openai-auth",
     schema = schema,
-    consumer_schema = consumer_schema,
 }
 
 
-function _M.check_schema(conf, schema_type)
-    if schema_type == core.schema.TYPE_CONSUMER then
-        return core.schema.check(consumer_schema, conf)
-    end
-
+function _M.check_schema(conf)
     return core.schema.check(schema, conf)
 end
 
 
 function _M.init()
     secret_files.start()
+    client_index.start()
 end
 
 
--- Keys of all clients, first and second ones, by value. APISIX's own index holds 4,096 of them in
--- a cache and is made anew every 300 s; this one lives as long as the file does, and keys that
--- stand in files do.
-local index = { version = nil, clients = {} }
-
-
--- A key, and whether it stands in a file.
-local function resolved(key)
-    if not secret.is_secret_ref(key) then
-        return key, false
-    end
-    if secret_files.is_reference(key) then
-        return secret_files.resolve(key), true
-    end
-
-    local value = secret.fetch_secrets({ key = key }, false).key
-    -- What cannot be resolved comes back as it was: a reference must never be somebody's key.
-    return value ~= key and not secret.is_secret_ref(value) and value or nil, false
+local function attach(ctx, client)
+    local record = request_record.of(ctx)
+    record.client, record.client_name = client, client.name
+    request_context.attach_consumer(ctx, client.name)
 end
 
 
--- Whether a consumer has plugins that APISIX must merge into the route. Without any, APISIX is not
--- told of the consumer: it would make a copy of the route's configuration for each client.
-local function has_other_plugins(consumer)
-    for name in pairs(consumer.plugins or {}) do
-        if name ~= plugin_name then
-            return true
-        end
-    end
-    return false
-end
-
-
-local function build_index(conf)
-    -- Files may change while it is made.
-    local files_version = secret_files.version()
-    local clients, shared = {}, {}
-    local has_files = false
-    for _, consumer in ipairs(conf.nodes) do
-        local key, is_from_file = resolved(consumer.auth_conf.key)
-        has_files = has_files or is_from_file
-        local name = consumer.consumer_name
-        if type(key) == "string" and match(key, "%S") then
-            local other = clients[key]
-            if other and other.name ~= name then
-                shared[key] = true
-                core.log.error("clients ", other.name, " and ", name, " have the same key:",
-                               " it is nobody's until they have not")
-            end
-            clients[key] = {
-                consumer = consumer,
-                name = name,
-                -- A credential carries a key only: lane, models and limits are its consumer's.
-                conf = consumer.plugins and consumer.plugins[plugin_name] or consumer.auth_conf,
-                merged = has_other_plugins(consumer),
-            }
-        else
-            core.log.error("a key of client ", name,
-                           " cannot be resolved: it is nobody's key until it can")
-        end
-    end
-    for key in pairs(shared) do
-        clients[key] = nil
-    end
-    return {
-        version = conf.conf_version,
-        clients = clients,
-        files_version = has_files and files_version or nil,
-    }
-end
-
-
-local function find_client(key)
-    local conf = consumer_mod.consumers_conf(plugin_name)
-    if not conf then
-        return nil
-    end
-    local files_version = index.files_version
-    if index.version ~= conf.conf_version
-       or files_version and files_version ~= secret_files.version()
-    then
-        index = build_index(conf)
-    end
-    return index.clients[key], conf
-end
-
-
-local function bearer(value)
-    return lower(sub(value, 1, 7)) == "bearer " and match(value, "^ *(.*)$", 8) or nil
-end
-
-
--- The client that a header's value is a key of.
-local function identify(name, value)
-    if type(value) == "table" then
-        for _, each in ipairs(value) do
-            local client, conf = identify(name, each)
-            if client then
-                return client, conf
-            end
-        end
-        return nil
-    end
-    if type(value) ~= "string" then
-        return nil
-    end
-
-    -- nginx leaves no space around values.
-    local key = value
-    if name == "authorization" then
-        key = bearer(value)
-    end
-    if not key or key == "" then
-        return nil
-    end
-    return find_client(key)
-end
-
-
-local function attach(ctx, client, conf)
-    ctx.consumer_name = client.name
-    ctx.genai_client_name = client.name
-    ctx.genai_client = client.conf
-    if client.merged then
-        ctx.consumer = client.consumer
-        ctx.consumer_ver = conf.conf_version
-    end
-end
-
-
--- Subjects are as many as they like, so metrics have one name for all of them. No client can have
--- either name.
+-- The number of subjects is unbounded, so metrics use one name for all of them. No client can be
+-- named like a subject or like that name.
 local function attach_subject(ctx, subject)
-    ctx.consumer_name = "oidc:*"
-    ctx.genai_client_name = "oidc:" .. subject
+    request_record.of(ctx).client_name = "oidc:" .. subject
+    request_context.attach_consumer(ctx, "oidc:*")
 end
 
 
@@ -232,73 +75,86 @@ local CHALLENGE = 'Bearer realm="genai-gateway"'
 
 local NO_KEY_OR_TOKEN =
     "Access denied: no valid key and no token. Send a token of the issuer as `Authorization:"
-    .. " Bearer`, or the gateway's key as `api-key` or `ocp-apim-subscription-key`."
+    .. " Bearer`, or the gateway's key as `api-key`, `x-api-key` or `ocp-apim-subscription-key`."
+
+local IN_QUERY =
+    "Access denied: no valid key. A key in the query is not accepted, because queries are kept in"
+    .. " many logs. Send it as `api-key`, or as `Authorization: Bearer`."
 
 
-local function refuse(oidc, reason, retry_ms)
-    if retry_ms then
-        ngx.header["Retry-After"], ngx.header["retry-after-ms"] = errors.retry_after(retry_ms)
-        return 503, errors.body(503, "The issuer of tokens cannot be reached now, so the token"
-                                     .. " cannot be checked.", "token_issuer_unavailable")
-    end
-    if reason then
-        core.log.info("a token is refused: ", reason)
+local TOO_MANY_FAILURES =
+    "Too many requests without a valid key come from this address. A valid key is still accepted."
+
+
+-- Retry delay for clients while a new worker waits for apisix.yaml, which is just being written.
+local NOT_LOADED_RETRY_MS = 1000
+
+
+-- The answer while the gateway cannot check credentials.
+local function unavailable(message, code, retry_ms)
+    ngx.header["Retry-After"], ngx.header["retry-after-ms"] = errors.retry_after(retry_ms)
+    return 503, errors.body(503, message, code)
+end
+
+
+-- The answer to a client without a valid credential. `credential` is what the client sent: "none",
+-- "key" or "token".
+local function refuse(ctx, record, oidc, credential, reason)
+    metrics.authentication_failed(credential)
+    local wait_ms = credential ~= "none"
+                    and authentication_failures.count(ctx.var.binary_remote_addr)
+    if wait_ms then
+        ngx.header["Retry-After"], ngx.header["retry-after-ms"] = errors.retry_after(wait_ms)
+        return 429, errors.body(429, TOO_MANY_FAILURES, errors.CODE.too_many_failed_authentications)
+    elseif reason then
+        core.log.info("a token is rejected: ", reason)
         core.response.set_header("WWW-Authenticate", CHALLENGE .. ', error="invalid_token",'
                                  .. ' error_description="' .. reason .. '"')
-        return 401, errors.body(401, "Access denied: the token is refused: " .. reason .. ".",
-                                "invalid_token")
+        return 401, errors.body(401, "Access denied: the token is rejected: " .. reason .. ".",
+                                errors.CODE.invalid_token)
     end
 
     core.response.set_header("WWW-Authenticate", CHALLENGE)
-    return 401, errors.body(401, oidc and NO_KEY_OR_TOKEN or nil)
+    return 401, errors.body(401, record.has_key_in_query and IN_QUERY
+                                 or oidc and NO_KEY_OR_TOKEN or nil)
 end
 
 
 function _M.rewrite(conf, ctx)
-    -- All of them: by default headers beyond the hundredth would not be seen.
-    local headers = get_headers(0)
-    ctx.headers = headers
-    local oidc = conf.oidc
-    local client, consumers, authorization
-    for _, name in ipairs(headers_mod.CREDENTIALS) do
-        local value = headers[name]
-        if value then
-            if oidc and name == "authorization" then
-                -- nginx takes one only.
-                authorization = value
-            elseif not client then
-                client, consumers = identify(name, value)
-            end
-            core.request.set_header(ctx, name, nil)
-        end
+    local record = presented.take(ctx)
+    local oidc, token = conf.oidc, record.bearer
+    if token == "" then
+        token = nil
     end
-    -- Only this plugin says who a client is.
-    for name in pairs(headers) do
-        if sub(name, 1, 11) == "x-consumer-" or name == "x-credential-identifier" then
-            core.request.set_header(ctx, name, nil)
-        end
-    end
-
+    local client = not oidc and token and client_index.find(token) or record.key_client
     if client then
-        -- Whatever becomes of the issuer, a key is enough.
-        attach(ctx, client, consumers)
+        -- A valid key needs no issuer, so check keys first.
+        attach(ctx, client)
         return
     end
 
+    local credential = record.has_credential and "key" or "none"
     local reason, retry_ms
-    local token = authorization and bearer(authorization)
-    if token then
+    if oidc and token then
         local subject
-        subject, reason, retry_ms = tokens.subject(oidc, token)
+        credential = "token"
+        subject, reason, retry_ms = oidc_tokens.subject(oidc, token)
         if subject then
             attach_subject(ctx, subject)
             return
         end
     end
 
-    if conf.required then
-        return refuse(oidc, reason, retry_ms)
+    if not conf.required then
+        return
+    elseif not client_index.is_loaded() then
+        return unavailable("The gateway has not loaded its clients yet.",
+                           errors.CODE.clients_not_loaded, NOT_LOADED_RETRY_MS)
+    elseif retry_ms then
+        return unavailable("The token cannot be checked, because the token issuer cannot be"
+                           .. " reached now.", errors.CODE.token_issuer_unavailable, retry_ms)
     end
+    return refuse(ctx, record, oidc, credential, reason)
 end
 
 

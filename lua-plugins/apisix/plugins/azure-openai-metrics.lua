@@ -1,11 +1,10 @@
---- Counts the requests of a route, in place of APISIX's plugin prometheus, whose series have all
--- labels of a request on each metric.
+--- Counts the requests of a route. It replaces APISIX's plugin prometheus, whose metrics have all
+-- labels of a request on each series.
 
+local contract = require("apisix_internals.contract")
 local core = require("apisix.core")
-local page = require("apisix.plugins.azure-openai-metrics.page")
-local metrics = require("apisix.plugins.azure-openai-proxy.metrics")
-
-local plugin_name = "azure-openai-metrics"
+local metrics = require("gateway.metrics")
+local settlement = require("gateway.request.settlement")
 
 local schema = {
     type = "object",
@@ -15,9 +14,9 @@ local schema = {
 
 local _M = {
     version = 0.1,
-    -- after all plugins that note something of a request in the log phase
+    -- after all plugins that write to the request's record in the log phase
     priority = 500,
-    name = plugin_name,
+    name = "azure-openai-metrics",
     schema = schema,
 }
 
@@ -29,12 +28,12 @@ end
 
 function _M.init()
     metrics.start()
-    page.start()
+    contract.open("metrics_page", metrics.render)
 end
 
 
 function _M.log(conf, ctx)
-    metrics.request_ended(ctx)
+    metrics.request_ended(ctx, settlement.settle(ctx))
 end
 
 

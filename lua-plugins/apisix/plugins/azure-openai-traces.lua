@@ -1,13 +1,11 @@
---- Traces: decides which requests are recorded, and takes part in the trace that a client began.
--- What is recorded is made when a request ends, of what azure-openai-proxy knows of it.
+--- Traces: decides which requests are recorded, and continues a client's trace. The spans are made
+-- when a request ends, from its record.
 
 local core = require("apisix.core")
-local exporting = require("apisix.plugins.azure-openai-traces.exporting")
-local trace_mod = require("apisix.plugins.azure-openai-traces.trace")
-local trace_context = require("genai.trace_context")
-
-local plugin_name = "azure-openai-traces"
-
+local request_record = require("gateway.record.request_record")
+local span_export = require("gateway.telemetry.span_export")
+local request_trace = require("gateway.telemetry.request_trace")
+local trace_context = require("genai.telemetry.trace_context")
 
 local name_schema = { type = "string", minLength = 1 }
 
@@ -17,7 +15,7 @@ local schema = {
         -- host:port of OTLP over HTTP
         collector = name_schema,
         sample_rate = { type = "number", minimum = 0, maximum = 1 },
-        -- what all spans say of where they come from
+        -- resource attributes of all spans
         resource = {
             type = "object",
             minProperties = 1,
@@ -31,9 +29,10 @@ local schema = {
 
 local _M = {
     version = 0.1,
-    -- right after azure-openai-errors: what any other plugin refuses is recorded too
+    -- right after azure-openai-errors, so that requests rejected by any other plugin are recorded
+    -- too
     priority = 23000,
-    name = plugin_name,
+    name = "azure-openai-traces",
     schema = schema,
 }
 
@@ -45,26 +44,27 @@ end
 
 function _M.rewrite(conf, ctx)
     local parent = trace_context.parse(core.request.headers(ctx)["traceparent"])
+    local record = request_record.of(ctx)
     local trace_id
     if parent then
         trace_id = parent.trace_id
-        ctx.genai_trace_id = trace_id
+        record.trace_id = trace_id
         if not parent.is_sampled then
             return
         end
     elseif conf.sample_rate > 0 then
-        trace_id = trace_mod.new_trace_id()
+        trace_id = request_trace.new_trace_id()
     end
     if not trace_id or not trace_context.is_chosen(trace_id, conf.sample_rate) then
         return
     end
 
-    ctx.genai_trace_id = trace_id
-    ctx.genai_trace = trace_mod.new(exporting.tracer_of(conf), trace_id, parent)
-    -- Each attempt is given one of its own.
+    record.trace_id = trace_id
+    record.trace = request_trace.new(span_export.tracer_of(conf), trace_id, parent)
+    -- Each attempt gets its own traceparent.
     core.request.set_header(ctx, "traceparent", nil)
     if not parent then
-        -- It belongs to a trace that cannot be told.
+        -- Without a valid traceparent, tracestate is meaningless.
         core.request.set_header(ctx, "tracestate", nil)
     end
 end

@@ -1,12 +1,12 @@
-/** What each kind of bad input gives. */
+/** The diagnostics and exit codes for each kind of bad input. */
 import { existsSync, readFileSync, statSync, symlinkSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { runCli } from '../../support/cli.ts';
+import { runHere } from '../../support/cli.ts';
 import { FILES, GOOD, workspace } from '../../support/workspace.ts';
 
 const inFolder = workspace();
 
-/** Each is a clear diagnostic, exit 1, nothing written, what was there before as it was. */
+/** Each input gives a clear diagnostic and exit code 1, and the files of the last render stay unchanged. */
 describe('bad input', () => {
   const without = (...names: string[]) =>
     Object.fromEntries(Object.entries(GOOD).filter(([name]) => !names.includes(name)));
@@ -134,13 +134,13 @@ describe('bad input', () => {
       'SECRET_FILE_REFUSED',
       'IDENTITY_HEADER_FILE',
     ],
-  ])('%s', (_, env, expectedCode, setting) => {
-    runCli(['render', '--out', inFolder('out')], { env: { ...GOOD, OTEL_SERVICE_NAME: 'before' } });
+  ])('%s is an error and leaves the rendered files unchanged', async (_, env, expectedCode, setting) => {
+    await runHere(['render', '--out', inFolder('out')], { env: { ...GOOD, OTEL_SERVICE_NAME: 'before' } });
     const before = FILES.map((file) => [
       readFileSync(inFolder(`out/${file}`), 'utf8'),
       statSync(inFolder(`out/${file}`)).mtimeMs,
     ]);
-    const { code, stdout, stderr } = runCli(['render', '--out', inFolder('out'), '--format', 'json'], {
+    const { code, stdout, stderr } = await runHere(['render', '--out', inFolder('out'), '--format', 'json'], {
       env,
     });
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
@@ -156,7 +156,7 @@ describe('bad input', () => {
         statSync(inFolder(`out/${file}`)).mtimeMs,
       ]),
     ).toEqual(before);
-    expect(runCli(['render', '--out', inFolder('new')], { env }).code).toBe(1);
+    expect((await runHere(['render', '--out', inFolder('new')], { env })).code).toBe(1);
     expect(existsSync(inFolder('new'))).toBe(false);
   });
 
@@ -178,8 +178,8 @@ describe('bad input', () => {
       },
       'too many symbolic links',
     ],
-  ])('an env file that %s', (_, path, reason) => {
-    const { code, stderr } = runCli(['render', '--env-file', path(), '--out', inFolder('out')], {
+  ])('an env file that %s is an error', async (_, path, reason) => {
+    const { code, stderr } = await runHere(['render', '--env-file', path(), '--out', inFolder('out')], {
       env: GOOD,
     });
     expect(code).toBe(1);
@@ -187,11 +187,12 @@ describe('bad input', () => {
     expect(existsSync(inFolder('out'))).toBe(false);
   });
 
-  test('everything that is wrong is said in one run', () => {
-    const { code, stdout } = runCli(['check', '--format', 'json'], {
+  test('one run reports all errors', async () => {
+    const { code, stdout } = await runHere(['check', '--format', 'json'], {
       env: {
         AZURE_OPENAI_ENDPOINT_0: 'x',
         AZURE_OPENAI_WEIGHT_0: 'abc',
+        GATEWAY_CLIENT_NAME_3: 'c',
         GATEWAY_CLIENT_KEY_3: '',
         LB_ALG: 'random',
         ENABLE_QUOTA: '1',
@@ -208,7 +209,6 @@ describe('bad input', () => {
       'AZURE_OPENAI_WEIGHT_0',
       'ENABLE_OIDC',
       'GATEWAY_CLIENT_KEY_3',
-      'GATEWAY_CLIENT_NAME_3',
       'GATEWAY_CLIENT_NAME_3',
       'LB_ALG',
       'QUOTA_COUNT',

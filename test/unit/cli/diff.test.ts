@@ -1,8 +1,8 @@
-/** `diff` as a user runs it: each kind of thing to compare with, and what the exit code says. */
+/** `diff` as a user runs it: everything it can compare with, and its exit codes. */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { PROGRAM, runCli } from '../../support/cli.ts';
+import { PROGRAM, runHere } from '../../support/cli.ts';
 import { FILES, GOOD, workspace } from '../../support/workspace.ts';
 
 const inFolder = workspace();
@@ -15,8 +15,8 @@ const envFile = (name: string, variables: Readonly<Record<string, string>>) =>
       .join(''),
   );
 
-const render = (variables: Readonly<Record<string, string>>): string => {
-  expect(runCli(['render', '--out', inFolder('rendered')], { env: variables }).code).toBe(0);
+const render = async (variables: Readonly<Record<string, string>>): Promise<string> => {
+  expect((await runHere(['render', '--out', inFolder('rendered')], { env: variables })).code).toBe(0);
   return inFolder('rendered');
 };
 
@@ -24,37 +24,37 @@ const WEIGHT = 'backend backend-0: weight 1 → 3\n';
 const HEAVY = { ...GOOD, AZURE_OPENAI_WEIGHT_0: '3' };
 
 describe('diff', () => {
-  test('against the folder that was rendered: nothing is exit 0, something exit 2', () => {
-    const against = render(GOOD);
-    expect(runCli(['diff', '--against', against], { env: GOOD })).toEqual({
+  test('exits with 0 when the rendered folder is equal, and with 2 when it differs', async () => {
+    const against = await render(GOOD);
+    expect(await runHere(['diff', '--against', against], { env: GOOD })).toEqual({
       code: 0,
       stdout: '',
-      stderr: 'Nothing differs.\n',
+      stderr: 'There are no differences.\n',
     });
-    expect(runCli(['diff', '--against', against], { env: HEAVY })).toEqual({
+    expect(await runHere(['diff', '--against', against], { env: HEAVY })).toEqual({
       code: 2,
       stdout: WEIGHT,
       stderr: '1 difference.\n',
     });
-    expect(runCli(['diff', '--against', against, '--quiet'], { env: HEAVY }).stderr).toBe('');
+    expect((await runHere(['diff', '--against', against, '--quiet'], { env: HEAVY })).stderr).toBe('');
   });
 
-  test('says what a render would change: after it, nothing differs', () => {
-    const against = render(GOOD);
+  test('reports what a render would change, and nothing after that render', async () => {
+    const against = await render(GOOD);
     const env = { ...HEAVY, APISIX_LOG_LEVEL: 'info', ENABLE_DEBUG_EXPORTER: 'true' };
-    const { code, stdout } = runCli(['diff', '--against', against], { env });
+    const { code, stdout } = await runHere(['diff', '--against', against], { env });
     expect(code).toBe(2);
     expect(stdout).toContain(WEIGHT);
     expect(stdout).toContain(
       'setting of the gateway: log level warn → info (takes effect at the next start)\n',
     );
     expect(stdout).toContain('collector exporter debug: added\n');
-    render(env);
-    expect(runCli(['diff', '--against', against], { env }).code).toBe(0);
+    await render(env);
+    expect((await runHere(['diff', '--against', against], { env })).code).toBe(0);
   });
 
-  test('against one file, that alone is compared; it is known by its name or by what is in it', () => {
-    const against = render(GOOD);
+  test('compares one file alone, recognised by its name or its content', async () => {
+    const against = await render(GOOD);
     const env = { ...HEAVY, APISIX_LOG_LEVEL: 'info', OTEL_SERVICE_NAME: 'mine' };
     const expected = [
       'setting of the gateway: log level warn → info (takes effect at the next start)\n',
@@ -64,40 +64,40 @@ describe('diff', () => {
     for (const [index, name] of FILES.entries()) {
       const other = inFolder('copy.yaml', readFileSync(`${against}/${name}`, 'utf8'));
       for (const path of [`${against}/${name}`, other]) {
-        expect(runCli(['diff', '--against', path], { env })).toMatchObject({
+        expect(await runHere(['diff', '--against', path], { env })).toMatchObject({
           code: 2,
           stdout: expected[index],
         });
-        expect(runCli(['diff', '--against', path], { env: GOOD }).code).toBe(0);
+        expect((await runHere(['diff', '--against', path], { env: GOOD })).code).toBe(0);
       }
     }
   });
 
-  test('against an env file: by itself, with the environment over both', () => {
+  test('compares with an env file, and applies the environment to both sides', async () => {
     const old = envFile('old.env', GOOD);
     const current = envFile('new.env', { ...HEAVY, GATEWAY_CLIENT_KEY_0: 'other-key-of-client-zero' });
-    const differ = runCli(['diff', '--against', old, '--env-file', current]);
+    const differ = await runHere(['diff', '--against', old, '--env-file', current]);
     expect(differ).toMatchObject({
       code: 2,
       stdout: `${WEIGHT}client app: key changed (takes effect at the next start)\n`,
     });
     const env = { AZURE_OPENAI_WEIGHT_0: '9', GATEWAY_CLIENT_KEY_0: 'key-of-the-environment' };
-    expect(runCli(['diff', '--against', old, '--env-file', current], { env }).code).toBe(0);
-    expect(runCli(['diff', '--against', old, '--env-file', old]).code).toBe(0);
+    expect((await runHere(['diff', '--against', old, '--env-file', current], { env })).code).toBe(0);
+    expect((await runHere(['diff', '--against', old, '--env-file', old])).code).toBe(0);
   });
 
-  test('several env files against several, later ones winning', () => {
+  test('compares several env files with several, and the last one wins', async () => {
     const base = envFile('base.env', GOOD);
     const one = envFile('one.env', { AZURE_OPENAI_WEIGHT_0: '1' });
     const three = envFile('three.env', { AZURE_OPENAI_WEIGHT_0: '3' });
     expect(
-      runCli(['diff', '--against', base, '--against', one, '-e', base, '-e', one, '-e', three]),
+      await runHere(['diff', '--against', base, '--against', one, '-e', base, '-e', one, '-e', three]),
     ).toMatchObject({ code: 2, stdout: WEIGHT });
   });
 
-  test('against a pipe, as of a version that is not there any more', () => {
+  test('compares with a pipe, such as a file of an earlier commit', async () => {
     const [old, current] = [envFile('old.env', GOOD), envFile('new.env', HEAVY)];
-    const rendered = render(GOOD);
+    const rendered = await render(GOOD);
     for (const file of [old, `${rendered}/apisix.yaml`]) {
       const { status, stdout } = spawnSync('bash', [
         '-c',
@@ -108,7 +108,7 @@ describe('diff', () => {
     }
   });
 
-  test('variables that the gateway reads when it runs are compared between env files', () => {
+  test('compares variables that the gateway reads at run time between env files', async () => {
     const entra = {
       ...GOOD,
       AZURE_OPENAI_AUTH_MODE_0: 'entra',
@@ -122,7 +122,7 @@ describe('diff', () => {
       AZURE_TENANT_ID: 'two',
       IDENTITY_HEADER: 'another-of-the-platform',
     });
-    expect(runCli(['diff', '--against', old, '--env-file', current])).toMatchObject({
+    expect(await runHere(['diff', '--against', old, '--env-file', current])).toMatchObject({
       code: 2,
       stdout:
         'run-time variable IDENTITY_HEADER: value changed (takes effect at the next start)\n' +
@@ -130,8 +130,8 @@ describe('diff', () => {
     });
   });
 
-  test('JSON for programs, on request or by GATEWAY_LOG_FORMAT', () => {
-    const against = render(GOOD);
+  test('prints JSON with --format json or GATEWAY_LOG_FORMAT=json', async () => {
+    const against = await render(GOOD);
     const change = {
       object: 'backend',
       name: 'backend-0',
@@ -143,43 +143,47 @@ describe('diff', () => {
       path: '/services/azure-openai/plugins/ai-proxy-multi/instances/backend-0/weight',
       effect: 'at once',
     };
-    const asked = runCli(['diff', '--against', against, '--format', 'json'], { env: HEAVY });
+    const asked = await runHere(['diff', '--against', against, '--format', 'json'], { env: HEAVY });
     expect(asked.code).toBe(2);
     expect(JSON.parse(asked.stdout)).toEqual({ against: [against], same: false, changes: [change] });
-    const inSettings = runCli(['diff', '--against', against], {
+    const inSettings = await runHere(['diff', '--against', against], {
       env: { ...GOOD, GATEWAY_LOG_FORMAT: 'json' },
     });
     expect(inSettings.code).toBe(0);
     expect(JSON.parse(inSettings.stdout)).toEqual({ against: [against], same: true, changes: [] });
   });
 
-  test('files made with templates of one’s own are compared like all others', () => {
+  test('compares files made from custom templates like all others', async () => {
     mkdirSync(inFolder('templates/apisix'), { recursive: true });
     const routes = readFileSync(
       new URL('../../../templates/apisix/routes.hbs', import.meta.url),
       'utf8',
     ).replace('uri: "/openai/*"', 'uri: "/azure/*"');
     writeFileSync(inFolder('templates/apisix/routes.hbs'), routes);
-    const against = render(GOOD);
+    const against = await render(GOOD);
     const templates = ['--templates', inFolder('templates')];
-    expect(runCli(['diff', '--against', against, ...templates], { env: GOOD })).toMatchObject({
+    expect(await runHere(['diff', '--against', against, ...templates], { env: GOOD })).toMatchObject({
       code: 2,
       stdout: 'route openai: uri /openai/* → /azure/*\n',
     });
     expect(
-      runCli(['diff', '--against', envFile('old.env', GOOD), ...templates], { env: GOOD }),
+      await runHere(['diff', '--against', envFile('old.env', GOOD), ...templates], { env: GOOD }),
     ).toMatchObject({ code: 0, stdout: '' });
   });
 
-  test('wrong settings are exit 1, and say on which side', () => {
-    const against = render(GOOD);
-    const own = runCli(['diff', '--against', against], { env: { ...GOOD, AZURE_OPENAI_WEIGHT_0: 'abc' } });
+  test('exits with 1 for wrong settings and says on which side they are', async () => {
+    const against = await render(GOOD);
+    const own = await runHere(['diff', '--against', against], {
+      env: { ...GOOD, AZURE_OPENAI_WEIGHT_0: 'abc' },
+    });
     expect(own).toMatchObject({ code: 1, stdout: '' });
     expect(own.stderr).toContain('AZURE_OPENAI_WEIGHT_0');
     const old = envFile('old.env', { ...GOOD, AZURE_OPENAI_WEIGHT_0: 'abc' });
-    const other = runCli(['diff', '--against', old, '--env-file', envFile('new.env', GOOD)]);
+    const other = await runHere(['diff', '--against', old, '--env-file', envFile('new.env', GOOD)]);
     expect(other).toMatchObject({ code: 1, stdout: '' });
-    expect(other.stderr).toContain(`The settings of ${old} give nothing to compare with:\n`);
+    expect(other.stderr).toContain(
+      `The settings of ${old} have errors, so there is nothing to compare with:\n`,
+    );
     expect(other.stderr).toContain(`${old}:6`);
   });
 
@@ -189,7 +193,7 @@ describe('diff', () => {
     ['is another YAML file', () => inFolder('x.yaml', 'a: 1\n'), 'it is none of config.yaml'],
     ['is no text', () => inFolder('x', Buffer.from([0, 1, 2])), 'it is no text'],
     ['is a device', () => '/dev/zero', 'it is not a file'],
-    ['is broken', () => inFolder('apisix.yaml', 'services: [\n  "key-of-x\n'), 'is no YAML'],
+    ['is broken', () => inFolder('apisix.yaml', 'services: [\n  "key-of-x\n'), 'is not YAML'],
     [
       'is a folder with a broken file',
       () => {
@@ -198,21 +202,21 @@ describe('diff', () => {
       },
       'config.yaml: line',
     ],
-  ])('what %s is exit 3', (_, path, reason) => {
-    const { code, stdout, stderr } = runCli(['diff', '--against', path()], { env: GOOD });
+  ])('exits with 3 for an --against path that %s', async (_, path, reason) => {
+    const { code, stdout, stderr } = await runHere(['diff', '--against', path()], { env: GOOD });
     expect({ code, stdout }).toEqual({ code: 3, stdout: '' });
     expect(stderr).toContain(reason);
     expect(stderr).not.toContain('key-of-x');
   });
 
-  test('wrong usage is exit 64', () => {
-    const against = render(GOOD);
+  test('exits with 64 for wrong usage', async () => {
+    const against = await render(GOOD);
     for (const args of [
       [],
       ['--against', ''],
       ['--against', against, '--format', 'sarif'],
       ['--against', against, '--against', envFile('old.env', GOOD)],
     ])
-      expect(runCli(['diff', ...args], { env: GOOD })).toMatchObject({ code: 64, stdout: '' });
+      expect(await runHere(['diff', ...args], { env: GOOD })).toMatchObject({ code: 64, stdout: '' });
   });
 });

@@ -1,4 +1,4 @@
-/** The mock as a user runs it: settings on stdout, until it is told to end. */
+/** The command `mock` as a user runs it: it prints settings on stdout and runs until a signal ends it. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
@@ -16,7 +16,7 @@ afterEach(() => {
   for (const program of running.splice(0)) program.kill('SIGKILL');
 });
 
-/** Runs the mock until it has said everything, and ends it with a signal. */
+/** Runs the mock until it has printed its last line. */
 async function runMock(args: readonly string[]) {
   const program = start(args);
   running.push(program);
@@ -40,7 +40,7 @@ const chat = (endpoint: string | undefined, key: string | undefined) =>
   });
 
 describe('mock', () => {
-  test('runs resources of their own, and prints settings that are good and work', async () => {
+  test('runs the given number of backends and prints settings that pass check and work', async () => {
     const { text, settings, end } = await runMock(['--port', '0', '--backends', '3']);
     expect(Object.keys(settings)).toHaveLength(11);
     const file = inFolder('mock.env', text);
@@ -54,7 +54,25 @@ describe('mock', () => {
     expect(await end('SIGINT')).toBe(0);
   });
 
-  test('is scripted by the commands that it prints, and limited on request', async () => {
+  test('prints addresses for a gateway in a container when it listens on all addresses', async () => {
+    const { text, settings, end } = await runMock(['--port', '0', '--backends', '1', '--host', '0.0.0.0']);
+    const { AZURE_OPENAI_ENDPOINT_0: endpoint = '' } = settings;
+    expect(endpoint).toMatch(/^http:\/\/host\.docker\.internal:\d+$/);
+    expect(text).toContain('--add-host host.docker.internal:host-gateway');
+    const url = /curl (\S+\/requests)/.exec(text)?.[1] ?? '';
+    expect(new URL(url).port).toBe(new URL(endpoint).port);
+    expect((await fetch(url)).status).toBe(200);
+    await end('SIGTERM');
+  });
+
+  test('says that a container cannot reach the addresses that it prints for loopback', async () => {
+    const { text, end } = await runMock(['--port', '0', '--backends', '1']);
+    expect(text).toContain('For it, run this command with --host 0.0.0.0.');
+    expect(text).not.toContain('--add-host');
+    await end('SIGTERM');
+  });
+
+  test('can be scripted with the commands it prints, and limited by --tpm', async () => {
     const { text, settings, end } = await runMock(['--port', '0', '--backends', '1', '--tpm', '20']);
     const { AZURE_OPENAI_ENDPOINT_0: endpoint, AZURE_OPENAI_KEY_0: key } = settings;
     const [, url = '', body = ''] = /curl (\S+) -d '([^']+)'/.exec(text) ?? [];
@@ -76,7 +94,7 @@ describe('mock', () => {
     expect(await end('SIGTERM')).toBe(0);
   });
 
-  test('a port that cannot be had is exit 3, and says which', async () => {
+  test('exits with 3 and names the port when the port is in use', async () => {
     const taken = createServer().listen(0, '127.0.0.1');
     await once(taken, 'listening');
     const address = taken.address();
@@ -89,7 +107,7 @@ describe('mock', () => {
     taken.close();
     const foreign = runCli(['mock', '--port', '0', '--host', '192.0.2.1']);
     expect(foreign.code).toBe(3);
-    expect(foreign.stderr).toContain('this machine has no such address');
+    expect(foreign.stderr).toContain('this machine does not have this address');
   });
 
   test.each([
@@ -101,12 +119,12 @@ describe('mock', () => {
     [['--host', '']],
     [['--tpm', '-1']],
     [['extra']],
-  ])('wrong usage is exit 64: %j', (args) => {
+  ])('exits with 64 for the wrong usage %j', (args) => {
     const { code, stdout } = runCli(['mock', ...args]);
     expect({ code, stdout }).toEqual({ code: 64, stdout: '' });
   });
 
-  test('--help has examples, and completion knows its options', () => {
+  test('has examples in --help and its options in the completion', () => {
     const { code, stdout } = runCli(['mock', '--help']);
     expect(code).toBe(0);
     expect(stdout).toMatch(/Examples:\n {2}genai-gateway mock/);

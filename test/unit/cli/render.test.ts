@@ -1,4 +1,4 @@
-/** What render writes, from which sources, and what it leaves behind. */
+/** What `render` writes, and which source of a setting wins. */
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -8,12 +8,32 @@ import { FILES, GOOD, workspace } from '../../support/workspace.ts';
 const inFolder = workspace();
 
 describe('render', () => {
-  test('writes the three files, world-readable, and says which variables are needed', () => {
+  test('writes three world-readable files and lists the variables that APISIX needs', () => {
     const { code, stdout, stderr } = runCli(['render', '--out', inFolder('out')], { env: GOOD });
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     for (const file of FILES) expect(statSync(inFolder(`out/${file}`)).mode & 0o777).toBe(0o644);
-    expect(stdout).toContain("APISIX's process must have: AZURE_OPENAI_KEY_0 GATEWAY_CLIENT_KEY_0\n");
+    expect(stdout).toContain(
+      'The APISIX process needs these variables: AZURE_OPENAI_KEY_0 GATEWAY_CLIENT_KEY_0\n',
+    );
     expect(readFileSync(inFolder('out/apisix.yaml'), 'utf8').slice(-10)).toContain('#END');
+  });
+
+  test('lists the first 20 variables, and the number of the others', () => {
+    const many = (count: number) =>
+      Object.fromEntries(
+        Array.from({ length: count }, (_, index) => [
+          [`AZURE_OPENAI_ENDPOINT_${index}`, `https://res${index}.openai.azure.com`],
+          [`AZURE_OPENAI_KEY_${index}`, `key-of-backend-${index}`],
+        ]).flat(),
+      );
+    const listed = (count: number) => {
+      const args = ['render', '--out', inFolder('out')];
+      const { stdout } = runCli(args, { env: { ...GOOD, ...many(count) } });
+      const [, names = ''] = /^The APISIX process needs these variables: (.*)$/m.exec(stdout) ?? [];
+      return [names.match(/\b[A-Z_]+_\d+\b/g)?.length, /and (.*)$/.exec(names)?.[0]];
+    };
+    expect(listed(19)).toEqual([20, undefined]);
+    expect(listed(200)).toEqual([20, 'and 181 more (--format json lists all)']);
   });
 
   describe('with backends that sign in with Entra', () => {
@@ -26,13 +46,13 @@ describe('render', () => {
       AZURE_TENANT_ID: 'contoso.example',
     };
 
-    test('says that the gateway needs what of the platform’s variables is here, and writes no value', () => {
+    test('lists the identity variables that are set here and writes none of their values', () => {
       const { code, stdout, stderr } = runCli(['render', '--out', inFolder('out')], {
         env: { ...ENTRA, ...platform },
       });
       expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
       expect(stdout).toContain(
-        "APISIX's process must have: GATEWAY_CLIENT_KEY_0 IDENTITY_ENDPOINT IDENTITY_HEADER AZURE_TENANT_ID\n",
+        'The APISIX process needs these variables: GATEWAY_CLIENT_KEY_0 IDENTITY_ENDPOINT IDENTITY_HEADER AZURE_TENANT_ID\n',
       );
       const written = FILES.map((file) => readFileSync(inFolder(`out/${file}`), 'utf8')).join();
       for (const value of [platform.IDENTITY_ENDPOINT, platform.IDENTITY_HEADER, platform.AZURE_TENANT_ID])
@@ -40,20 +60,22 @@ describe('render', () => {
       expect(written).toContain(`"client_id": "${platform.AZURE_CLIENT_ID}"`);
     });
 
-    test('none of them needs to be here: the platform has them where the gateway runs', () => {
+    test('succeeds under --strict without the identity variables, because only the platform has them', () => {
       const { code, stdout, stderr } = runCli(['render', '--out', inFolder('out'), '--strict'], {
         env: ENTRA,
       });
       expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-      expect(stdout).toContain("APISIX's process must have: GATEWAY_CLIENT_KEY_0\n");
+      expect(stdout).toContain('The APISIX process needs these variables: GATEWAY_CLIENT_KEY_0\n');
     });
 
-    test('not where every backend has a key', () => {
+    test('lists no identity variable when every backend has a key', () => {
       const { stdout } = runCli(['render', '--out', inFolder('out')], { env: { ...GOOD, ...platform } });
-      expect(stdout).toContain("APISIX's process must have: AZURE_OPENAI_KEY_0 GATEWAY_CLIENT_KEY_0\n");
+      expect(stdout).toContain(
+        'The APISIX process needs these variables: AZURE_OPENAI_KEY_0 GATEWAY_CLIENT_KEY_0\n',
+      );
     });
 
-    test('its secrets stay out of the files in inline mode too', () => {
+    test('writes no identity secret to the files in inline mode', () => {
       const { code } = runCli(['render', '--out', inFolder('out')], {
         env: { ...ENTRA, ...platform, GATEWAY_SECRETS: 'inline' },
       });
@@ -64,7 +86,7 @@ describe('render', () => {
     });
   });
 
-  test('writes inline secrets readable by owner and group only', () => {
+  test('makes files with inline secrets readable by owner and group only', () => {
     const { code, stderr } = runCli(['render', '--out', inFolder('out')], {
       env: { ...GOOD, GATEWAY_SECRETS: 'inline' },
     });
@@ -74,7 +96,7 @@ describe('render', () => {
     expect(readFileSync(inFolder('out/apisix.yaml'), 'utf8')).toContain('key-of-backend-zero');
   });
 
-  test('a second run with the same settings touches nothing', () => {
+  test('leaves the files untouched when the settings are unchanged', () => {
     runCli(['render', '--out', inFolder('out')], { env: GOOD });
     const before = FILES.map((file) => statSync(inFolder(`out/${file}`)).mtimeMs);
     const { stdout } = runCli(['render', '--out', inFolder('out')], { env: GOOD });
@@ -82,7 +104,7 @@ describe('render', () => {
     expect(FILES.map((file) => statSync(inFolder(`out/${file}`)).mtimeMs)).toEqual(before);
   });
 
-  test('reads a secret from a file in inline mode, less one final newline', () => {
+  test('reads a secret from a file in inline mode and drops one final newline', () => {
     const { AZURE_OPENAI_KEY_0: _, ...env } = GOOD;
     const file = inFolder('key', 'key "from" a\\file\n');
     const { code } = runCli(['render', '--out', inFolder('out')], {
@@ -94,7 +116,7 @@ describe('render', () => {
     );
   });
 
-  test('the environment wins over env files, later env files over earlier ones', () => {
+  test('lets the environment win over env files, and later env files over earlier ones', () => {
     const one = inFolder('1.env', 'AZURE_OPENAI_NAME_0=from-first\nAPISIX_LOG_LEVEL=info\nLB_ALG=chash\n');
     const two = inFolder('2.env', 'AZURE_OPENAI_NAME_0=from-second\nAPISIX_LOG_LEVEL=error\n');
     const { stdout } = runCli(['preview', 'model', '--env-file', one, '--env-file', two], {
@@ -107,14 +129,14 @@ describe('render', () => {
     });
   });
 
-  test('an output that cannot be written is exit 3, and nothing changed', () => {
+  test('exits with 3 and changes nothing when the output cannot be written', () => {
     const { code, stderr } = runCli(['render', '--out', join(inFolder('file', 'x'), 'out')], { env: GOOD });
     expect(code).toBe(3);
     expect(stderr).toContain('OUTPUT_UNWRITABLE');
     expect(readFileSync(inFolder('file'), 'utf8')).toBe('x');
   });
 
-  test('GATEWAY_LOG_FORMAT=json makes JSON of diagnostics and summary, --format wins over it', () => {
+  test('prints JSON with GATEWAY_LOG_FORMAT=json, unless --format overrides it', () => {
     const { stdout, stderr } = runCli(['render', '--out', inFolder('out')], {
       env: { ...GOOD, GATEWAY_LOG_FORMAT: 'json' },
     });

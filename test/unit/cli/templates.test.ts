@@ -1,31 +1,31 @@
-/** A user's own templates. */
+/** Custom templates: `--templates FOLDER`. */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { runCli } from '../../support/cli.ts';
+import { runHere } from '../../support/cli.ts';
 import { GOOD, workspace } from '../../support/workspace.ts';
 
 const inFolder = workspace();
 
 describe('--templates', () => {
-  const render = (files: Record<string, string>) => {
+  const render = async (files: Record<string, string>) => {
     for (const [name, text] of Object.entries(files)) {
       mkdirSync(join(inFolder('templates'), name, '..'), { recursive: true });
       writeFileSync(join(inFolder('templates'), name), text);
     }
-    return runCli(
+    return await runHere(
       ['render', '--templates', inFolder('templates'), '--out', inFolder('out'), '--format', 'json'],
       { env: GOOD },
     );
   };
   const finding = (result: { stderr: string }) => JSON.parse(result.stderr).diagnostics[0];
 
-  test('overrides a single file and leaves the others', () => {
+  test('overrides one template and keeps the others', async () => {
     const original = readFileSync(
       join(import.meta.dirname, '../../../templates/apisix/plugins/azure-openai-auth.hbs'),
       'utf8',
     );
-    const { code } = render({
+    const { code } = await render({
       'apisix/plugins/azure-openai-auth.hbs': original.replace(
         'required: {{json authentication.required}}',
         'required: {{json authentication.required}} # mine',
@@ -85,8 +85,8 @@ describe('--templates', () => {
       { 'apisix.yaml.hbs': '{{> apisix/services}}\n{{> apisix/routes}}\n' },
       { code: 'DOCUMENT_NOT_YAML' },
     ],
-  ])('%s is a diagnostic, and nothing is written', (_, files, expected) => {
-    const result = render(files);
+  ])('reports %s and writes nothing', async (_, files, expected) => {
+    const result = await render(files);
     expect(result.code).toBe(1);
     expect(finding(result)).toMatchObject(expected);
     if (!Object.values(expected).some((each) => String(each).startsWith('DOCUMENT')))
@@ -94,19 +94,19 @@ describe('--templates', () => {
     expect(existsSync(inFolder('out'))).toBe(false);
   });
 
-  test('no template gets at a secret, as a part of a text or as a key', () => {
+  test('prints no secret when a template uses it as part of a text or as a key', async () => {
     const secrets = { ...GOOD, GATEWAY_SECRETS: 'inline' };
-    const consumers = (line: string) =>
-      `consumers:\n{{#each clients}}\n  - username: {{json name}}\n    ${line}\n{{/each}}\n`;
+    const clients = (line: string) =>
+      `{{#each clients}}\n# genai-gateway client: {"name": {{json name}}, ${line}\n{{/each}}\n`;
     for (const line of [
-      'desc: {{json (concat "key " key)}}',
-      '{{json key}}: 1',
-      'plugins: {{{json key}}: 1}',
+      '"lane": {{json (concat "key " key)}}}',
+      '{{json key}}: 1}',
+      '"lane": {{{json key}}: 1}}',
       '"{{json key}}',
     ]) {
-      render({ 'apisix/consumers.hbs': consumers(line) });
+      await render({ 'apisix/clients.hbs': clients(line) });
       for (const format of ['text', 'json']) {
-        const { code, stdout, stderr } = runCli(
+        const { code, stdout, stderr } = await runHere(
           ['render', '--templates', inFolder('templates'), '--out', inFolder('out'), '--format', format],
           { env: secrets },
         );
@@ -116,13 +116,68 @@ describe('--templates', () => {
     }
   });
 
-  test('a folder that is not there, or empty, is a diagnostic', () => {
-    expect(runCli(['check', '--templates', inFolder('nowhere')], { env: GOOD })).toMatchObject({
+  test('redacts a secret completely when another secret is its prefix', async () => {
+    await render({
+      'apisix/clients.hbs':
+        '{{#each clients}}\n# genai-gateway client: {"name": {{json name}}, {{json key}}: 1}\n{{/each}}\n',
+    });
+    const { stderr } = await runHere(
+      ['render', '--templates', inFolder('templates'), '--out', inFolder('out'), '--format', 'json'],
+      {
+        env: { ...GOOD, GATEWAY_SECRETS: 'inline', GATEWAY_CLIENT_KEY_0: `${GOOD.AZURE_OPENAI_KEY_0}/tail` },
+      },
+    );
+    expect(stderr).toContain('[redacted]');
+    expect(stderr).not.toContain('tail');
+  });
+
+  test('lists the variables that the custom templates refer to', async () => {
+    const needed = async (files: Record<string, string>) => {
+      const { code, stdout, stderr } = await render(files);
+      expect({ code, stderr }).toMatchObject({ code: 0 });
+      return JSON.parse(stdout).variables;
+    };
+    expect(await needed({ 'apisix/plugins/response-rewrite.hbs': '# mine\n' })).toEqual({
+      apisix: ['AZURE_OPENAI_KEY_0', 'GATEWAY_CLIENT_KEY_0'],
+      collector: [],
+    });
+    // The first template drops a secret and writes another reference. The second writes a reference for the collector.
+    expect(
+      await needed({
+        'apisix/clients.hbs':
+          '# genai-gateway client: {"name": "mine", "key": "$env://KEY_OF_MY_OWN", "lane": "high" }\n',
+        'collector/exporters.hbs':
+          'exporters:\n  nop: {}\n  azure_monitor: {"connection_string": "${env:MY_CONNECTION}"}\n',
+      }),
+    ).toEqual({ apisix: ['AZURE_OPENAI_KEY_0', 'KEY_OF_MY_OWN'], collector: ['MY_CONNECTION'] });
+  });
+
+  test('diff compares documents of a template that can only write references', async () => {
+    mkdirSync(inFolder('templates/apisix'), { recursive: true });
+    // Inline secrets need no `secrets` item, so the template would fail.
+    writeFileSync(
+      inFolder('templates/apisix/secrets.hbs'),
+      'secrets:\n  - id: {{json secrets.id}}\n    files: {{json secrets.files}}\n',
+    );
+    const { AZURE_OPENAI_KEY_0: key, ...others } = GOOD;
+    const settings = (name: string, weight: string) => {
+      const all = { ...others, AZURE_OPENAI_KEY_0_FILE: inFolder('key', key), AZURE_OPENAI_WEIGHT_0: weight };
+      const lines = Object.entries(all).map(([variable, value]) => `${variable}=${value}\n`);
+      return inFolder(name, lines.join(''));
+    };
+    const [before, after] = [settings('old.env', '1'), settings('new.env', '3')];
+    expect(
+      await runHere(['diff', '--templates', inFolder('templates'), '--against', before, '-e', after]),
+    ).toMatchObject({ code: 2, stdout: 'backend backend-0: weight 1 → 3\n' });
+  });
+
+  test('reports a folder that does not exist or holds no template', async () => {
+    expect(await runHere(['check', '--templates', inFolder('nowhere')], { env: GOOD })).toMatchObject({
       code: 1,
       stdout: expect.stringContaining('it does not exist'),
     });
     mkdirSync(inFolder('empty'));
-    expect(runCli(['check', '--templates', inFolder('empty')], { env: GOOD })).toMatchObject({
+    expect(await runHere(['check', '--templates', inFolder('empty')], { env: GOOD })).toMatchObject({
       code: 1,
       stdout: expect.stringContaining('it holds no .hbs file'),
     });

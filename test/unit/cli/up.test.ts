@@ -1,4 +1,4 @@
-/** What `up` and `down` ask of Docker, and say when it cannot do that; a docker of our own notes what it is asked. */
+/** What `up` and `down` run with Docker, and what they print when Docker fails. A fake `docker` records its calls. */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from 'node:fs';
@@ -13,10 +13,10 @@ import { GOOD, workspace } from '../../support/workspace.ts';
 
 const inFolder = workspace();
 
-/** For temporary files: a name that docker's --mount would take for two of its own fields. */
+/** The folder for temporary files. Docker's --mount option would split this name at the comma. */
 const TMP = 'tmp, with a comma';
 
-/** Notes arguments, and the files that it would mount; answers as the shell script `answers` does. */
+/** A fake docker that records its arguments and the files it would mount. It answers as the shell cases in `answers` do. */
 function fakeDocker(answers: string) {
   const bin = inFolder('bin');
   mkdirSync(bin);
@@ -57,7 +57,7 @@ exit 0
         });
       return { text: () => text, exit: once(program, 'close').then(([code]) => code as number) };
     },
-    /** For `answers`, as the file `$CALLS.NAME`. */
+    /** A file `$CALLS.NAME` for use in `answers`. */
     note: (name: string) => inFolder(`calls.${name}`, ''),
     calls: () => (existsSync(calls) ? readFileSync(calls, 'utf8').trim().split('\n') : []),
     read: (what: 'environment' | 'modes' | 'rendered/apisix.yaml' | 'rendered/config.yaml') =>
@@ -69,38 +69,38 @@ exit 0
 const DENIED = `run*) echo 'docker: Error response from daemon: no, and why.' >&2; echo "Run 'docker run --help' for more information" >&2; exit 125 ;;`;
 
 describe('up', () => {
-  test('without a docker command says so, exit 3', () => {
+  test('exits with 3 and says so when there is no docker command', () => {
     mkdirSync(inFolder('bin'));
     symlinkSync(process.execPath, inFolder('bin/node'));
     const { code, stderr } = runCli(['up'], { env: { ...GOOD, PATH: inFolder('bin') } });
     expect({ code, stderr }).toMatchObject({
       code: 3,
-      stderr: expect.stringContaining('There is no docker command'),
+      stderr: expect.stringContaining('The docker command is missing'),
     });
   });
 
-  test('with a Docker that does not answer says what it says, exit 3', () => {
+  test("exits with 3 and prints Docker's message when the daemon does not answer", () => {
     const docker = fakeDocker(`version*) echo 'Cannot connect to the Docker daemon.' >&2; exit 1 ;;`);
     const { code, stderr } = docker.run(['up']);
     expect(code).toBe(3);
     expect(stderr).toContain(
-      'Docker does not answer; is it running? It says: Cannot connect to the Docker daemon.',
+      'Docker does not answer. Is it running? Its message: Cannot connect to the Docker daemon.',
     );
   });
 
-  test('with an image that cannot be pulled shows what Docker says, exit 3', () => {
+  test("exits with 3 and prints Docker's message when the image cannot be pulled", () => {
     const docker = fakeDocker(`image*) exit 1 ;;
 pull*) echo 'pull access denied'; exit 1 ;;`);
     const { code, stdout, stderr } = docker.run(['up', '--port', '0', '--image', 'nobody/nothing:1']);
     expect({ code, stdout }).toEqual({ code: 3, stdout: '' });
     expect(stderr).toMatch(
-      /not here yet: pulling it[\s\S]*pull access denied[\s\S]*nobody\/nothing:1 could not be pulled/,
+      /Pulling the image nobody\/nothing:1[\s\S]*pull access denied[\s\S]*nobody\/nothing:1 could not be pulled/,
     );
     expect(docker.calls()).toContain('pull nobody/nothing:1');
     expect(docker.leftOver()).toEqual([]);
   });
 
-  test('bad settings are exit 1 with their diagnostics, and Docker is not asked', () => {
+  test('exits with 1 for wrong settings and does not call Docker', () => {
     const docker = fakeDocker('');
     const { code, stderr } = docker.run(['up'], { ...GOOD, AZURE_OPENAI_WEIGHT_0: 'abc' });
     expect(code).toBe(1);
@@ -109,7 +109,7 @@ pull*) echo 'pull access denied'; exit 1 ;;`);
     expect(docker.calls()).toEqual([]);
   });
 
-  test('a port that is taken is exit 3, and says which', async () => {
+  test('exits with 3 and names the port when a port is in use', async () => {
     const docker = fakeDocker(`network*) echo '127.0.0.1 127.0.0.0/8' ;;
 ${DENIED}`);
     const taken = createServer().listen(0, '127.0.0.1');
@@ -120,7 +120,7 @@ ${DENIED}`);
       const { code, stderr } = docker.run(['up', ...other, option, String(port)]);
       expect({ code, stderr }).toEqual({
         code: 3,
-        stderr: `Port ${port} of 127.0.0.1 is in use: choose another ${option}, or 0 for any that is free.\n`,
+        stderr: `Port ${port} of 127.0.0.1 is in use: choose another ${option}, or 0 for any free port.\n`,
       });
     }
     const mocked = docker.run(['up', '--mock', '--port', '0', '--mock-port', String(port)], {});
@@ -129,40 +129,40 @@ ${DENIED}`);
     taken.close();
   });
 
-  test('a port that only Docker knows to be taken is the same to the user', () => {
+  test('names the port and the option when only Docker knows that the port is in use', () => {
     const docker = fakeDocker(
-      "run*) echo 'docker: Error: Bind for 127.0.0.1:39080 failed: port is already allocated.' >&2; exit 125 ;;",
+      "run*) echo 'docker: Error: Bind for 127.0.0.1:19080 failed: port is already allocated.' >&2; exit 125 ;;",
     );
     for (const [port, option] of [
-      ['39080', '--port'],
-      ['39081', '--metrics-port'],
+      ['19080', '--port'],
+      ['19081', '--metrics-port'],
     ] as const) {
       const { code, stderr } = docker.run(['up', '--port', port]);
       expect(code).toBe(3);
-      expect(stderr).toMatch(`Port 39080 of 127.0.0.1 is in use: choose another ${option},`);
+      expect(stderr).toMatch(`Port 19080 of 127.0.0.1 is in use: choose another ${option},`);
     }
   });
 
-  test('a gateway of that port that runs is not touched; one that does not is cleared away', () => {
+  test('does not touch a running gateway on the same port, and exits with 3', () => {
     const running = fakeDocker(`ps*) printf 'genai-gateway-9080\\trunning\\t/x\\n' ;;
 ${DENIED}`);
     const { code, stderr } = running.run(['up', '--port', '9080']);
     expect(code).toBe(3);
-    expect(stderr).toContain('runs already, and has port 9080: end it with genai-gateway down --port 9080');
+    expect(stderr).toContain('is already running on port 9080: stop it with genai-gateway down --port 9080');
     expect(running.calls().filter((call) => /^(?:rm|run)/.test(call))).toEqual([]);
   });
 
-  test('what a crash has left of a gateway of that port is cleared away first', () => {
+  test('first removes the container and the folder of a gateway that crashed on the same port', () => {
     const left =
-      fakeDocker(`ps*) printf 'genai-gateway-39080\\texited\\t%s\\n' "$TMPDIR/genai-gateway-up-1-abcdef" ;;
+      fakeDocker(`ps*) printf 'genai-gateway-19080\\texited\\t%s\\n' "$TMPDIR/genai-gateway-up-1-abcdef" ;;
 ${DENIED}`);
     mkdirSync(inFolder(`${TMP}/genai-gateway-up-1-abcdef`));
-    left.run(['up', '--port', '39080']);
-    expect(left.calls()).toContain('rm --force --volumes genai-gateway-39080');
+    left.run(['up', '--port', '19080']);
+    expect(left.calls()).toContain('rm --force --volumes genai-gateway-19080');
     expect(left.leftOver()).toEqual([]);
   });
 
-  test('secrets reach docker through its environment alone', () => {
+  test('passes secrets to docker through its environment only', () => {
     const docker = fakeDocker(DENIED);
     const secrets = {
       AZURE_OPENAI_KEY_0: 'key-of-backend-zero',
@@ -178,7 +178,7 @@ ${DENIED}`);
     const { code, stdout, stderr } = docker.run(['up', '--port', '0'], settings);
     expect({ code, stdout }).toEqual({ code: 3, stdout: '' });
     expect(stderr).toContain(
-      'Docker could not start the container. It says: docker: Error response from daemon: no, and why.',
+      'Docker could not start the container: docker: Error response from daemon: no, and why.',
     );
     const environment = docker.read('environment');
     const call = docker.calls().find((each) => each.startsWith('run ')) ?? '';
@@ -194,25 +194,26 @@ ${DENIED}`);
         expect(text).not.toContain(secret);
     }
     expect(docker.read('rendered/apisix.yaml')).toContain('$env://AZURE_OPENAI_KEY_1');
-    // Others on this machine cannot get in; the container's user, who gets the inner folder, can read.
+    // Other users of this machine cannot enter the outer folder. The container's user sees only the inner folder and can
+    // read it.
     expect(docker.read('modes')).toMatch(/^drwx------.*\/rendered\/\.\.$/m);
     expect(docker.read('modes')).toMatch(/^drwxr-xr-x.*\/rendered$/m);
     expect(docker.leftOver()).toEqual([]);
   });
 
-  test('is published on loopback alone, on the stock image or the one that is named', () => {
+  test('publishes on loopback only, and runs the APISIX image or the one given with --image', () => {
     const docker = fakeDocker(DENIED);
-    docker.run(['up', '--port', '39080', '--metrics-port', '39091']);
+    docker.run(['up', '--port', '19080', '--metrics-port', '19091']);
     const call = docker.calls().find((each) => each.startsWith('run ')) ?? '';
     const published = [...call.matchAll(/--publish (\S+)/g)].map(([, port]) => port);
-    expect(published).toEqual(expect.arrayContaining(['127.0.0.1:39080:9080', '127.0.0.1:39091:9091']));
+    expect(published).toEqual(expect.arrayContaining(['127.0.0.1:19080:9080', '127.0.0.1:19091:9091']));
     for (const port of published) expect(port).toMatch(/^127\.0\.0\.1:/);
     expect(call).toContain(` ${APISIX_IMAGE} `);
     expect(call).toContain('--add-host host.docker.internal:host-gateway');
     expect(call).not.toContain('--network');
   });
 
-  test('files that APISIX itself reads are mounted; one that is not there is exit 1', () => {
+  test('mounts the files that APISIX reads, and exits with 1 when one does not exist', () => {
     const docker = fakeDocker(DENIED);
     const ca = inFolder('ca.pem', 'PEM');
     docker.run(['up', '--port', '0'], { ...GOOD, GATEWAY_TRUSTED_CA_FILE: ca });
@@ -226,10 +227,10 @@ ${DENIED}`);
       GATEWAY_TRUSTED_CA_FILE: inFolder('missing.pem'),
     });
     expect(code).toBe(1);
-    expect(stderr).toContain("cannot be given to the gateway's container: it does not exist");
+    expect(stderr).toContain("cannot be mounted into the gateway's container: it does not exist");
   });
 
-  test('an endpoint on loopback is warned of; with --strict it is an error', () => {
+  test('warns of an endpoint on loopback, which is an error under --strict', () => {
     const docker = fakeDocker(DENIED);
     const settings = { ...GOOD, OTEL_COLLECTOR_ENDPOINT: '127.0.0.1:4318' };
     const { code, stderr } = docker.run(['up', '--port', '0'], settings);
@@ -238,7 +239,7 @@ ${DENIED}`);
     expect(docker.run(['up', '--port', '0', '--strict'], settings).code).toBe(1);
   });
 
-  test('--mock says nothing about settings that nobody gave, even under --strict', () => {
+  test('with --mock reports nothing about settings that the user did not write, even under --strict', () => {
     const docker = fakeDocker(`network*) echo '127.0.0.1 127.0.0.0/8' ;;
 ${DENIED}`);
     const { code, stderr } = docker.run(['up', '--mock', '--strict', '--port', '0', '--mock-port', '0'], {});
@@ -246,7 +247,7 @@ ${DENIED}`);
     expect(stderr).toMatch(/^Docker could not start/);
   });
 
-  test('a packet filter between the container and the mocks is warned of; an end by itself is exit 3', async () => {
+  test('warns when a packet filter blocks the mocks, and exits with 3 when APISIX ends', async () => {
     const ready = createHttpServer((_, response) => response.end()).listen(0, '127.0.0.1');
     await once(ready, 'listening');
     const { port } = ready.address() as AddressInfo;
@@ -256,11 +257,11 @@ exec*) exit 1 ;;
 logs*) while [ ! -e "$CALLS.end" ]; do sleep 0.1; done; echo '2026/11/26 08:25:57 [emerg] 1#1: it broke' >&2 ;;
 inspect*) echo '1 false' ;;`);
     const program = docker.start(['up', '--mock', '--port', '0', '--mock-port', '0'], {});
-    await until(() => program.text().includes('warning: the container does not reach the mocks'), 10_000);
+    await until(() => program.text().includes('warning: the container cannot reach the mocks'), 10_000);
     expect(program.text()).toContain('curl -i http://127.0.0.1:');
     docker.note('end');
     expect(await program.exit).toBe(3);
-    expect(program.text()).toMatch(/\[emerg\] it broke\nAPISIX ended by itself, exit code 1\.\n$/);
+    expect(program.text()).toMatch(/\[emerg\] it broke\nAPISIX stopped by itself with exit code 1\.\n$/);
     expect(docker.leftOver()).toEqual([]);
     ready.close();
   });
@@ -272,7 +273,7 @@ inspect*) echo '1 false' ;;`);
     [['--image', '']],
     [['--mock', '--mock-port', '65535']],
     [['extra']],
-  ])('wrong usage is exit 64: %j', (args) => {
+  ])('exits with 64 for the wrong usage %j', (args) => {
     const docker = fakeDocker('');
     const { code, stdout } = docker.run(['up', ...args], {});
     expect({ code, stdout }).toEqual({ code: 64, stdout: '' });
@@ -280,7 +281,7 @@ inspect*) echo '1 false' ;;`);
 });
 
 describe('down', () => {
-  test('removes every container of up, and its folder, and says so', () => {
+  test('removes every container that up started and its folder, and lists them', () => {
     const docker = fakeDocker(`ps*) for port in 9080 9081; do
   printf 'genai-gateway-%s\\texited\\t%s\\n' "$port" "$TMPDIR/genai-gateway-up-1-p$port"a
 done ;;`);
@@ -302,7 +303,7 @@ done ;;`);
     expect(docker.leftOver()).toEqual([]);
   });
 
-  test('removes folders whose process is gone, and no other', () => {
+  test('removes the folders of processes that have ended, and no others', () => {
     const docker = fakeDocker('');
     const { pid } = spawnSync('true');
     for (const name of [`genai-gateway-up-${pid}-abcdef`, `genai-gateway-up-${process.pid}-abcdef`, 'others'])
@@ -315,28 +316,28 @@ done ;;`);
     expect(docker.leftOver().toSorted()).toEqual([`genai-gateway-up-${process.pid}-abcdef`, 'others']);
   });
 
-  test('a folder that a container names and up never made stays', () => {
+  test("keeps a folder that a container's label names but up did not create", () => {
     const docker = fakeDocker(`ps*) printf 'genai-gateway-9080\\texited\\t%s\\n' "$TMPDIR" ;;`);
     mkdirSync(inFolder(`${TMP}/mine`));
     expect(docker.run(['down'], {}).code).toBe(0);
     expect(docker.leftOver()).toEqual(['mine']);
   });
 
-  test('of one port asks for that one', () => {
+  test('removes only the gateway of the port given with --port', () => {
     const docker = fakeDocker('');
     const { code, stdout } = docker.run(['down', '--port', '9081'], {});
     expect({ code, stdout }).toEqual({ code: 0, stdout: 'There is nothing to remove for port 9081.\n' });
     expect(docker.calls().join('\n')).toContain('--filter label=genai-gateway.port=9081');
   });
 
-  test('with nothing there says so, exit 0', () => {
+  test('exits with 0 and says so when there is nothing to remove', () => {
     expect(fakeDocker('').run(['down'], {})).toMatchObject({
       code: 0,
       stdout: 'There is nothing to remove.\n',
     });
   });
 
-  test('what cannot be removed is named, exit 3', () => {
+  test('exits with 3 and names what it could not remove', () => {
     const docker = fakeDocker(`ps*) printf 'genai-gateway-9080\\trunning\\t/x\\n' ;;
 rm*) echo 'permission denied' >&2; exit 1 ;;`);
     const { code, stderr } = docker.run(['down'], {});

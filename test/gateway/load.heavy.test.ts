@@ -1,0 +1,3 @@
+import { underLoad } from '../support/load.ts';
+
+underLoad(60_000);
