@@ -75,7 +75,13 @@ export interface Failover {
   readonly maxAttempts?: number;
   readonly deadline?: number;
   readonly cooldown: { readonly default: number; readonly max: number };
-  readonly timeouts: { readonly connect: number; readonly send: number; readonly read: number };
+  readonly timeouts: {
+    readonly connect: number;
+    readonly send: number;
+    readonly read: number;
+    /** Undefined: `read`. */
+    readonly firstByte?: number;
+  };
   /** Longest lifetime of a kept-alive connection. */
   readonly keepaliveMaxAge: number;
   readonly streamHold: number;

@@ -215,13 +215,25 @@ local function is_ours(name)
 end
 
 
+-- LuaJIT has room for 65,536 declarations, and modules of every worker make the same ones.
+local declared = {}
+local ffi = setmetatable({
+    cdef = function(text)
+        if not declared[text] then
+            real_require("ffi").cdef(text)
+            declared[text] = true
+        end
+    end,
+}, { __index = real_require("ffi") })
+
+
 -- `require` of a worker: its stubs, LuaJIT's own modules, and ours, each loaded once.
 local function loader(world, worker, stubs)
     local loaded = {}
     return function(name)
         local module = loaded[name] or stubs[name]
         if module == nil and OF_LUAJIT[name] then
-            return real_require(name)
+            return name == "ffi" and ffi or real_require(name)
         end
         if module == nil then
             if not is_ours(name) then
