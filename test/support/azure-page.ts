@@ -10,7 +10,7 @@ import { ROOT, textOf } from './repository.ts';
 import { type Ran, run, type TerraformCopy } from './terraform.ts';
 
 const PROGRAMS = join(ROOT, 'test/fixtures/azure/programs');
-export const STACKS_FOLDER = 'deploy/azure/stacks';
+const STACKS_FOLDER = 'deploy/azure/stacks';
 
 /** The shell blocks of a section, in their order. */
 export function commandsOf(heading: string): readonly string[] {
@@ -41,12 +41,16 @@ export class PageReader {
     }
   }
 
-  /** Runs commands in the folder of the stacks; the first that fails ends them. `typed` is what prompts read. */
+  /**
+   * Runs commands in the folder of the stacks, to which the first ones of the page change; the first that fails ends them.
+   * `typed` is the line that a prompt reads.
+   */
   run(commands: readonly string[], typed = ''): Promise<Ran> {
     const script = this.copy.path('commands.sh');
-    writeFileSync(script, ['set -euo pipefail', ...commands].join('\n'));
+    const change = commands[0]?.startsWith('cd ') ? [] : [`cd ${STACKS_FOLDER}`];
+    writeFileSync(script, ['set -euo pipefail', ...change, ...commands].join('\n'));
     const input = this.copy.path('typed.txt');
-    writeFileSync(input, typed);
+    writeFileSync(input, typed === '' ? '' : `${typed}\n`);
     const { status, stdout } = spawnSync('git', ['rev-parse', '--absolute-git-dir'], {
       cwd: ROOT,
       encoding: 'utf8',
@@ -63,7 +67,7 @@ export class PageReader {
       TF_CLI_ARGS_destroy: '-input=false -auto-approve',
       TF_CLI_ARGS_init: '-input=false',
     };
-    return run('bash', ['-c', '. "$1" < "$2"', 'bash', script, input], this.copy.path(STACKS_FOLDER), env);
+    return run('bash', ['-c', '. "$1" < "$2"', 'bash', script, input], this.copy.folder, env);
   }
 
   /** What one of the programs was asked, without the program's name. */

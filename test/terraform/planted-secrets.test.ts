@@ -120,7 +120,7 @@ describe.skipIf(cannotRun('plans of deploy/azure with secrets in them', 'terrafo
       '$about is refused, and not printed',
       async ({ about, written, says }) => {
         const { code, printed } = await planned(about.replaceAll(/\W+/g, '-'), written);
-        expect(code, printed).toBe(1);
+        expect(code, printed.slice(-2000)).toBe(1);
         expect(printed).toMatch(says);
         expect(printed).not.toContain(PLANTED);
       },
@@ -133,9 +133,9 @@ describe.skipIf(cannotRun('plans of deploy/azure with secrets in them', 'terrafo
         const uri = `https://example.com/hook?token=${PLANTED}`;
         const { code, printed } = await planned(
           'webhook',
-          `enable_alerts = true\nalert_webhook_receivers = [{ name = "chat", uri = "${uri}" }]`,
+          `use_provisioned_azure_openai = false\nenable_alerts = true\nalert_webhook_receivers = [{ name = "chat", uri = "${uri}" }]`,
         );
-        expect(code, printed).toBe(0);
+        expect(code, printed.slice(-2000)).toBe(0);
         expect(printed).toMatch(/webhook_receiver \{ \+ name = "chat"/);
         expect(printed).not.toContain(PLANTED);
       },
@@ -146,7 +146,7 @@ describe.skipIf(cannotRun('plans of deploy/azure with secrets in them', 'terrafo
       'what alerts need is checked before there are alerts',
       async () => {
         const { code, printed } = await planned('threshold', 'alert_unserved_budget_percent = 50');
-        expect(code, printed).toBe(1);
+        expect(code, printed.slice(-2000)).toBe(1);
         expect(printed).toContain('alert_unserved_budget_percent is not valid');
       },
       PATIENCE_MS,
