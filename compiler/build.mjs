@@ -69,7 +69,7 @@ function stacksModule() {
     [...readFileSync(`${STACKS}${stack}/variables.tf`, 'utf8').matchAll(/^variable "(\w+)"/gm)].map(
       ([, name]) => name,
     );
-  const stacks = readdirSync(STACKS).sort();
+  const stacks = existsSync(STACKS) ? readdirSync(STACKS).sort() : [];
   return `export default ${JSON.stringify(Object.fromEntries(stacks.map((stack) => [stack, names(stack)])))};`;
 }
 
