@@ -290,6 +290,7 @@ class Import {
             name,
             `its values differ (${withoutKeys(before.path)}:${before.line}, ${withoutKeys(path)}:${variable.line}); the last one counts`,
           );
+        kept.delete(name);
         kept.set(name, { ...variable, path });
       }
     }

@@ -1,16 +1,6 @@
 /** Writes several files, all or nothing. */
 import { spawnSync } from 'node:child_process';
-import {
-  closeSync,
-  existsSync,
-  fchmodSync,
-  linkSync,
-  lstatSync,
-  openSync,
-  renameSync,
-  rmSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, fchmodSync, linkSync, lstatSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { errnoText } from '../errno.ts';
 import { makeFolder } from '../output/write.ts';
@@ -34,7 +24,7 @@ export interface NotWritten {
  */
 export function writeNewFiles(files: readonly NewFile[], force: boolean): readonly NotWritten[] {
   if (!force) {
-    const existing = files.filter(({ path }) => lstatSync(path, { throwIfNoEntry: false }) !== undefined);
+    const existing = files.filter(({ path }) => exists(path));
     if (existing.length > 0) return existing.map(({ path }) => ({ path, reason: undefined }));
   }
   const temporary = new Map<string, string>();
@@ -58,10 +48,19 @@ export function writeNewFiles(files: readonly NewFile[], force: boolean): readon
     return [];
   } catch (error) {
     if (!force) for (const path of created) rmSync(path, { force: true });
-    const exists = (error as NodeJS.ErrnoException).code === 'EEXIST' && existsSync(current);
-    return [{ path: current, reason: exists && !force ? undefined : errnoText(error) }];
+    const isTaken = (error as NodeJS.ErrnoException).code === 'EEXIST' && exists(current);
+    return [{ path: current, reason: isTaken && !force ? undefined : errnoText(error) }];
   } finally {
     for (const path of temporary.values()) rmSync(path, { force: true });
+  }
+}
+
+/** Whether anything has this name, also a link to nothing. Writing reports why a path cannot be looked at. */
+function exists(path: string): boolean {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
+  } catch {
+    return false;
   }
 }
 
