@@ -174,9 +174,11 @@ const noChildProcessForCommander = {
 const treeSitterWithoutImportMeta = {
   name: 'tree-sitter-without-import-meta',
   setup(builder) {
-    builder.onResolve({ filter: /^web-tree-sitter$/ }, () => ({
-      path: `${root}node_modules/web-tree-sitter/web-tree-sitter.cjs`,
-    }));
+    builder.onResolve({ filter: /^web-tree-sitter$/ }, ({ path, pluginData }) =>
+      pluginData === 'asked'
+        ? undefined
+        : builder.resolve(path, { kind: 'require-call', resolveDir: root, pluginData: 'asked' }),
+    );
   },
 };
 
