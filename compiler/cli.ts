@@ -20,6 +20,7 @@ const COMMANDS = {
   down: () => import('./commands/down.ts'),
   container: () => import('./commands/container.ts'),
   watch: () => import('./commands/watch.ts'),
+  e2e: () => import('./commands/e2e.ts'),
 } satisfies Readonly<Record<string, () => Promise<{ readonly command: Command }>>>;
 
 export const COMMAND_NAMES = Object.keys(COMMANDS) as readonly (keyof typeof COMMANDS)[];
