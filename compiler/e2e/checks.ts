@@ -235,6 +235,8 @@ export interface Budget {
   readonly reserve: number;
   /** Relative: 0.05 allows 5 % more or less. */
   readonly tolerance: number;
+  /** What it counts: the usage that answers report, or the cost by which backends limit. */
+  readonly counts: 'usage' | 'cost';
   /** How long the source may believe in numbers that are no longer true, in milliseconds of the run. */
   readonly staleMs: number;
 }
@@ -249,27 +251,38 @@ const settledSeconds = ({ from, to }: RunStage, { minute, second }: Run): number
 const lanes = (observations: readonly Observation[], lane: Lane) =>
   observations.filter((each) => succeeded(each) && each.lane === lane);
 
+/** The tokens of observations, as the budget counts them. */
+const counted = (observations: readonly Observation[], { counts }: Budget): number =>
+  counts === 'cost' ? tokensOf(observations) : sum(observations.map(({ tokens }) => tokens));
+
 /** Tokens of requests that began and ended within the minute before `at`: certainly used. */
-const certainlyUsed = (all: readonly Observation[], at: number, minute: number) =>
-  tokensOf(all.filter((each) => each.at > at - minute && each.at + each.ms < at));
+const certainlyUsed = (all: readonly Observation[], at: number, minute: number, budget: Budget) =>
+  counted(
+    all.filter((each) => each.at > at - minute && each.at + each.ms < at),
+    budget,
+  );
 
 /** Tokens of requests that overlap the minute before `at`: possibly used. */
-const possiblyUsed = (all: readonly Observation[], at: number, minute: number) =>
-  tokensOf(all.filter((each) => each.at + each.ms > at - minute && each.at <= at));
+const possiblyUsed = (all: readonly Observation[], at: number, minute: number, budget: Budget) =>
+  counted(
+    all.filter((each) => each.at + each.ms > at - minute && each.at <= at),
+    budget,
+  );
 
 /** The most tokens that succeeded within any minute of a part of the run. */
-const mostInAMinute = (part: readonly Observation[], minute: number) =>
-  Math.max(0, ...part.map(({ at }) => tokensOf(within(part, at, minute))));
+const mostInAMinute = (part: readonly Observation[], minute: number, budget: Budget) =>
+  Math.max(0, ...part.map(({ at }) => counted(within(part, at, minute), budget)));
 
 /** Whether a lane that is alone gets its whole allowance, and no more. One check for each stage with this lane alone. */
-export function alone(run: Run, lane: Lane, { limit, reserve, tolerance }: Budget): readonly Check[] {
+export function alone(run: Run, lane: Lane, budget: Budget): readonly Check[] {
+  const { limit, reserve, tolerance } = budget;
   const allowance = lane === 'high' ? limit : limit - reserve;
   const [least, most] = [allowance * (1 - 2 * tolerance), allowance * (1 + tolerance)];
   return run.stages
     .filter((stage) => stage.lane === lane)
     .map(({ from, to }) => {
       const part = lanes(run.observations, lane).filter(({ at }) => at >= from && at < to);
-      const used = mostInAMinute(part, run.minute);
+      const used = mostInAMinute(part, run.minute, budget);
       return check(
         `${lane} lane alone, tokens a minute`,
         `up to ${allowance} (at least ${Math.round(least)})`,
@@ -280,8 +293,9 @@ export function alone(run: Run, lane: Lane, { limit, reserve, tolerance }: Budge
 }
 
 /** Whether both lanes together stay within the budget in every minute. */
-export function withinBudget(run: Run, { limit, tolerance }: Budget): Check {
-  const used = mostInAMinute(run.observations.filter(succeeded), run.minute);
+export function withinBudget(run: Run, budget: Budget): Check {
+  const { limit, tolerance } = budget;
+  const used = mostInAMinute(run.observations.filter(succeeded), run.minute, budget);
   return check(
     'tokens of both lanes in any minute',
     `at most ${limit}`,
@@ -291,11 +305,12 @@ export function withinBudget(run: Run, { limit, tolerance }: Budget): Check {
 }
 
 /** Whether each low-lane request was admitted only while less than its allowance was used. */
-export function lowLeavesTheReserve(run: Run, { limit, reserve, tolerance }: Budget): Check {
+export function lowLeavesTheReserve(run: Run, budget: Budget): Check {
+  const { limit, reserve, tolerance } = budget;
   const all = run.observations.filter(succeeded);
   const low = all.filter((each) => each.lane === 'low');
   const allowance = limit - reserve;
-  const used = low.map(({ at }) => certainlyUsed(all, at, run.minute));
+  const used = low.map(({ at }) => certainlyUsed(all, at, run.minute, budget));
   const most = Math.max(0, ...used);
   return check(
     'tokens used when the low lane was served',
@@ -342,12 +357,13 @@ export function highGoesFirst(run: Run): readonly Check[] {
  * Whether each failure is a 429 of the low lane while less than the reserve is left, or of any lane while the budget is
  * used up.
  */
-export function onlyHonestRejections(run: Run, { limit, reserve, tolerance, staleMs }: Budget): Check {
+export function onlyHonestRejections(run: Run, budget: Budget): Check {
+  const { limit, reserve, tolerance, staleMs } = budget;
   const all = run.observations.filter(succeeded);
   const failed = run.observations.filter((each) => !succeeded(each));
   const wrong = failed.filter((each) => {
     if (each.status !== 429) return true;
-    const used = possiblyUsed(all, each.at + each.ms, run.minute + staleMs) + each.cost;
+    const used = possiblyUsed(all, each.at + each.ms, run.minute + staleMs, budget) + each.cost;
     return used < (each.lane === 'low' ? limit - reserve : limit) * (1 - tolerance);
   });
   const statuses = countedBy(wrong, ({ status, lane }) => `${status || 'no answer'} in the ${lane} lane`);

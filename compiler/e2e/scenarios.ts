@@ -329,7 +329,7 @@ const exhausts = ({ requestType, maxTokens = 0 }: Variant) =>
 
 function prioritization(
   name: ScenarioName,
-  source: { readonly tolerance: number; readonly staleSeconds: number },
+  source: Pick<Budget, 'tolerance' | 'counts'> & { readonly staleSeconds: number },
   variant: Variant,
 ): Scenario {
   const stages = stagesOf(variant);
@@ -348,6 +348,7 @@ function prioritization(
         limit: BUDGET.tokensPerMinute,
         reserve: BUDGET.highReserve,
         tolerance: source.tolerance,
+        counts: source.counts,
         staleMs: source.staleSeconds * run.second,
       };
       return [
@@ -397,9 +398,9 @@ function scalability(
 export function scenariosFor(variant: Variant = DEFAULT_VARIANT): readonly Scenario[] {
   const simple = { [PAYG1]: 1, [PAYG2]: 1 };
   const weighted = { [PAYG1]: 2, [PAYG2]: 1 };
-  const counted = { tolerance: 0.05, staleSeconds: 2 };
+  const counted = { counts: 'usage', tolerance: 0.05, staleSeconds: 2 } as const;
   // The backend's headers are as old as its last answer.
-  const reported = { tolerance: 0.1, staleSeconds: 12 };
+  const reported = { counts: 'cost', tolerance: 0.1, staleSeconds: 12 } as const;
   const openSeconds = BREAKER_SECONDS;
   return [
     roundRobin('round-robin-simple', 2, simple),
