@@ -29,7 +29,7 @@ const HELP = `
 Exit codes:
   0   success
   1   the settings have errors
-  2   the settings differ (diff)
+  2   the settings differ (diff), or an assertion does not hold (e2e)
   3   a file cannot be read or written, a port is in use, or Docker fails
   64  wrong usage
 
