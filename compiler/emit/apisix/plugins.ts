@@ -21,6 +21,7 @@ export function usedPlugins({ limits, telemetry, ...model }: GatewayModel, rules
     'azure-openai-auth': true,
     'azure-openai-proxy': true,
     'ai-proxy-multi': true,
+    'azure-openai-preferred': isUsed(model.preferred),
     'azure-openai-limits': tokens || rate || counts,
     'ai-rate-limiting': tokens,
     'limit-req': rate,

@@ -5,6 +5,7 @@ import {
   limitStrategy,
   requestKey,
   tokenAudiences,
+  usesPreferred,
 } from '../effective.ts';
 import type { Settings } from '../parse.ts';
 import { apiKey, boolean, cidr, duration, host, integer, list, number, oneOf, text, url } from '../types.ts';
@@ -34,7 +35,9 @@ const ANY_LIMIT: Condition = {
     hasTokenLimits(settings) ||
     settings.values.ENABLE_RATE_LIMIT ||
     settings.values.ENABLE_QUOTA ||
-    settings.clients.some((each) => each.REQUESTS_PER_MINUTE !== undefined),
+    settings.clients.some((each) => each.REQUESTS_PER_MINUTE !== undefined) ||
+    // Replicas share the order of backends in the same Redis.
+    usesPreferred(settings),
   words: 'a limit to count',
   switches: ['ENABLE_AI_RATE_LIMIT', 'ENABLE_RATE_LIMIT', 'ENABLE_QUOTA'],
 };

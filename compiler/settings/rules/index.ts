@@ -8,11 +8,13 @@ import { clientRules } from './clients.ts';
 import { gatewayRules } from './gateway.ts';
 import { guardrailRules } from './guardrails.ts';
 import { placeholderRules } from './placeholders.ts';
+import { poolRules } from './pools.ts';
 import type { RuleContext } from './rule.ts';
 
 const RULES = [
   ...backendRules,
   ...clientRules,
+  ...poolRules,
   ...balancingRules,
   ...guardrailRules,
   ...gatewayRules,
