@@ -330,6 +330,16 @@ export const DESCRIPTIONS: Readonly<Record<DiagnosticCode, Description>> = {
       'The order of backends is set by a request to /helpers/set-preferred-backends. Without a shared secret any client can send it, and so move the requests of all others to other backends.',
     remedy: 'Set CONFIG_API_SHARED_SECRET, and give it only to what sets the order.',
   },
+  TEST_MODE: {
+    about:
+      'GATEWAY_E2E_TEST_MODE=true adds the pools of the toolkit, with an endpoint by which any client moves the requests of others to other backends.',
+    remedy: 'Use it for tests only. With `--strict`, `--allow TEST_MODE` keeps it a warning.',
+  },
+  TEST_MODE_BACKENDS: {
+    about:
+      'The pools of the test mode use backends by their names: ptu-backend-1, payg-backend-1 and payg-backend-2. One of them does not exist.',
+    remedy: 'Give the backends these names with AZURE_OPENAI_NAME_N, or remove GATEWAY_E2E_TEST_MODE.',
+  },
   HASH_KEY_INVALID: {
     about: 'LB_HASH_KEY is not a key of the kind that LB_HASH_ON names.',
     remedy: 'Write a key of that kind.',

@@ -1,34 +1,30 @@
 /** Names that the presets, the scenarios and the toolkit share. */
 
+import {
+  TEST_BACKENDS,
+  TEST_BREAKER_MS,
+  TEST_BUDGET,
+  TEST_POOLS,
+  type TestPool,
+} from '../settings/test-mode.ts';
+
 /** The backends that the scenarios need, in the order of `--simulator`. */
-export const BACKENDS = ['ptu-backend-1', 'payg-backend-1', 'payg-backend-2'] as const;
+export const BACKENDS = TEST_BACKENDS;
 export type BackendName = (typeof BACKENDS)[number];
 
 /** The eleven scenarios, each of which is a pool with the same name. In the order in which they run. */
-export const POOL_SCENARIOS = [
-  'round-robin-simple',
-  'round-robin-simple-v2',
-  'round-robin-weighted',
-  'round-robin-weighted-v2',
-  'latency-routing',
-  'retry-with-payg',
-  'retry-with-payg-v2',
-  'usage-tracking',
-  'prioritization-token-calculating',
-  'prioritization-token-tracking',
-  'prioritization-simple',
-] as const;
+export const POOL_SCENARIOS = TEST_POOLS;
 
 /** Many users on `round-robin-simple`, for a platform that adds replicas. They run only if they are named. */
 export const SCALE_SCENARIOS = ['scalability', 'scalability-burst'] as const;
 
-export type ScenarioName = (typeof POOL_SCENARIOS)[number] | (typeof SCALE_SCENARIOS)[number];
+export type ScenarioName = TestPool | (typeof SCALE_SCENARIOS)[number];
 
 /** The budget of the prioritization pools, in tokens per minute for each deployment. */
-export const BUDGET = { tokensPerMinute: 100_000, highReserve: 30_000 } as const;
+export const BUDGET = TEST_BUDGET;
 
 /** How long the circuit breaker of `retry-with-payg-v2` stays open, in seconds. */
-export const BREAKER_SECONDS = 60;
+export const BREAKER_SECONDS = TEST_BREAKER_MS / 1000;
 
 /** Deployments of the simulators, with their tokens per minute. */
 export const DEPLOYMENTS = {
