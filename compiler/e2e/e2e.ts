@@ -14,7 +14,7 @@ import { BACKENDS } from './names.ts';
 import { hasFailed, type ScenarioResult, scenarioTable, summaryTable } from './report.ts';
 import { type RunOptions, runScenario, type Target } from './run.ts';
 import { isDefault, type Scenario, scenariosFor } from './scenarios.ts';
-import { simulatorsAt } from './simulators.ts';
+import { simulatorsAt, warmUp } from './simulators.ts';
 import { checkToolkit, writeOutputs } from './toolkit.ts';
 
 const MINUTE_SECONDS = 60;
@@ -101,6 +101,7 @@ function runningTarget(options: E2eOptions, terminal: Terminal): Target {
     keys,
     clientNames: single ? ['gateway-client'] : keyed.map(({ NAME }) => NAME),
     metrics: options.metrics,
+    helperSecret: values.CONFIG_API_SHARED_SECRET?.reveal(),
     simulators: simulatorsAt(urls, simulatorKeys),
     containerApp: options.containerApp,
   };
@@ -144,6 +145,7 @@ async function runAll(
     signal,
     note: (text) => terminal.err(`${text}\n`),
   };
+  if (!options.mock) await warmUp(target.simulators);
   const results: ScenarioResult[] = [];
   for (const scenario of scenarios) {
     terminal.err(`Running ${scenario.name}.\n`);

@@ -9,6 +9,8 @@ export interface GatewayAddress {
   readonly url: string;
   /** Keys of clients. */
   readonly keys: readonly string[];
+  /** CONFIG_API_SHARED_SECRET, if the gateway has one. */
+  readonly helperSecret?: string | undefined;
 }
 
 /** Longer than the gateway needs for its own time-outs. */
@@ -40,9 +42,17 @@ export async function post(
 /** The helper of the latency scenario. */
 export const PREFERRED_PATH = '/helpers/set-preferred-backends';
 
+/** The header that the toolkit's own client does not send. */
+export const helperHeaders = ({ helperSecret }: GatewayAddress): Record<string, string> =>
+  helperSecret === undefined ? {} : { 'x-config-api-secret': helperSecret };
+
 /** @returns the status; 0 without an answer */
-export async function setPreferred({ url, keys }: GatewayAddress, order: readonly string[]): Promise<number> {
+export async function setPreferred(gateway: GatewayAddress, order: readonly string[]): Promise<number> {
+  const { url, keys } = gateway;
   const body = JSON.stringify({ preferredBackends: order });
-  const answer = await post(`${url}${PREFERRED_PATH}`, body, { 'api-key': keys[0] ?? '' });
+  const answer = await post(`${url}${PREFERRED_PATH}`, body, {
+    'api-key': keys[0] ?? '',
+    ...helperHeaders(gateway),
+  });
   return answer?.status ?? 0;
 }

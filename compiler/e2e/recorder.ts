@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Lane } from '../model/model.ts';
-import { type GatewayAddress, PREFERRED_PATH } from './gateway-client.ts';
+import { type GatewayAddress, helperHeaders, PREFERRED_PATH } from './gateway-client.ts';
 import { type Observation, observationOf } from './observation.ts';
 
 export interface Recorder {
@@ -26,7 +26,8 @@ const HOP_BY_HOP = [
 ];
 
 /** Starts the proxy on a free port of the loopback address. */
-export async function startRecorder({ url, keys }: GatewayAddress): Promise<Recorder> {
+export async function startRecorder(gateway: GatewayAddress): Promise<Recorder> {
+  const { url, keys } = gateway;
   const observations: Observation[] = [];
   const helpers: number[] = [];
   let begin: number | undefined;
@@ -55,7 +56,7 @@ export async function startRecorder({ url, keys }: GatewayAddress): Promise<Reco
     try {
       const answer = await fetch(`${url}${path}`, {
         method: request.method ?? 'POST',
-        headers,
+        headers: { ...headers, ...(isHelper ? helperHeaders(gateway) : {}) },
         ...(body.length > 0 ? { body } : {}),
       });
       const bytes = Buffer.from(await answer.arrayBuffer());

@@ -92,6 +92,10 @@ export async function fastestFirst(
   return measured.sort((a, b) => a.ms - b.ms).map(({ name }) => name);
 }
 
+/** Lets each simulator answer once: the first answer of the open simulator takes seconds. */
+export const warmUp = (simulators: readonly Simulator[]): Promise<unknown> =>
+  Promise.all(simulators.map(measure));
+
 async function measure(simulator: Simulator): Promise<number> {
   const begin = performance.now();
   const answer = await request(

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createWriteStream, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { finished } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoText } from '../errno.ts';
 import { Failure } from './gateway-client.ts';
@@ -166,5 +167,6 @@ export async function runLocust({ program, args, environment, log, signal }: Loc
   } finally {
     signal.removeEventListener('abort', stop);
     file.end();
+    await finished(file);
   }
 }
