@@ -121,11 +121,11 @@ const slow = (...backends: readonly BackendName[]): readonly Latency[] =>
 /** The milliseconds of a request in a system with little load. */
 const ANSWER_MS = 50;
 
-/** The requests that a load must at least bring: six tenths of what its users could send. */
+/** The requests that a load must at least bring: four tenths of what its users could send. */
 function least(run: Run, stages: readonly Stage[]): Check {
   const each = THINK_SECONDS * run.second + ANSWER_MS;
   const possible = stages.reduce((sum, { seconds, users }) => sum + (seconds * run.second * users) / each, 0);
-  return requestsWereSent(run, Math.floor(0.6 * possible));
+  return requestsWereSent(run, Math.floor(0.4 * possible));
 }
 
 const THINK_SECONDS = 1;
