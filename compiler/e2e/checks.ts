@@ -143,20 +143,32 @@ export function overflowServedBy(
 const within = (observations: readonly Observation[], end: number, minute: number) =>
   observations.filter(({ at }) => at > end - minute && at <= end);
 
+export interface Breaker {
+  readonly first: string;
+  readonly second: string;
+  readonly openMs: number;
+  /** Tokens per minute of the second backend. While it is throttled too, the first one may be used. */
+  readonly limit: number;
+}
+
+/** The second backend throttles a little before its limit: a request has to fit as a whole. */
+const ALMOST = 0.95;
+
 /**
  * Whether an open breaker keeps traffic away from the first backend: after the first answer of the second one, it gets
- * no request for as long as the breaker is open.
+ * no request for as long as the breaker is open and the second one has room.
  */
-export function breakerHolds(
-  { observations }: Run,
-  { first, second, openMs }: { readonly first: string; readonly second: string; readonly openMs: number },
-): Check {
+export function breakerHolds({ observations, minute }: Run, breaker: Breaker): Check {
+  const { first, second, openMs, limit } = breaker;
   const what = 'breaker';
   const intended = `${first} gets nothing for ${rounded(openMs)} after the first answer of ${second}`;
-  const opened = observations.find((each) => succeeded(each) && each.backend === second);
+  const ofSecond = observations.filter((each) => succeeded(each) && each.backend === second);
+  const [opened] = ofSecond;
   if (!opened) return notAsserted(what, intended, 'not asserted: the breaker never opened');
+  const full = ofSecond.find(({ at }) => tokensOf(within(ofSecond, at, minute)) > ALMOST * limit);
   // The 429 that opened it came before the answer.
-  const [from, to] = [opened.at + opened.ms, opened.at + openMs];
+  const from = opened.at + opened.ms;
+  const to = Math.min(opened.at + openMs, full?.at ?? Number.POSITIVE_INFINITY);
   const during = observations.filter(({ at }) => at > from && at < to);
   const wrong = during.filter(({ backend }) => backend === first).length;
   return check(

@@ -22,7 +22,14 @@ import {
   usageOfEachClient,
   withinBudget,
 } from './checks.ts';
-import { type BackendName, BREAKER_SECONDS, BUDGET, POOL_SCENARIOS, type ScenarioName } from './names.ts';
+import {
+  BREAKER_SECONDS,
+  BUDGET,
+  type BackendName,
+  DEPLOYMENTS,
+  POOL_SCENARIOS,
+  type ScenarioName,
+} from './names.ts';
 import type { Observation, Run, StageLane } from './observation.ts';
 
 /** All times of a scenario are in its own seconds, which a run may shorten. */
@@ -205,14 +212,20 @@ function latencyRouting(): Scenario {
   };
 }
 
-/** Bursts of the toolkit's six users hardly exceed the limit; ten of our own do. */
-const SPIKE_USERS = 10;
+/** Six users of the toolkit hardly exceed the limit of one backend; these do. */
+const SPIKE: readonly Stage[] = [{ seconds: 180, users: 10, spawnRate: 1, lane: 'high' }];
+/** What overflows must fit into the second backend alone, because the breaker closes the first one. */
+const SPIKE_FOR_BREAKER: readonly Stage[] = [
+  { seconds: 60, users: 8, spawnRate: 1, lane: 'high' },
+  { seconds: 120, users: 5, spawnRate: 1, lane: 'high' },
+];
 
-function retryWithPayg(name: ScenarioName, further: (run: Run) => readonly Check[]): Scenario {
-  const stages: readonly Stage[] = [
-    { seconds: 180, users: 2, spawnRate: 0.1, lane: 'high' },
-    { seconds: 180, users: SPIKE_USERS, spawnRate: 1, lane: 'high' },
-  ];
+function retryWithPayg(
+  name: ScenarioName,
+  spike: readonly Stage[],
+  further: (run: Run) => readonly Check[],
+): Scenario {
+  const stages: readonly Stage[] = [{ seconds: 180, users: 2, spawnRate: 0.1, lane: 'high' }, ...spike];
   const latencies = [PTU, PAYG1].map(
     (backend): Latency => ({ backend, operation: 'open_ai_chat_completions', mean: 1, scales: true }),
   );
@@ -229,14 +242,14 @@ function retryWithPayg(name: ScenarioName, further: (run: Run) => readonly Check
       body: { messages: CONVERSATION, model: 'gpt-5-turbo-1', max_tokens: 1000 },
     }),
     checks: (run) => {
-      const spike = (run.stages[1]?.from ?? 0) as number;
-      const quiet = run.observations.filter(({ at }) => at < spike);
+      const begin = run.stages[1]?.from ?? 0;
+      const quiet = run.observations.filter(({ at }) => at < begin);
       return [
         // A chat of 1000 tokens takes about three seconds.
         requestsWereSent(run, 150),
         noneFailed(run),
         mostlyFrom('before the spike', quiet, PTU, 0.95),
-        overflowServedBy(run, run.observations, PAYG1, BUDGET.tokensPerMinute),
+        overflowServedBy(run, run.observations, PAYG1, DEPLOYMENTS[LIMITED_CHAT]),
         neverFrom(run, PAYG2),
         ...further(run),
       ];
@@ -395,16 +408,20 @@ export function scenariosFor(variant: Variant = DEFAULT_VARIANT): readonly Scena
   const counted = { counts: 'usage', tolerance: 0.05, staleSeconds: 2 } as const;
   // The backend's headers are as old as its last answer.
   const reported = { counts: 'cost', tolerance: 0.1, staleSeconds: 12 } as const;
-  const openSeconds = BREAKER_SECONDS;
   return [
     roundRobin('round-robin-simple', 2, simple),
     roundRobin('round-robin-simple-v2', 2, simple),
     roundRobin('round-robin-weighted', 3, weighted),
     roundRobin('round-robin-weighted-v2', 3, weighted),
     latencyRouting(),
-    retryWithPayg('retry-with-payg', () => []),
-    retryWithPayg('retry-with-payg-v2', (run) => [
-      breakerHolds(run, { first: PTU, second: PAYG1, openMs: openSeconds * 1000 }),
+    retryWithPayg('retry-with-payg', SPIKE, () => []),
+    retryWithPayg('retry-with-payg-v2', SPIKE_FOR_BREAKER, (run) => [
+      breakerHolds(run, {
+        first: PTU,
+        second: PAYG1,
+        openMs: BREAKER_SECONDS * 1000,
+        limit: DEPLOYMENTS[LIMITED_CHAT],
+      }),
     ]),
     usageTracking(),
     prioritization('prioritization-token-calculating', counted, variant),

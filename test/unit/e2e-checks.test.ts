@@ -152,7 +152,7 @@ describe('overflowServedBy', () => {
 });
 
 describe('breakerHolds', () => {
-  const breaker = { first: 'a', second: 'b', openMs: 10 * SECOND };
+  const breaker = { first: 'a', second: 'b', openMs: 10 * SECOND, limit: 1_000 };
   const opened = seen({ at: 1_000, backend: 'b' });
 
   test('accepts only the second backend while the breaker is open', () => {
@@ -162,6 +162,12 @@ describe('breakerHolds', () => {
 
   test('rejects a request to the first one within that time', () => {
     fails(breakerHolds(run([opened, seen({ at: 2_000, backend: 'b' }), seen({ at: 9_000 })]), breaker));
+  });
+
+  test('lets the first one serve when the second one is used up', () => {
+    const full = many(10, (index) => ({ at: 1_100 + index * 100, backend: 'b' }));
+    passes(breakerHolds(run([opened, ...full, seen({ at: 4_000 })]), breaker));
+    fails(breakerHolds(run([opened, ...full.slice(0, 5), seen({ at: 4_000 })]), breaker));
   });
 
   test('rejects a run that ends with the breaker', () => fails(breakerHolds(run([opened]), breaker)));
