@@ -217,6 +217,13 @@ function limits(settings: Settings, written: Written): Limits {
           scope: values.AI_RATE_LIMIT_SCOPE,
         }
       : undefined,
+    shared:
+      values.AI_RATE_LIMIT_SHARED_LIMIT === undefined
+        ? undefined
+        : {
+            tokensPerMinute: values.AI_RATE_LIMIT_SHARED_LIMIT,
+            highReserve: values.AI_RATE_LIMIT_HIGH_RESERVE,
+          },
     strategy: limitStrategy(settings).value,
     rejection: { status: values.AI_RATE_LIMIT_REJECT_CODE, message: values.AI_RATE_LIMIT_REJECT_MESSAGE },
     requestRate: values.ENABLE_RATE_LIMIT

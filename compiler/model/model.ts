@@ -116,6 +116,8 @@ export interface Limits {
     readonly window: number;
     readonly scope: 'gateway' | 'client';
   };
+  /** The budget for each deployment that both lanes share. */
+  readonly shared?: TokenBudget;
   /** The unit that lanes and token budgets count. */
   readonly strategy: 'total_tokens' | 'prompt_tokens' | 'completion_tokens' | 'req';
   readonly rejection: { readonly status: number; readonly message: string };
@@ -126,6 +128,13 @@ export interface Limits {
   readonly requestKey: 'client' | 'ip';
   /** Undefined: each replica counts separately. */
   readonly redis?: Redis;
+}
+
+/** A budget of tokens over a sliding minute. */
+export interface TokenBudget {
+  readonly tokensPerMinute: number;
+  /** Requests of the low lane are rejected while less than this is left. */
+  readonly highReserve: number;
 }
 
 export interface Cors {

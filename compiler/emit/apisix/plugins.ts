@@ -21,7 +21,7 @@ export function usedPlugins({ limits, telemetry, ...model }: GatewayModel, rules
     'azure-openai-auth': true,
     'azure-openai-proxy': true,
     'ai-proxy-multi': true,
-    'azure-openai-limits': tokens || rate || counts,
+    'azure-openai-limits': tokens || rate || counts || isUsed(limits.shared),
     'ai-rate-limiting': tokens,
     'limit-req': rate,
     'limit-count': counts,
