@@ -166,7 +166,7 @@ describe("a sliding minute", function()
         equal(minute.used(), 0)
     end)
 
-    it("keeps nothing in Redis for longer than 62 seconds, and no second for longer than its minute", function()
+    it("keeps nothing in Redis for longer than 62 seconds, and no second after its minute", function()
         local minute = in_redis()
         minute.reserve(5, 1000)
         minute.at(61)
