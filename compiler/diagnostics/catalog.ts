@@ -9,6 +9,7 @@ import type { Entry } from './catalog/entry.ts';
 import { files } from './catalog/files.ts';
 import { names } from './catalog/names.ts';
 import { policy } from './catalog/policy.ts';
+import { pools } from './catalog/pools.ts';
 import { running } from './catalog/running.ts';
 import { sources } from './catalog/sources.ts';
 import { telemetry } from './catalog/telemetry.ts';
@@ -20,6 +21,7 @@ export const catalog = {
   ...sources,
   ...backends,
   ...clients,
+  ...pools,
   ...combinations,
   ...telemetry,
   ...files,

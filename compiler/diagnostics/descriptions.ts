@@ -230,7 +230,7 @@ export const DESCRIPTIONS: Readonly<Record<DiagnosticCode, Description>> = {
     remedy: 'Write only the address of the resource.',
   },
   DUPLICATE_NAME: {
-    about: 'Two backends or two clients have the same name.',
+    about: 'Two backends, two clients or two pools have the same name.',
     remedy: 'Give each its own name. Upper and lower case make no difference.',
   },
   DUPLICATE_BACKEND: {
@@ -250,8 +250,8 @@ export const DESCRIPTIONS: Readonly<Record<DiagnosticCode, Description>> = {
   },
   EMPTY_GROUP: {
     about:
-      'The variables of a backend or a client are set, but empty, so the gateway does not have it. Templates with optional values often do this.',
-    remedy: 'Do nothing if you want no such backend or client. Otherwise give the variables a value.',
+      'The variables of a backend, a client or a pool are set, but empty, so the gateway does not have it. Templates with optional values often do this.',
+    remedy: 'Do nothing if you want no such backend, client or pool. Otherwise give the variables a value.',
   },
   ALL_BACKENDS_DRAINED: {
     about: 'Every backend has weight 0, so none gets requests.',
@@ -289,6 +289,46 @@ export const DESCRIPTIONS: Readonly<Record<DiagnosticCode, Description>> = {
   AUTH_OFF: {
     about: 'Authentication is off. Anyone who reaches the gateway can use your capacity.',
     remedy: 'Set GATEWAY_REQUIRE_AUTH=true and give each client a key.',
+  },
+  POOL_WITHOUT_NAME: {
+    about: 'A pool has settings, but no name.',
+    remedy: 'Set GATEWAY_POOL_NAME_N, or remove the other settings of the pool.',
+  },
+  POOL_NAME_RESERVED: {
+    about:
+      'A pool is named default. That is the name of the pool of the plain paths in metrics, logs and records.',
+    remedy: 'Choose another name.',
+  },
+  POOL_PATH_RESERVED: {
+    about:
+      "The path of a pool begins with a segment that the gateway serves itself: one of its APIs, such as /openai or /v1, an operation that it also serves without the API's prefix, such as /chat, or one of its own endpoints, such as /readyz. GATEWAY_POOL_PATH_N is / and the name of the pool if it is not set.",
+    remedy: 'Set GATEWAY_POOL_PATH_N to another prefix.',
+  },
+  POOL_PATHS_OVERLAP: {
+    about: 'Two pools have the same path, or the path of one is the beginning of the path of the other.',
+    remedy: 'Give each pool a path of its own, such as /search and /web.',
+  },
+  UNKNOWN_BACKEND: {
+    about: 'GATEWAY_POOL_BACKENDS_N names a backend that does not exist.',
+    remedy: 'Write a name of AZURE_OPENAI_NAME_N. A backend without one is backend-N.',
+  },
+  POOL_DRAINED: {
+    about: 'Every backend of a pool has weight 0 there, so none gets requests.',
+    remedy:
+      'Give at least one backend a weight of 1 or more, in GATEWAY_POOL_BACKENDS_N or AZURE_OPENAI_WEIGHT_N.',
+  },
+  UNKNOWN_CLIENT: {
+    about: 'GATEWAY_POOL_CLIENTS_N names a client that does not exist.',
+    remedy: 'Write a name of GATEWAY_CLIENT_NAME_N. The client of GATEWAY_CLIENT_KEY is gateway-client.',
+  },
+  POOL_TOKENS_WITHOUT_OIDC: {
+    about: 'GATEWAY_POOL_CLIENTS_N names subjects of tokens, but the gateway accepts no tokens.',
+    remedy: 'Set ENABLE_OIDC=true with its settings, or name clients only.',
+  },
+  PREFERRED_WITHOUT_SECRET: {
+    about:
+      'The order of backends is set by a request to /helpers/set-preferred-backends. Without a shared secret any client can send it, and so move the requests of all others to other backends.',
+    remedy: 'Set CONFIG_API_SHARED_SECRET, and give it only to what sets the order.',
   },
   HASH_KEY_INVALID: {
     about: 'LB_HASH_KEY is not a key of the kind that LB_HASH_ON names.',

@@ -113,7 +113,9 @@ function limits(plugins: Tree | undefined): Map<string, number> {
   const rate = ['requests a second', number(get(get(plugins, 'limit-req'), 'rate'))] as const;
   // A count that is a variable is the limit of each client, which is listed with the client.
   return new Map(
-    [...rules, shared, ...quota, rate].flatMap(([name, count]) => (count === undefined ? [] : [[name, count]])),
+    [...rules, shared, ...quota, rate].flatMap(([name, count]) =>
+      count === undefined ? [] : [[name, count]],
+    ),
   );
 }
 

@@ -1,4 +1,4 @@
-import type { BackendValues, ClientValues } from '../settings/declarations/index.ts';
+import type { BackendValues, ClientValues, PoolValues } from '../settings/declarations/index.ts';
 import {
   backendAuthMode,
   backendClientId,
@@ -10,28 +10,40 @@ import {
   identityClientId,
   ingestion,
   limitStrategy,
+  poolAlgorithm,
+  poolBackends,
+  poolCooldown,
+  poolMaxAttempts,
+  poolPath,
+  poolRetryStatuses,
   recordsClientId,
   requestKey,
   retryStatuses,
   sampleRate,
   tokenAudiences,
   tokenResource,
+  usesPreferred,
   usesTokenFile,
 } from '../settings/effective.ts';
 import type { Settings } from '../settings/parse.ts';
 import type { Secret } from '../settings/secret.ts';
+import type { Algorithm } from '../settings/types.ts';
 import type {
   ApimRecords,
   Authentication,
   Backend,
+  Balancing,
   Client,
   Cors,
   Failover,
   GatewayModel,
   Limits,
+  Pool,
+  Preferred,
   Redis,
   RemoteWrite,
   Telemetry,
+  TokenBudget,
 } from './model.ts';
 import { ModelSecret, type SecretsMode } from './secret.ts';
 
@@ -45,18 +57,15 @@ export function buildModel(
 ): GatewayModel {
   const { values } = settings;
   const written: Written = (secret) => secret && new ModelSecret(secret, secrets);
+  const backends = settings.backends.map((each) => backend(each, settings, written));
   return {
-    backends: settings.backends.map((each) => backend(each, settings, written)),
+    backends,
+    pools: settings.pools.map((each) => pool(each, settings, backends)),
     clients: clients(settings, written),
     authentication: authentication(settings),
-    balancing: {
-      algorithm: values.LB_ALG,
-      ...(values.LB_ALG === 'chash'
-        ? { hash: compact({ on: values.LB_HASH_ON, key: values.LB_HASH_KEY }) }
-        : {}),
-      ...(values.LB_AFFINITY === undefined ? {} : { affinity: values.LB_AFFINITY }),
-    },
+    balancing: balancing(settings, values.LB_ALG),
     failover: failover(settings),
+    ...(usesPreferred(settings) ? { preferred: preferred(settings, written) } : {}),
     ...(values.APISIX_ACTIVE_HEALTH_CHECKS
       ? {
           healthChecks: compact({
@@ -142,6 +151,64 @@ function backend(each: BackendValues, settings: Settings, written: Written): Bac
     deployments: each.DEPLOYMENTS,
     region: each.REGION,
   });
+}
+
+/** A named pool. `backends` are all of the gateway. */
+function pool(each: PoolValues, settings: Settings, backends: readonly Backend[]): Pool {
+  const common = failover(settings);
+  const fixed = poolCooldown(settings, each).value;
+  const byName = new Map(backends.map((one) => [one.name, one]));
+  return compact({
+    name: required(each.NAME),
+    path: required(poolPath(settings, each).value),
+    backends: poolBackends(settings, each).value.map(({ name, priority, weight }) => ({
+      ...required(byName.get(name)),
+      priority,
+      weight,
+    })),
+    clients: each.CLIENTS,
+    balancing: balancing(settings, poolAlgorithm(settings, each).value),
+    failover: compact({
+      ...common,
+      retryStatuses: poolRetryStatuses(settings, each).value,
+      maxAttempts: poolMaxAttempts(settings, each).value,
+      cooldown: fixed === undefined ? common.cooldown : { ...common.cooldown, fixed },
+    }),
+    budget: poolBudget(each),
+  });
+}
+
+function poolBudget({ TOKENS_PER_MINUTE, HIGH_RESERVE, BUDGET_SOURCE }: PoolValues): TokenBudget | undefined {
+  if (BUDGET_SOURCE === 'backend') return { highReserve: HIGH_RESERVE };
+  return TOKENS_PER_MINUTE === undefined
+    ? undefined
+    : { tokensPerMinute: TOKENS_PER_MINUTE, highReserve: HIGH_RESERVE };
+}
+
+function balancing({ values }: Settings, algorithm: Algorithm): Balancing {
+  return compact({
+    algorithm,
+    hash: algorithm === 'chash' ? compact({ on: values.LB_HASH_ON, key: values.LB_HASH_KEY }) : undefined,
+    // Consistent hashing already keeps requests together, by another key.
+    affinity: algorithm === 'chash' ? undefined : values.LB_AFFINITY,
+  });
+}
+
+/** The limiters' client of Redis waits as long. */
+const PREFERRED_REDIS_TIMEOUT = 500;
+
+function preferred(settings: Settings, written: Written): Preferred {
+  const { values } = settings;
+  const shared =
+    values.RESPONSES_AFFINITY_REDIS_HOST === undefined
+      ? values.AI_RATE_LIMIT_POLICY === 'redis'
+        ? { ...redis(settings, 'AI_RATE_LIMIT_REDIS', written), timeout: PREFERRED_REDIS_TIMEOUT }
+        : undefined
+      : {
+          ...redis(settings, 'RESPONSES_AFFINITY_REDIS', written),
+          timeout: values.RESPONSES_AFFINITY_REDIS_TIMEOUT_MS,
+        };
+  return compact({ secret: written(values.CONFIG_API_SHARED_SECRET), redis: shared });
 }
 
 function clients({ values, clients: indexed }: Settings, written: Written): Client[] {

@@ -84,8 +84,26 @@ local health_checks_schema = {
 return {
     type = "object",
     properties = {
+        -- the named pool whose requests these are; nil: the plain paths
+        pool = {
+            type = "object",
+            properties = {
+                name = { type = "string", pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$" },
+                -- the clients that may use it, with `oidc:` before subjects of tokens
+                clients = { type = "array", minItems = 1, items = name_schema },
+            },
+            required = { "name" },
+            additionalProperties = false,
+        },
         -- an algorithm that ai-proxy-multi lacks
-        balancer = { type = "string", enum = { "latency" } },
+        balancer = { type = "string", enum = { "latency", "preferred" } },
+        -- where replicas share the order of backends
+        preferred = {
+            type = "object",
+            properties = { redis = redis_schema },
+            required = { "redis" },
+            additionalProperties = false,
+        },
         -- the value that keeps requests at one backend while it can be used
         soft_affinity = {
             type = "object",
@@ -114,6 +132,8 @@ return {
             properties = {
                 default_ms = milliseconds_schema,
                 max_ms = milliseconds_schema,
+                -- the length whatever delay an answer names; 0: no cooldown
+                fixed_ms = milliseconds_schema,
             },
             required = { "default_ms", "max_ms" },
             additionalProperties = false,

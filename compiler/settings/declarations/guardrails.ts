@@ -5,6 +5,7 @@ import {
   limitStrategy,
   requestKey,
   tokenAudiences,
+  usesPreferred,
 } from '../effective.ts';
 import type { Settings } from '../parse.ts';
 import { apiKey, boolean, cidr, duration, host, integer, list, number, oneOf, text, url } from '../types.ts';
@@ -42,7 +43,10 @@ const ANY_LIMIT: Condition = {
     settings.values.ENABLE_RATE_LIMIT ||
     settings.values.ENABLE_QUOTA ||
     settings.values.AI_RATE_LIMIT_SHARED_LIMIT !== undefined ||
-    settings.clients.some((each) => each.REQUESTS_PER_MINUTE !== undefined),
+    settings.pools.some((each) => each.TOKENS_PER_MINUTE !== undefined) ||
+    settings.clients.some((each) => each.REQUESTS_PER_MINUTE !== undefined) ||
+    // Replicas share the order of backends in the same Redis.
+    usesPreferred(settings),
   words: 'a limit to count',
   switches: ['ENABLE_AI_RATE_LIMIT', 'ENABLE_RATE_LIMIT', 'ENABLE_QUOTA', 'AI_RATE_LIMIT_SHARED_LIMIT'],
 };
@@ -58,6 +62,7 @@ const REQUEST_LIMITS: Condition = {
   words: 'ENABLE_RATE_LIMIT=true or ENABLE_QUOTA=true',
   switches: ['ENABLE_RATE_LIMIT', 'ENABLE_QUOTA'],
 };
+const SHARED_BUDGET: Condition = hasValue('AI_RATE_LIMIT_SHARED_LIMIT');
 const CORS: Condition = switchedOn('ENABLE_CORS');
 const IP_RESTRICTION: Condition = switchedOn('ENABLE_IP_RESTRICTION');
 const OIDC: Condition = switchedOn('ENABLE_OIDC');
@@ -142,7 +147,7 @@ export const guardrailSettings = {
     default: 0,
     example: '30000',
     output: [`${BUDGET}.high_reserve`],
-    needs: hasValue('AI_RATE_LIMIT_SHARED_LIMIT'),
+    needs: SHARED_BUDGET,
     isNew: true,
   }),
   AI_RATE_LIMIT_REJECT_CODE: setting(integer(400, 599), {

@@ -26,19 +26,6 @@ const limitsAreComplete: Rule = (context) => {
   }
 };
 
-/** With more than the limit in reserve, no request of the low lane would ever pass. */
-const reserveIsPartOfTheLimit: Rule = ({ values, report }) => {
-  const limit = values.AI_RATE_LIMIT_SHARED_LIMIT;
-  const reserve = values.AI_RATE_LIMIT_HIGH_RESERVE;
-  if (limit !== undefined && reserve > limit)
-    report(
-      'RESERVE_ABOVE_LIMIT',
-      'AI_RATE_LIMIT_HIGH_RESERVE',
-      { limit: 'AI_RATE_LIMIT_SHARED_LIMIT' },
-      String(reserve),
-    );
-};
-
 /** The defaults come from the accelerator, and are less than one conversation needs. */
 const lanesHaveLimitsOfTheirOwn: Rule = (context) => {
   const { values, given, report } = context;
@@ -140,7 +127,6 @@ const oidcIsComplete: Rule = ({ values, given, report }) => {
 
 export const guardrailRules: readonly Rule[] = [
   limitsAreComplete,
-  reserveIsPartOfTheLimit,
   lanesHaveLimitsOfTheirOwn,
   requestsOrTokens,
   rejectionsAreAnswers,

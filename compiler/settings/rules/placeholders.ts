@@ -75,7 +75,7 @@ const plainSecrets = () =>
 
 function secretsOf(context: RuleContext): Secret[] {
   const { values, backends, clients } = context;
-  const plain: Readonly<Record<string, unknown>> = values;
+  const plain: Readonly<Record<string, unknown>> = { ...values };
   return [
     // An unused key has its own diagnostic.
     ...backends.map((each) => (backendAuthMode(context, each).value === 'entra' ? undefined : each.KEY)),

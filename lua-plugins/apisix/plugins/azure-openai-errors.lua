@@ -27,6 +27,8 @@ local schema = {
     type = "object",
     properties = {
         not_found = { type = "boolean" },
+        -- the prefix of a pool's paths
+        prefix = { type = "string", pattern = "^/" },
     },
     additionalProperties = false,
 }
