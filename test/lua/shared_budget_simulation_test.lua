@@ -48,7 +48,7 @@ end
 -- happened: `at`, `lane` and `status` of each request.
 local function simulate(phases)
     local dict = shared_dict.new(START * 1000)
-    local minute = sliding_minute.new(dict, "budget|")
+    local minute = sliding_minute.new(dict, "budget|", 60)
     local backend = new_backend()
     local waiting, events = {}, {}
     local random = 1

@@ -13,7 +13,7 @@ local START = 1700000000
 -- The same steps for both, each with its clock.
 local function in_memory()
     local dict = shared_dict.new(START * 1000)
-    local minute = sliding_minute.new(dict, "budget|")
+    local minute = sliding_minute.new(dict, "budget|", 60)
     return {
         dict = dict,
         at = function(seconds)
@@ -41,14 +41,14 @@ local function in_redis()
             redis.now = (START + seconds) * 1000
         end,
         reserve = function(tokens, bound)
-            local answer = redis_minute.reserve(client, "x", tokens, bound)
+            local answer = redis_minute.reserve(client, "x", 60, tokens, bound)
             return answer.second, answer.used, not answer.second and answer.wait_ms or nil
         end,
         correct = function(second, by)
-            redis_minute.correct(client, { { key = "x", second = second, by = by } })
+            redis_minute.correct(client, 60, { { key = "x", second = second, by = by } })
         end,
         used = function()
-            return redis_minute.reserve(client, "x", 0, 1).used
+            return redis_minute.reserve(client, "x", 60, 0, 1).used
         end,
     }
 end
@@ -183,11 +183,11 @@ describe("a sliding minute", function()
         local client = { eval = function()
             return nil, "NOSCRIPT"
         end }
-        equal({ redis_minute.reserve(client, "x", 1, 1) }, { nil, "NOSCRIPT" })
+        equal({ redis_minute.reserve(client, "x", 60, 1, 1) }, { nil, "NOSCRIPT" })
         client.eval = function()
             return false
         end
-        equal({ redis_minute.reserve(client, "x", 1, 1) }, { nil, "unexpected answer" })
+        equal({ redis_minute.reserve(client, "x", 60, 1, 1) }, { nil, "unexpected answer" })
     end)
 
     it("reports a correction that Redis refuses", function()
@@ -198,10 +198,10 @@ describe("a sliding minute", function()
                 return { 1, { false, "READONLY" } }
             end,
         }
-        equal({ redis_minute.correct(client, {}) }, { nil, "READONLY" })
+        equal({ redis_minute.correct(client, 60, {}) }, { nil, "READONLY" })
         client.commit_pipeline = function()
             return nil, "closed"
         end
-        equal({ redis_minute.correct(client, {}) }, { nil, "closed" })
+        equal({ redis_minute.correct(client, 60, {}) }, { nil, "closed" })
     end)
 end)

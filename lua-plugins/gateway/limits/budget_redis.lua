@@ -5,6 +5,7 @@ local core = require("apisix.core")
 local redis_clients = require("apisix_internals.redis_clients")
 local redis_guard = require("gateway.limits.redis_guard")
 local redis_minute = require("genai.limits.redis_minute")
+local times = require("gateway.mechanisms.times")
 local timer_at = ngx.timer.at
 local type = type
 
@@ -39,9 +40,10 @@ end
 -- A call as `redis_guard` makes it. The cost is a table: `tokens` and `bound`, or `corrections`.
 local function incoming(conf, key, cost)
     if cost.corrections then
-        return with_client(conf, redis_minute.correct, cost.corrections)
+        return with_client(conf, redis_minute.correct, times.budget_minute, cost.corrections)
     end
-    return with_client(conf, redis_minute.reserve, key, cost.tokens, cost.bound)
+    return with_client(conf, redis_minute.reserve, key, times.budget_minute, cost.tokens,
+                       cost.bound)
 end
 
 

@@ -11,6 +11,7 @@ local request_record = require("gateway.record.request_record")
 local shared_keys = require("genai.util.shared_keys")
 local shared_memory = require("gateway.mechanisms.shared_memory")
 local sliding_minute = require("genai.limits.sliding_minute")
+local times = require("gateway.mechanisms.times")
 local ngx = ngx
 local ngx_now = ngx.now
 local floor = math.floor
@@ -29,7 +30,8 @@ _M.LIMITER = budget_redis.LIMITER
 local UNKNOWN = -1
 
 local minute_of = memo.of(function(key)
-    return sliding_minute.new(shared_memory.state, shared_keys.BUDGET .. key .. "|")
+    return sliding_minute.new(shared_memory.state, shared_keys.BUDGET .. key .. "|",
+                              times.budget_minute)
 end)
 
 

@@ -8,26 +8,24 @@ local setmetatable = setmetatable
 local _M = {}
 local mt = { __index = _M }
 
---- How many seconds before the current one count.
-_M.SECONDS = 60
-
 -- A slot holds the bucket of every 64th second. When its second comes again, the old bucket has
 -- expired.
 local SLOTS = 64
-local LIFETIME_S = _M.SECONDS + 2
 
 
 --- The minute of one budget.
 -- @tparam table store nginx's shared memory
 -- @tparam string prefix of its keys
+-- @tparam number seconds its length; 60, or less in tests
 -- @treturn table
-function _M.new(store, prefix)
+function _M.new(store, prefix, seconds)
     local keys = {}
     for slot = 0, SLOTS - 1 do
         -- The keys are made once: a new string for each of them would be garbage in each request.
         keys[slot] = prefix .. slot
     end
-    return setmetatable({ store = store, keys = keys }, mt)
+    return setmetatable({ store = store, keys = keys, seconds = seconds,
+                          lifetime = seconds + 2 }, mt)
 end
 
 
@@ -37,7 +35,7 @@ function _M:used(now)
     local store, keys = self.store, self.keys
     local second = floor(now)
     local used = 0
-    for each = second - _M.SECONDS, second do
+    for each = second - self.seconds, second do
         used = used + (store:get(keys[each % SLOTS]) or 0)
     end
     return used
@@ -48,10 +46,10 @@ end
 local function wait_ms(self, now, used, bound)
     local store, keys = self.store, self.keys
     local second = floor(now)
-    for each = second - _M.SECONDS, second do
+    for each = second - self.seconds, second do
         used = used - (store:get(keys[each % SLOTS]) or 0)
         if used < bound then
-            return (each + _M.SECONDS + 1 - now) * 1000
+            return (each + self.seconds + 1 - now) * 1000
         end
     end
     return 0
@@ -71,7 +69,7 @@ function _M:reserve(now, tokens, bound)
         return nil, used, wait_ms(self, now, used, bound)
     end
     local second = floor(now)
-    self.store:incr(self.keys[second % SLOTS], tokens, 0, LIFETIME_S)
+    self.store:incr(self.keys[second % SLOTS], tokens, 0, self.lifetime)
     return second, used
 end
 
@@ -85,8 +83,8 @@ function _M:correct(now, second, by)
     local current = floor(now)
     local store = self.store
     if by > 0 then
-        store:incr(self.keys[current % SLOTS], by, 0, LIFETIME_S)
-    elseif by < 0 and current - second <= _M.SECONDS then
+        store:incr(self.keys[current % SLOTS], by, 0, self.lifetime)
+    elseif by < 0 and current - second <= self.seconds then
         local key = self.keys[second % SLOTS]
         if store:incr(key, by) == 0 then
             -- Clients choose the names of deployments, so buckets of names that no backend has must
