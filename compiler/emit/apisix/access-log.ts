@@ -17,6 +17,7 @@ const LOG_FIELDS = {
   client_ip: '$remote_addr',
   client: '$genai_client',
   lane: '$genai_lane',
+  pool: '$genai_pool',
   operation: '$genai_operation',
   requested_model: '$genai_requested_model',
   model: '$genai_model',

@@ -10,7 +10,10 @@ import { fileOf, listedFiles, settingOfFile } from './secret-files.ts';
 /** The data for the templates of apisix.yaml: that of the plain paths, of every service, and of the whole gateway. */
 export function apisixView(model: GatewayModel, rules: LimitRules, uses: UsedPlugins): object {
   const files = listedFiles(model, uses);
-  const plain = serviceView(PLAIN_SERVICE, model, rules, uses);
+  const plain = {
+    ...serviceView(PLAIN_SERVICE, model, rules, uses),
+    ...(model.pools.length > 0 ? { pool: { name: PLAIN_POOL } } : {}),
+  };
   const ofPools = model.pools.map((pool) => ({
     ...serviceView(`pool-${pool.name}`, ofPool(model, pool), rules, uses),
     pool: compact({ name: pool.name, clients: pool.clients }),
@@ -33,6 +36,9 @@ export function apisixView(model: GatewayModel, rules: LimitRules, uses: UsedPlu
 
 /** The id of the service of the plain paths. */
 const PLAIN_SERVICE = 'azure-openai';
+
+/** The name of the pool of the plain paths in telemetry, where there are others; `pools.lua` has it too. */
+const PLAIN_POOL = 'default';
 
 /** The gateway as the requests of a pool see it. */
 const ofPool = (model: GatewayModel, { backends, balancing, failover, budget }: Pool): GatewayModel => {
@@ -62,6 +68,11 @@ function serviceView(id: string, model: GatewayModel, rules: LimitRules, uses: U
     ownBalancer: isOwn ? balancing.algorithm : undefined,
     preferredRedis: balancing.algorithm === 'preferred' && redis ? ownRedis(redis) : undefined,
     limits: { ...limits, ...rules, passwordSetting: settingOfFile(limits.redis?.password) },
+    // The limits are those of the whole gateway, so the requests of pools are counted with all others.
+    limitsPlugin: compact({
+      counters_of: id === PLAIN_SERVICE ? undefined : PLAIN_SERVICE,
+      redis_password_setting: settingOfFile(limits.redis?.password),
+    }),
     affinityPasswordSetting: settingOfFile(affinity.redis?.password),
     backendDetails: details.length > 0 ? details : undefined,
     fallbackStrategy: fallbackStrategy(failover.retryStatuses),

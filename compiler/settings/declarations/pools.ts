@@ -56,7 +56,11 @@ export const poolFields = {
         'Name of a pool in metrics, logs and records. Names must be unique. `default` is the name of the pool of the plain paths.',
       defaultText: 'required',
       example: 'search',
-      output: ['apisix.yaml: services[].id', `${PROXY}.pool.name`],
+      output: [
+        'apisix.yaml: services[].id',
+        'apisix.yaml: services[].plugins.azure-openai-errors.pool',
+        `${PROXY}.pool.name`,
+      ],
       isNew: true,
     },
   ),

@@ -14,7 +14,7 @@ const poolsHaveNames: Rule = ({ pools, given, report }) => {
   }
 };
 
-/** The name of the pool of the plain paths; `gateway/record/pool_names.lua` has it too. */
+/** The name of the pool of the plain paths; `emit/apisix/view.ts` writes it. */
 const PLAIN_POOL = 'default';
 
 const poolNamesAreUnique: Rule = ({ pools, report }) => {

@@ -2,6 +2,7 @@
 
 local contract = require("apisix_internals.contract")
 local core = require("apisix.core")
+local counter_names = require("apisix_internals.counter_names")
 local metrics = require("gateway.metrics")
 local redis_guard = require("gateway.limits.redis_guard")
 local request_context = require("apisix_internals.request_context")
@@ -48,6 +49,8 @@ local schema = {
     type = "object",
     properties = {
         budget = budget_schema,
+        -- the service whose limiters count the requests of this one too
+        counters_of = { type = "string", minLength = 1 },
         -- the setting whose file contains the password of the limiters' Redis
         redis_password_setting = { type = "string", pattern = "^[A-Z][A-Z0-9_]*$" },
     },
@@ -99,6 +102,9 @@ local function counts_tokens(record, conf, ctx)
 end
 
 
+local IS_LIMITER = { ["ai-rate-limiting"] = true, ["limit-count"] = true, ["limit-req"] = true }
+
+
 function _M.access(conf, ctx)
     local record = request_record.of(ctx)
     if not request_record.is_admitted(record) then
@@ -118,6 +124,9 @@ function _M.access(conf, ctx)
         local limiter = confs[i]
         if conf.redis_password_setting then
             redis_guard.sign_in_by(limiter, conf.redis_password_setting)
+        end
+        if conf.counters_of and IS_LIMITER[name] then
+            counter_names.count_with(limiter, conf.counters_of)
         end
         if name == "ai-rate-limiting" then
             if counts_tokens(record, limiter, ctx) then

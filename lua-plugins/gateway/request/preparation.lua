@@ -4,6 +4,7 @@
 local core = require("apisix.core")
 local errors = require("genai.openai.errors")
 local http_headers = require("genai.http.http_headers")
+local lanes = require("gateway.record.lanes")
 local memo = require("genai.util.memo")
 local model_answers = require("gateway.request.model_answers")
 local model_lists = require("genai.openai.model_lists")
@@ -126,6 +127,7 @@ local function describe_choice(record, ctx)
     choice.permission_scope, choice.permission_label = scopes.permission(record.method),
                                                        scopes.label
     choice.asks_for_stream = record.wants_stream
+    choice.lane = lanes.of(ctx)
     choice.hash_key = hash_key(record, ctx)
     choice.affinity_key = affinity_key(record, ctx)
 end

@@ -66,6 +66,9 @@ function _M.write(ctx, record)
     if record.client_name then
         ngx_var.genai_client = record.client_name
     end
+    if record.pool_name then
+        ngx_var.genai_pool = record.pool_name
+    end
     ngx_var.genai_route = request_context.route_name(ctx)
     if record.trace_id then
         ngx_var.genai_trace_id = record.trace_id

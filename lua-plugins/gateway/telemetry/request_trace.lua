@@ -203,6 +203,7 @@ local function request_attributes(ctx, record)
     add_text(attributes, "network.protocol.version",
              match(var.server_protocol or "", "^HTTP/(%d[%d.]*)$"))
     add_text(attributes, "genai_gateway.client", record.client_name)
+    add_text(attributes, "genai_gateway.pool", record.pool_name)
     add_text(attributes, "genai_gateway.request_id", var.apisix_request_id)
     if record.target then
         add_admitted(attributes, ctx, record)

@@ -174,7 +174,7 @@ end
 -- @tparam table seen the request's data: `started_at` in seconds since the epoch, `total_ms`,
 --   `status`, `method`, `path`, `query`, `client_ip`, `correlation_id`, `request_id`, `client`,
 --   `target` (as `genai.openai.targets` reads it), `request_headers`, `response_headers`,
---   `request_body`, `lane`; `reached_pool`, and then `attempts`, `is_answered`, `broken_by`
+--   `request_body`, `lane`, `pool`; `reached_pool`, and then `attempts`, `is_answered`, `broken_by`
 --   ("backend", "client", nil: not broken), `last_backend`, `gateway_status`, `failure`,
 --   `backend_ms`, `deployment`, `model`, `stream`, `first_output_ms`, `usage`, `estimated_tokens`,
 --   `answer_model`, `service_tier`, `is_spilled`
@@ -221,6 +221,7 @@ function _M.of(seen, conf)
         TimeToFirstToken = seen.first_output_ms,
         Attempts = seen.attempts,
         Lane = seen.lane,
+        Pool = seen.pool,
     }
 end
 

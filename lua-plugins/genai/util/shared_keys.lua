@@ -22,6 +22,12 @@ return {
     ACCESS = "access|",
     ACCESS_LOCK = "access-lock|",
 
+    -- The order of backends that a request has set (`gateway.backends.preferred_order`).
+    PREFERRED_ORDER = "preferred-order",
+    PREFERRED_UNSHARED = "preferred-unshared",
+    PREFERRED_ASKED = "preferred-asked",
+    PREFERRED_LOCK = "preferred-lock",
+
     -- Memory of request bodies (`gateway.exchange.body_memory`), by worker number.
     BODY_MEMORY = "body-memory|",
 
