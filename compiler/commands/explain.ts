@@ -60,7 +60,7 @@ export async function explain(name: string, options: CommonOptions, terminal: Te
       severity === 'error' && (setting === variable || setting === `${variable}_FILE`),
   );
   const effective = effectiveOf(known, settings);
-  const lacking = lackingFor(declaration, settings, backendOf(known, settings));
+  const lacking = lackingFor(declaration, settings, backendOf(known, settings), poolOf(known, settings));
   const explanation = {
     name: variable,
     description: descriptionOf(declaration),

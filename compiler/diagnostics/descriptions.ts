@@ -364,6 +364,11 @@ export const DESCRIPTIONS: Readonly<Record<DiagnosticCode, Description>> = {
     about: 'The value of a setting must be less than that of another setting, and is not.',
     remedy: 'Lower the first setting, or raise the second.',
   },
+  RESERVE_ABOVE_LIMIT: {
+    about:
+      'A budget of tokens reserves more for the high lane than it has, so no request of the low lane would pass.',
+    remedy: 'Reserve a part of the budget, such as 30 percent.',
+  },
   LIMITS_BY_DEFAULT: {
     about:
       'The token limits of the lanes are on, but a lane has no limit of its own, so a default applies: 200 tokens per minute in the high lane, 20 in the low lane, for the whole gateway. One conversation uses them up.',

@@ -108,10 +108,14 @@ function limits(plugins: Tree | undefined): Map<string, number> {
   const quota = items(get(get(plugins, 'limit-count'), 'rules')).map(
     (each) => [`request ${text(get(each, 'header_prefix'))}`, number(get(each, 'count'))] as const,
   );
+  const budget = get(get(plugins, 'azure-openai-limits'), 'budget');
+  const shared = ['tokens a minute of both lanes', number(get(budget, 'tokens_per_minute'))] as const;
   const rate = ['requests a second', number(get(get(plugins, 'limit-req'), 'rate'))] as const;
   // A count that is a variable is the limit of each client, which is listed with the client.
   return new Map(
-    [...rules, ...quota, rate].flatMap(([name, count]) => (count === undefined ? [] : [[name, count]])),
+    [...rules, shared, ...quota, rate].flatMap(([name, count]) =>
+      count === undefined ? [] : [[name, count]],
+    ),
   );
 }
 

@@ -45,6 +45,7 @@ import type {
   Redis,
   RemoteWrite,
   Telemetry,
+  TokenBudget,
 } from './model.ts';
 import { ModelSecret, type SecretsMode } from './secret.ts';
 
@@ -175,7 +176,15 @@ function pool(each: PoolValues, settings: Settings, backends: readonly Backend[]
       maxAttempts: poolMaxAttempts(settings, each).value,
       cooldown: fixed === undefined ? common.cooldown : { ...common.cooldown, fixed },
     }),
+    budget: poolBudget(each),
   });
+}
+
+function poolBudget({ TOKENS_PER_MINUTE, HIGH_RESERVE, BUDGET_SOURCE }: PoolValues): TokenBudget | undefined {
+  if (BUDGET_SOURCE === 'backend') return { highReserve: HIGH_RESERVE };
+  return TOKENS_PER_MINUTE === undefined
+    ? undefined
+    : { tokensPerMinute: TOKENS_PER_MINUTE, highReserve: HIGH_RESERVE };
 }
 
 function balancing({ values }: Settings, algorithm: Algorithm): Balancing {
@@ -277,6 +286,13 @@ function limits(settings: Settings, written: Written): Limits {
           scope: values.AI_RATE_LIMIT_SCOPE,
         }
       : undefined,
+    shared:
+      values.AI_RATE_LIMIT_SHARED_LIMIT === undefined
+        ? undefined
+        : {
+            tokensPerMinute: values.AI_RATE_LIMIT_SHARED_LIMIT,
+            highReserve: values.AI_RATE_LIMIT_HIGH_RESERVE,
+          },
     strategy: limitStrategy(settings).value,
     rejection: { status: values.AI_RATE_LIMIT_REJECT_CODE, message: values.AI_RATE_LIMIT_REJECT_MESSAGE },
     requestRate: values.ENABLE_RATE_LIMIT

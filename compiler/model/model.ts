@@ -46,6 +46,7 @@ export interface Pool {
   readonly clients?: readonly string[];
   readonly balancing: Balancing;
   readonly failover: Failover;
+  readonly budget?: TokenBudget;
 }
 
 /** The order of backends that a request sets. */
@@ -142,6 +143,8 @@ export interface Limits {
     readonly window: number;
     readonly scope: 'gateway' | 'client';
   };
+  /** The budget for each deployment that both lanes share. */
+  readonly shared?: TokenBudget;
   /** The unit that lanes and token budgets count. */
   readonly strategy: 'total_tokens' | 'prompt_tokens' | 'completion_tokens' | 'req';
   readonly rejection: { readonly status: number; readonly message: string };
@@ -152,6 +155,14 @@ export interface Limits {
   readonly requestKey: 'client' | 'ip';
   /** Undefined: each replica counts separately. */
   readonly redis?: Redis;
+}
+
+/** A budget of tokens over a sliding minute, for each deployment. */
+export interface TokenBudget {
+  /** Undefined: the backends count, and report what they have left. */
+  readonly tokensPerMinute?: number;
+  /** Requests of the low lane are rejected while less than this is left. */
+  readonly highReserve: number;
 }
 
 export interface Cors {

@@ -28,12 +28,21 @@ export type OutputPath = `${DocumentName}: ${string}`;
  * settings, whose type derives from the declarations.
  */
 export interface Condition {
-  /** @param backend present for a field of a backend */
-  when(settings: Settings, backend?: BackendValues): boolean;
-  /** The text after "has no effect without". `N` stands for the index of the backend. */
+  /**
+   * @param backend present for a field of a backend
+   * @param pool present for a field of a pool
+   */
+  when(settings: Settings, backend?: BackendValues, pool?: PoolValues): boolean;
+  /** The text after "has no effect without". `N` stands for the index of the backend or pool. */
   readonly words: string;
   /** If one of these settings has an invalid value, it is unknown whether the condition holds. */
-  readonly switches: readonly (PlainName | 'AZURE_OPENAI_AUTH_MODE_N' | 'GATEWAY_POOL_LB_ALG_N')[];
+  readonly switches: readonly (
+    | PlainName
+    | 'AZURE_OPENAI_AUTH_MODE_N'
+    | 'GATEWAY_POOL_LB_ALG_N'
+    | 'GATEWAY_POOL_TOKENS_PER_MINUTE_N'
+    | 'GATEWAY_POOL_BUDGET_SOURCE_N'
+  )[];
 }
 
 /** Everything about one setting. Parsing, help, schema, reference and suggestions derive from it. */

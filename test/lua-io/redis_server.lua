@@ -4,6 +4,7 @@
 local error = error
 local insert = table.insert
 local ipairs = ipairs
+local redis_scripts = require("redis_scripts")
 local setmetatable = setmetatable
 local unpack = unpack
 
@@ -89,6 +90,11 @@ local function new_client(servers, scheduler, null)
     end)
     call("expire", function()
         return 1
+    end)
+    call("eval", function(server, ...)
+        server.scripts = server.scripts or redis_scripts.new(0)
+        server.scripts.now = scheduler.now * 1000
+        return server.scripts:run(...)
     end)
 
     function client:init_pipeline()

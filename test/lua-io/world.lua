@@ -37,8 +37,20 @@ local mt = { __index = _M }
 -- A whole number of seconds: with steps such as 0.25 s, no time is rounded.
 local START = 1700000000
 
+-- LuaJIT's `ffi`, which takes declarations once: it keeps all of them, and has room for those of some
+-- hundred workers only.
+local declared = {}
+local ffi = setmetatable({
+    cdef = function(text)
+        if not declared[text] then
+            declared[text] = true
+            real_require("ffi").cdef(text)
+        end
+    end,
+}, { __index = real_require("ffi") })
+
 -- Modules of LuaJIT itself.
-local OF_LUAJIT = { ffi = true, bit = true, ["table.new"] = true }
+local OF_LUAJIT = { ffi = ffi, bit = real_require("bit"), ["table.new"] = real_require("table.new") }
 
 -- Nearly all that a world leaves is garbage, and tests make hundreds of them.
 collectgarbage("setpause", 400)
@@ -221,7 +233,7 @@ local function loader(world, worker, stubs)
     return function(name)
         local module = loaded[name] or stubs[name]
         if module == nil and OF_LUAJIT[name] then
-            return real_require(name)
+            return OF_LUAJIT[name]
         end
         if module == nil then
             if not is_ours(name) then

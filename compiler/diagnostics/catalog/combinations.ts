@@ -32,6 +32,11 @@ export const combinations = {
     expected: `${a.low} less than ${a.high}`,
     hint: `lower ${a.low} or raise ${a.high}`,
   })),
+  RESERVE_ABOVE_LIMIT: error((a: { limit: string }) => ({
+    message: `the reserve of the high lane is above ${a.limit}: no request of the low lane would pass`,
+    expected: `at most the value of ${a.limit}`,
+    hint: `lower the reserve or raise ${a.limit}`,
+  })),
   LIMITS_BY_DEFAULT: warning(
     (
       a: {

@@ -41,12 +41,16 @@ const PLAIN_SERVICE = 'azure-openai';
 const PLAIN_POOL = 'default';
 
 /** The gateway as the requests of a pool see it. */
-const ofPool = (model: GatewayModel, { backends, balancing, failover }: Pool): GatewayModel => ({
-  ...model,
-  backends,
-  balancing,
-  failover,
-});
+const ofPool = (model: GatewayModel, { backends, balancing, failover, budget }: Pool): GatewayModel => {
+  const { shared: _, ...limits } = model.limits;
+  return {
+    ...model,
+    backends,
+    balancing,
+    failover,
+    limits: budget === undefined ? limits : { ...limits, shared: budget },
+  };
+};
 
 /** The data for the plugins of one service. */
 function serviceView(id: string, model: GatewayModel, rules: LimitRules, uses: UsedPlugins): object {

@@ -24,6 +24,19 @@ const section = 'Pools';
 const POOL = 'apisix.yaml: services[].plugins.ai-proxy-multi';
 const PROXY = 'apisix.yaml: services[].plugins.azure-openai-proxy';
 
+const BUDGET = 'apisix.yaml: services[].plugins.azure-openai-limits.budget';
+
+const COUNTED: Condition = {
+  when: (_, __, pool) => pool?.BUDGET_SOURCE !== 'backend',
+  words: 'GATEWAY_POOL_BUDGET_SOURCE_N=count',
+  switches: ['GATEWAY_POOL_BUDGET_SOURCE_N'],
+};
+const BUDGETED: Condition = {
+  when: (_, __, pool) => pool?.TOKENS_PER_MINUTE !== undefined || pool?.BUDGET_SOURCE === 'backend',
+  words: 'GATEWAY_POOL_TOKENS_PER_MINUTE_N or GATEWAY_POOL_BUDGET_SOURCE_N=backend',
+  switches: ['GATEWAY_POOL_TOKENS_PER_MINUTE_N', 'GATEWAY_POOL_BUDGET_SOURCE_N'],
+};
+
 const PREFERRED: Condition = {
   when: usesPreferred,
   words: 'LB_ALG=preferred or GATEWAY_POOL_LB_ALG_N=preferred',
@@ -127,6 +140,36 @@ export const poolFields = {
     example: '60s',
     output: [`${PROXY}.cooldown.fixed_ms`],
     effectiveOfPool: poolCooldown,
+    isNew: true,
+  }),
+  TOKENS_PER_MINUTE: setting(integer(1), {
+    section,
+    description:
+      'Tokens that requests of the pool in both lanes together may use in any minute, for each deployment.',
+    defaultText: 'no limit',
+    example: '100000',
+    output: [`${BUDGET}.tokens_per_minute`],
+    needs: COUNTED,
+    isNew: true,
+  }),
+  HIGH_RESERVE: setting(integer(0), {
+    section,
+    description:
+      'Tokens that are reserved for the high lane: requests of the low lane get 429 while the deployment has less than this left.',
+    default: 0,
+    example: '30000',
+    output: [`${BUDGET}.high_reserve`],
+    needs: BUDGETED,
+    isNew: true,
+  }),
+  BUDGET_SOURCE: setting(oneOf(['count', 'backend']), {
+    section,
+    description:
+      'Who counts the tokens that are left: the gateway (`count`), or the backends (`backend`), which report them as `x-ratelimit-remaining-tokens`. With `backend` only the low lane is rejected, and only while all backends report a number.',
+    default: 'count',
+    example: 'backend',
+    output: [`${BUDGET}.source`],
+    needs: BUDGETED,
     isNew: true,
   }),
 } as const;

@@ -4,6 +4,7 @@ import type { Settings } from '../parse.ts';
 import { acceleratorRules } from './accelerator.ts';
 import { backendRules } from './backends.ts';
 import { balancingRules } from './balancing.ts';
+import { budgetRules } from './budgets.ts';
 import { clientRules } from './clients.ts';
 import { gatewayRules } from './gateway.ts';
 import { guardrailRules } from './guardrails.ts';
@@ -19,6 +20,7 @@ const RULES = [
   ...testModeRules,
   ...balancingRules,
   ...guardrailRules,
+  ...budgetRules,
   ...gatewayRules,
   ...placeholderRules,
   ...acceleratorRules,

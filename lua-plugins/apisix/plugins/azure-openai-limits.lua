@@ -1,4 +1,4 @@
---- Decides which of APISIX's limiters count a request.
+--- Decides which limiters count a request: those of APISIX, and the token budget that lanes share.
 
 local contract = require("apisix_internals.contract")
 local core = require("apisix.core")
@@ -8,14 +8,47 @@ local redis_guard = require("gateway.limits.redis_guard")
 local request_context = require("apisix_internals.request_context")
 local request_record = require("gateway.record.request_record")
 local settlement = require("gateway.request.settlement")
+local shared_budgets = require("gateway.limits.shared_budgets")
 local token_budget = require("apisix_internals.token_budget")
 local has_variable = request_context.has_variable
 local ipairs = ipairs
 
 
+local text_schema = { type = "string", minLength = 1 }
+
+-- One budget of tokens for each deployment, which both lanes share. Where it is counted is said in
+-- the words of APISIX's limiters.
+local budget_schema = {
+    type = "object",
+    properties = {
+        -- the pool that has the budget; none: all backends
+        pool = text_schema,
+        -- who counts: the gateway, or the backends
+        source = { type = "string", enum = { "count", "backend" }, default = "count" },
+        tokens_per_minute = { type = "integer", minimum = 1 },
+        -- requests of the low lane are rejected while less than this is left
+        high_reserve = { type = "integer", minimum = 0, default = 0 },
+        policy = { type = "string", enum = { "local", "redis" }, default = "local" },
+        allow_degradation = { type = "boolean" },
+        redis_host = text_schema,
+        redis_port = { type = "integer", minimum = 1, maximum = 65535, default = 6379 },
+        redis_username = text_schema,
+        redis_password = text_schema,
+        redis_database = { type = "integer", minimum = 0, default = 0 },
+        redis_ssl = { type = "boolean" },
+        redis_ssl_verify = { type = "boolean" },
+        redis_timeout = { type = "integer", minimum = 1, default = 1000 },
+    },
+    ["if"] = { properties = { source = { const = "backend" } }, required = { "source" } },
+    ["else"] = { required = { "tokens_per_minute" } },
+    additionalProperties = false,
+}
+
+
 local schema = {
     type = "object",
     properties = {
+        budget = budget_schema,
         -- the service whose limiters count the requests of this one too
         counters_of = { type = "string", minLength = 1 },
         -- the setting whose file contains the password of the limiters' Redis
@@ -79,6 +112,13 @@ function _M.access(conf, ctx)
     end
     local limiters = {}
     record.limiters = limiters
+    local budget = conf.budget
+    if budget then
+        record.budget = budget
+        if conf.redis_password_setting then
+            redis_guard.sign_in_by(budget, conf.redis_password_setting)
+        end
+    end
     local names, confs = request_context.plugins(ctx)
     for i, name in ipairs(names) do
         local limiter = confs[i]
@@ -105,6 +145,9 @@ end
 
 function _M.log(conf, ctx)
     local record = settlement.settle(ctx)
+    if record.reservation then
+        shared_budgets.settle(record)
+    end
     if record.limiters then
         metrics.limited(ctx, record)
     end

@@ -15,6 +15,7 @@ local proxy_schema = require("gateway.proxy_schema")
 local readiness = require("gateway.readiness")
 local request_record = require("gateway.record.request_record")
 local settlement = require("gateway.request.settlement")
+local shared_budgets = require("gateway.limits.shared_budgets")
 local variables = require("gateway.limits.variables")
 local ngx = ngx
 local ngx_exit = ngx.exit
@@ -55,6 +56,12 @@ local function serve(ctx, record)
     local code, body = preparation.prepare(record, ctx)
     if code then
         return code, body
+    end
+    if record.budget then
+        code, body = shared_budgets.admit(ctx, record)
+        if code then
+            return code, body
+        end
     end
     return failover.run(ctx, record)
 end

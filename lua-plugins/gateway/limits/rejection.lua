@@ -35,6 +35,10 @@ end
 -- @treturn nil|table the body of the answer
 -- @treturn nil|table its headers
 function _M.of(ctx, record, code, body)
+    if record.refused_by then
+        -- The limiter has written its own answer.
+        return nil
+    end
     local name, conf = limiter_of(ctx, record, code, body.error.message)
     if not name then
         return nil

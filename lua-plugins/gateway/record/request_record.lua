@@ -47,9 +47,11 @@ _M.FIELDS = {
         body_memory = { "before_proxy", "body_memory", "bytes of memory reserved for the body" },
 
         -- limits
-        limiters = { "access", "azure-openai-limits", "names of the limiters that check it" },
+        limiters = { "any", "azure-openai-limits, shared_budgets", "names of the limiters that check it" },
+        budget = { "access", "azure-openai-limits", "the configuration of the token budget that lanes share" },
+        reservation = { "before_proxy", "shared_budgets", "what the request reserves of it" },
         counts_requests = { "access", "azure-openai-limits", "true: budgets count requests" },
-        refused_by = { "access", "azure-openai-errors", "the limiter that rejected it" },
+        refused_by = { "any", "azure-openai-errors, shared_budgets", "the limiter that rejected it" },
 
         -- attempts and failures
         started = { "before_proxy", "failover", "start of the search for the first backend, in seconds" },
@@ -128,6 +130,15 @@ _M.FIELDS = {
         tail = { "before_proxy", "served_by", "the last events of a stream without usage" },
         is_spilled = { "before_proxy", "metrics", "true: Azure spilled the request over" },
         awaited_by = { "before_proxy", "latency", "the choice that waits for the first output" },
+    },
+
+    -- The tokens that the request reserves of a budget until its usage is known.
+    reservation = {
+        key = { "before_proxy", "shared_budgets", "the key of the budget: pool and deployment" },
+        tokens = { "before_proxy", "shared_budgets", "the estimate" },
+        second = { "before_proxy", "shared_budgets", "when they were counted; nil: they are not counted" },
+        left = { "before_proxy", "shared_budgets", "tokens that are left, for a header; nil: unknown" },
+        requests = { "before_proxy", "shared_budgets", "the same for requests, as the backend reports it" },
     },
 
     -- The owner of the stored objects that the request names.

@@ -9,6 +9,7 @@ local errors = require("genai.openai.errors")
 local forwarding = require("gateway.exchange.forwarding")
 local http_headers = require("genai.http.http_headers")
 local request_context = require("apisix_internals.request_context")
+local shared_budgets = require("gateway.limits.shared_budgets")
 local ngx = ngx
 local ngx_exit = ngx.exit
 
@@ -18,13 +19,17 @@ local _M = {}
 local CLIENT_CLOSED = 499
 
 
---- Adds the headers for the backend and the number of attempts, if they are enabled.
+--- Adds the headers for the backend, the number of attempts and a token budget, if they are
+-- enabled.
 -- @tparam table record
 -- @tparam table|nil backend nil: no backend answered
 function _M.add_headers(record, backend)
     if record.pool.conf.backend_header then
         ngx.header["x-gateway-backend"] = backend and backend.name or nil
         ngx.header["x-gateway-attempts"] = #record.attempts
+    end
+    if record.reservation then
+        shared_budgets.add_headers(record)
     end
 end
 

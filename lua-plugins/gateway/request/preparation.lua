@@ -11,6 +11,7 @@ local model_lists = require("genai.openai.model_lists")
 local picking = require("genai.balancing.picking")
 local request_body = require("gateway.exchange.request_body")
 local request_context = require("apisix_internals.request_context")
+local shared_budgets = require("gateway.limits.shared_budgets")
 local ngx = ngx
 local lower = string.lower
 local type = type
@@ -100,6 +101,7 @@ local function read_body(record, ctx, headers)
         stream = target.generates,
         stored = target.names_stored and record.pool.origin_count > 1,
         cache_key = record.pool.by_cache_key,
+        output = shared_budgets.reads_output(record),
     })
     if err then
         core.log.error("the request body cannot be read: ", err)
