@@ -44,7 +44,12 @@ function threeAddresses(value: string): readonly string[] {
   );
 }
 
-const MOST_TIMES = 60;
+/** The minutes of the budgets become whole seconds. */
+function timeScale(value: string): number {
+  const times = wholeNumber(1, 60)(value);
+  if (60 % times === 0) return times;
+  throw new InvalidArgumentError('The value must divide 60: 1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30 or 60.');
+}
 
 export const command: Command<E2eOptions> = {
   description:
@@ -85,7 +90,7 @@ Exit codes: 0 every assertion holds; 2 one does not; 3 the gateway, a simulator,
     new Option(
       '--time-scale <number>',
       'with --mock: run that many times faster; 1 is the full length',
-    ).argParser(wholeNumber(1, MOST_TIMES)),
+    ).argParser(timeScale),
     new Option('--load-pattern <pattern>', 'load of the prioritization scenarios')
       .choices(['cycle', 'low-priority', 'high-priority'])
       .default('cycle'),

@@ -249,7 +249,7 @@ export interface Budget {
   readonly tolerance: number;
   /** What it counts: the usage that answers report, or the cost by which backends limit. */
   readonly counts: 'usage' | 'cost';
-  /** How long the source may believe in numbers that are no longer true, in milliseconds of the run. */
+  /** How long the source may believe in numbers that are no longer true, in milliseconds. */
   readonly staleMs: number;
 }
 

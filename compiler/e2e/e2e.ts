@@ -13,7 +13,7 @@ import { Failure } from './gateway-client.ts';
 import { BACKENDS } from './names.ts';
 import { hasFailed, type ScenarioResult, scenarioTable, summaryTable } from './report.ts';
 import { type RunOptions, runScenario, type Target } from './run.ts';
-import { isDefault, type Scenario, scenariosFor } from './scenarios.ts';
+import { isDefault, type Scenario, SHORT_VARIANT, scenariosFor, type Variant } from './scenarios.ts';
 import { simulatorsAt, warmUp } from './simulators.ts';
 import { checkToolkit, writeOutputs } from './toolkit.ts';
 
@@ -107,16 +107,21 @@ function runningTarget(options: E2eOptions, terminal: Terminal): Target {
   };
 }
 
-/** The scenarios that the options choose, in the order in which they run. */
-export function chosen(options: E2eOptions): readonly Scenario[] {
-  const { scenario: only, skip = [], loadPattern, requestType, maxTokens, rampRate, containerApp } = options;
-  const variant = {
+function variantOf(options: E2eOptions): Variant {
+  const { loadPattern, requestType, maxTokens, rampRate, timeScale = 1 } = options;
+  return {
     loadPattern,
     requestType,
     rampRate,
+    coarseness: timeScale > 1 ? SHORT_VARIANT.coarseness : 1,
     ...(maxTokens === undefined ? {} : { maxTokens }),
   };
-  return scenariosFor(variant)
+}
+
+/** The scenarios that the options choose, in the order in which they run. */
+export function chosen(options: E2eOptions): readonly Scenario[] {
+  const { scenario: only, skip = [], containerApp } = options;
+  return scenariosFor(variantOf(options))
     .filter((each) => only?.includes(each.name) ?? (isDefault(each) || containerApp !== undefined))
     .filter(({ name }) => !skip.includes(name));
 }
@@ -135,11 +140,10 @@ async function runAll(
       `The scenarios need the keys of ${clients} clients, and the settings have ${target.keys.length}: set GATEWAY_CLIENT_KEY_0, _1 and _2, or write --skip usage-tracking.`,
     );
   const toolkit = toolkitOf(options, target, terminal);
-  const { loadPattern, requestType, maxTokens, rampRate } = options;
   const run: RunOptions = {
     timeScale,
     budgetMinute,
-    variant: { loadPattern, requestType, rampRate, ...(maxTokens === undefined ? {} : { maxTokens }) },
+    variant: variantOf(options),
     toolkit,
     environment: terminal.environment,
     signal,

@@ -54,7 +54,7 @@ export function withBudgetMinute(documents: Documents, seconds: number): Documen
   const place = '  azure-openai-proxy: {';
   const config = documents['config.yaml'];
   if (!config.includes(place)) throw new Error(`config.yaml has no line "${place}"`);
-  const testing = JSON.stringify({ times: { budget_window: seconds } });
+  const testing = JSON.stringify({ times: { budget_minute: seconds } });
   return { ...documents, 'config.yaml': config.replace(place, `${place}"testing": ${testing}, `) };
 }
 

@@ -23,9 +23,9 @@ import {
   withinBudget,
 } from './checks.ts';
 import {
+  type BackendName,
   BREAKER_SECONDS,
   BUDGET,
-  type BackendName,
   DEPLOYMENTS,
   POOL_SCENARIOS,
   type ScenarioName,
@@ -81,7 +81,7 @@ export interface Scenario {
   /** The name of its pool. */
   readonly pool: string;
   readonly stages: readonly Stage[];
-  /** The longest think time of a user after an answer, in seconds. */
+  /** How long a user waits after an answer, in seconds. */
   readonly think: number;
   /** How many client keys it needs. */
   readonly clients: number;
@@ -129,8 +129,8 @@ const slow = (...backends: readonly BackendName[]): readonly Latency[] =>
 const ANSWER_MS = 50;
 
 /** The requests that a load must at least bring: four tenths of what its users could send. */
-function least(run: Run, stages: readonly Stage[]): Check {
-  const each = THINK_SECONDS * run.second + ANSWER_MS;
+function least(run: Run, stages: readonly Stage[], think = THINK_SECONDS): Check {
+  const each = think * run.second + ANSWER_MS;
   const possible = stages.reduce((sum, { seconds, users }) => sum + (seconds * run.second * users) / each, 0);
   return requestsWereSent(run, Math.floor(0.4 * possible));
 }
@@ -297,9 +297,22 @@ export interface Variant {
   /** Only for chats; undefined: the requests do not limit their answers. */
   readonly maxTokens?: number;
   readonly rampRate: number;
+  /**
+   * Requests of this many times the tokens, as many times less often. A shorter run then has no more requests a second
+   * than a machine can send. Only for embeddings.
+   */
+  readonly coarseness: number;
 }
 
-export const DEFAULT_VARIANT: Variant = { loadPattern: 'cycle', requestType: 'embeddings', rampRate: 1 };
+export const DEFAULT_VARIANT: Variant = {
+  loadPattern: 'cycle',
+  requestType: 'embeddings',
+  rampRate: 1,
+  coarseness: 1,
+};
+
+/** For runs that are shorter than their full length. */
+export const SHORT_VARIANT: Variant = { ...DEFAULT_VARIANT, coarseness: 5 };
 
 function stagesOf({ loadPattern, rampRate }: Variant): readonly Stage[] {
   const stage = (lane: StageLane, seconds = 120): Stage => ({
@@ -317,9 +330,12 @@ function stagesOf({ loadPattern, rampRate }: Variant): readonly Stage[] {
 /** 974 characters, like the input of the toolkit. */
 const EMBEDDING_INPUT = 'Lorem ipsum dolor sit amet, consectetur adipiscing elit. '.repeat(18).slice(0, 974);
 
-function askOf({ requestType, maxTokens }: Variant): Ask {
+function askOf({ requestType, maxTokens, coarseness }: Variant): Ask {
   return requestType === 'embeddings'
-    ? { path: path(LIMITED_EMBEDDING, 'embeddings'), body: { input: EMBEDDING_INPUT, model: 'embedding' } }
+    ? {
+        path: path(LIMITED_EMBEDDING, 'embeddings'),
+        body: { input: EMBEDDING_INPUT.repeat(coarseness), model: 'embedding' },
+      }
     : {
         path: path(LIMITED_CHAT, 'chat/completions'),
         body: {
@@ -336,15 +352,17 @@ const exhausts = ({ requestType, maxTokens = 0 }: Variant) =>
 
 function prioritization(
   name: ScenarioName,
-  source: Pick<Budget, 'tolerance' | 'counts'> & { readonly staleSeconds: number },
+  source: Pick<Budget, 'tolerance' | 'counts' | 'staleMs'>,
   variant: Variant,
 ): Scenario {
   const stages = stagesOf(variant);
+  const think = THINK_SECONDS * variant.coarseness;
   return {
     ...common,
     name,
     pool: name,
     stages,
+    think,
     latencies: [{ backend: PTU, operation: 'open_ai_chat_completions', mean: 1, scales: true }],
     startsAt: PTU,
     usesBudget: true,
@@ -356,10 +374,10 @@ function prioritization(
         reserve: BUDGET.highReserve,
         tolerance: source.tolerance,
         counts: source.counts,
-        staleMs: source.staleSeconds * run.second,
+        staleMs: source.staleMs,
       };
       return [
-        least(run, stages),
+        least(run, stages, think),
         onlyHonestRejections(run, budget),
         lanesAreNamed(run),
         ...(exhausts(variant)
@@ -405,9 +423,10 @@ function scalability(
 export function scenariosFor(variant: Variant = DEFAULT_VARIANT): readonly Scenario[] {
   const simple = { [PAYG1]: 1, [PAYG2]: 1 };
   const weighted = { [PAYG1]: 2, [PAYG2]: 1 };
-  const counted = { counts: 'usage', tolerance: 0.05, staleSeconds: 2 } as const;
-  // The backend's headers are as old as its last answer.
-  const reported = { counts: 'cost', tolerance: 0.1, staleSeconds: 12 } as const;
+  // Buckets of one second: a token counts for a second more than a minute at most.
+  const counted = { counts: 'usage', tolerance: 0.05, staleMs: 1_500 } as const;
+  // Without an answer for five seconds, one request may find out whether the backend has more.
+  const reported = { counts: 'cost', tolerance: 0.1, staleMs: 6_000 } as const;
   return [
     roundRobin('round-robin-simple', 2, simple),
     roundRobin('round-robin-simple-v2', 2, simple),

@@ -29,8 +29,12 @@ const PTU_THEN_PAYG = [
 ] as const;
 const THROTTLED = [429] as const;
 
-const reserved = (_source: 'count' | 'backend'): Fields => ({
+const reserved = (source: 'count' | 'backend'): Fields => ({
   BACKENDS: PTU_ONLY,
+  // With `backend` the backend's own limit applies.
+  TOKENS_PER_MINUTE: source === 'count' ? TEST_BUDGET.tokensPerMinute : undefined,
+  HIGH_RESERVE: TEST_BUDGET.highReserve,
+  BUDGET_SOURCE: source,
 });
 
 /** The pools by name, with what differs from the defaults. The policies of round robin have no retry. */
@@ -68,6 +72,9 @@ const NO_FIELDS: Omit<PoolValues, 'index' | 'NAME'> = {
   RETRY_STATUSES: undefined,
   MAX_ATTEMPTS: undefined,
   COOLDOWN: undefined,
+  TOKENS_PER_MINUTE: undefined,
+  HIGH_RESERVE: 0,
+  BUDGET_SOURCE: 'count',
 };
 
 const ALL: readonly PoolValues[] = Object.entries(POOLS).map(([name, fields], position) => ({

@@ -27,6 +27,7 @@ describe('wrong usage', () => {
     ['a gateway that is no URL', ['--gateway', 'localhost'], /a URL such as http:\/\/127\.0\.0\.1:9080/],
     ['a shorter run of a running gateway', ['--time-scale', '10'], /--time-scale needs --mock/],
     ['a shorter run of the toolkit', ['--mock', '--time-scale', '10', '--toolkit', '.'], /its own length/],
+    ['a minute that is no whole second', ['--mock', '--time-scale', '7'], /must divide 60/],
     ['a limit for embeddings', ['--max-tokens', '50'], /--max-tokens needs --request-type chat/],
     ['an unknown load', ['--load-pattern', 'high'], /Allowed choices are cycle, low-priority, high-priority/],
   ])('%s is refused', async (_, args, message) => {
