@@ -249,6 +249,10 @@ export interface Budget {
   readonly tolerance: number;
   /** What it counts: the usage that answers report, or the cost by which backends limit. */
   readonly counts: 'usage' | 'cost';
+  /** The greatest share of the low lane's answers that may be requests which found out whether there is more. */
+  readonly probes: number;
+  /** The least part of its tokens that the high lane keeps while the low lane is there. */
+  readonly highKeeps: number;
   /** How long the source may believe in numbers that are no longer true, in milliseconds. */
   readonly staleMs: number;
 }
@@ -318,26 +322,26 @@ export function withinBudget(run: Run, budget: Budget): Check {
 
 /** Whether each low-lane request was admitted only while less than its allowance was used. */
 export function lowLeavesTheReserve(run: Run, budget: Budget): Check {
-  const { limit, reserve, tolerance } = budget;
+  const { limit, reserve, tolerance, probes } = budget;
   const all = run.observations.filter(succeeded);
   const low = all.filter((each) => each.lane === 'low');
   const allowance = limit - reserve;
-  const used = low.map(({ at }) => certainlyUsed(all, at, run.minute, budget));
-  const most = Math.max(0, ...used);
+  const above = low.filter(
+    ({ at }) => certainlyUsed(all, at, run.minute, budget) > allowance * (1 + tolerance),
+  );
   return check(
-    'tokens used when the low lane was served',
-    `at most ${allowance}`,
-    low.length === 0 ? 'the low lane was never served' : `${most} at most`,
-    low.length > 0 && most <= allowance * (1 + tolerance),
+    `answers of the low lane while more than ${allowance} tokens were used`,
+    probes === 0 ? 'none' : `at most ${probes * 100} %, which find out whether there is more`,
+    low.length === 0 ? 'the low lane was never served' : `${above.length} of ${low.length}`,
+    low.length > 0 && above.length <= probes * low.length,
   );
 }
 
-/** The least part of its tokens that the high lane keeps, and the greatest share of the answers for the low lane. */
-const HIGH_KEEPS = 0.9;
+/** The greatest share of the answers that the low lane gets while the high lane is there. */
 const LOW_SHARE = 0.1;
 
 /** Whether the low lane leaves the high lane alone, in each stage with both. */
-export function highGoesFirst(run: Run): readonly Check[] {
+export function highGoesFirst(run: Run, { highKeeps }: Budget): readonly Check[] {
   const rate = (stage: RunStage) => tokensOf(lanes(settled(stage, run), 'high')) / settledSeconds(stage, run);
   const aloneStage = run.stages.find((stage) => stage.lane === 'high');
   return run.stages
@@ -356,9 +360,9 @@ export function highGoesFirst(run: Run): readonly Check[] {
       return [
         check(
           'both lanes: tokens of the high lane',
-          `at least ${HIGH_KEEPS * 100} % of what it gets alone`,
+          `at least ${highKeeps * 100} % of what it gets alone`,
           percent(together, byItself),
-          byItself > 0 && together >= HIGH_KEEPS * byItself,
+          byItself > 0 && together >= highKeeps * byItself,
         ),
         share,
       ];

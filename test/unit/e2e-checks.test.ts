@@ -234,7 +234,15 @@ test('metricsAgree compares with the answers of each client', () => {
 });
 
 describe('a budget that both lanes share', () => {
-  const budget: Budget = { limit: 1_000, reserve: 300, tolerance: 0.05, counts: 'usage', staleMs: 0 };
+  const budget: Budget = {
+    limit: 1_000,
+    reserve: 300,
+    tolerance: 0.05,
+    counts: 'usage',
+    probes: 0,
+    highKeeps: 0.9,
+    staleMs: 0,
+  };
   /** One request of 10 tokens each `everyMs`, of which `pick` names lane and status. */
   const load = (from: number, to: number, everyMs: number, pick: (index: number) => Partial<Observation>) =>
     many(Math.floor((to - from) / everyMs), (index) => ({
@@ -311,6 +319,17 @@ describe('a budget that both lanes share', () => {
       fails(lowLeavesTheReserve(run([...used, seen({ at: 9_000, lane: 'low' })]), budget));
     });
 
+    test('allows only a few requests that find out whether there is more, if the source needs them', () => {
+      const low = load(0, 6_000, 100, () => ({ lane: 'low' }));
+      const high = load(6_000, 8_000, 100, () => ({}));
+      const probe = (at: number) => seen({ at, lane: 'low' });
+      const source = { ...budget, probes: 0.05 };
+      passes(lowLeavesTheReserve(run([...low, ...high, probe(9_000)]), source));
+      fails(lowLeavesTheReserve(run([...low, ...high, probe(9_000)]), budget));
+      const five = [1, 2, 3, 4, 5].map((turn) => probe(9_000 + turn));
+      fails(lowLeavesTheReserve(run([...low, ...high, ...five]), source));
+    });
+
     test('rejects a run in which the low lane was never served', () => {
       fails(lowLeavesTheReserve(run(load(0, 8_000, 100, () => ({}))), budget));
     });
@@ -329,17 +348,18 @@ describe('a budget that both lanes share', () => {
         { stages },
       );
 
-    test('accepts a high lane that keeps its tokens', () => passes(highGoesFirst(together(620, 20_000))));
+    test('accepts a high lane that keeps its tokens', () =>
+      passes(highGoesFirst(together(620, 20_000), budget)));
     test('rejects a high lane that loses a fifth', () =>
-      expect(results(highGoesFirst(together(750, 20_000)))).toEqual(['failed', 'passed']));
+      expect(results(highGoesFirst(together(750, 20_000), budget))).toEqual(['failed', 'passed']));
     test('rejects a low lane with a tenth of the answers', () =>
-      expect(results(highGoesFirst(together(600, 5_000)))).toEqual(['passed', 'failed']));
+      expect(results(highGoesFirst(together(600, 5_000), budget))).toEqual(['passed', 'failed']));
     test('rejects a high lane without answers', () =>
-      expect(results(highGoesFirst(run(high, { stages })))).toEqual(['failed', 'failed']));
+      expect(results(highGoesFirst(run(high, { stages }), budget))).toEqual(['failed', 'failed']));
     test('ignores the minute after a change, which still holds the stage before', () => {
       const early = load(2 * MINUTE, 3 * MINUTE, 600, () => ({ lane: 'low' }));
       const late = load(3 * MINUTE, 4 * MINUTE, 600, () => ({}));
-      passes(highGoesFirst(run([...high, ...early, ...late], { stages })));
+      passes(highGoesFirst(run([...high, ...early, ...late], { stages }), budget));
     });
   });
 

@@ -1,5 +1,6 @@
 --- Tokens that were counted in the last minute, in memory that workers share. The minute is kept in
--- buckets of one second, so that a token counts for 60 to 61 seconds, never for less.
+-- buckets of one second, so that a token counts for 60 to 61 seconds, never for less. A minute that
+-- tests shorten has as many buckets, which are shorter too.
 -- `genai.limits.redis_minute` does the same in Redis.
 
 local floor = math.floor
@@ -11,6 +12,9 @@ local mt = { __index = _M }
 -- A slot holds the bucket of every 64th second. When its second comes again, the old bucket has
 -- expired.
 local SLOTS = 64
+
+-- How many buckets before the current one count.
+local BUCKETS = 60
 
 
 --- The minute of one budget.
@@ -24,8 +28,9 @@ function _M.new(store, prefix, seconds)
         -- The keys are made once: a new string for each of them would be garbage in each request.
         keys[slot] = prefix .. slot
     end
-    return setmetatable({ store = store, keys = keys, seconds = seconds,
-                          lifetime = seconds + 2 }, mt)
+    local length = seconds / BUCKETS
+    return setmetatable({ store = store, keys = keys, length = length,
+                          lifetime = (BUCKETS + 2) * length }, mt)
 end
 
 
@@ -33,9 +38,9 @@ end
 -- @tparam number now seconds
 function _M:used(now)
     local store, keys = self.store, self.keys
-    local second = floor(now)
+    local current = floor(now / self.length)
     local used = 0
-    for each = second - self.seconds, second do
+    for each = current - BUCKETS, current do
         used = used + (store:get(keys[each % SLOTS]) or 0)
     end
     return used
@@ -45,11 +50,11 @@ end
 -- Milliseconds until fewer than `bound` tokens count, if none are added.
 local function wait_ms(self, now, used, bound)
     local store, keys = self.store, self.keys
-    local second = floor(now)
-    for each = second - self.seconds, second do
+    local current = floor(now / self.length)
+    for each = current - BUCKETS, current do
         used = used - (store:get(keys[each % SLOTS]) or 0)
         if used < bound then
-            return (each + self.seconds + 1 - now) * 1000
+            return ((each + BUCKETS + 1) * self.length - now) * 1000
         end
     end
     return 0
@@ -60,7 +65,7 @@ end
 -- @tparam number now seconds
 -- @tparam number tokens
 -- @tparam number bound
--- @treturn number|nil the second in which they are counted; nil: they are not counted
+-- @treturn number|nil the bucket in which they are counted; nil: they are not counted
 -- @treturn number the number of tokens that counted before
 -- @treturn nil|number milliseconds until fewer than `bound` count, if none are added
 function _M:reserve(now, tokens, bound)
@@ -68,24 +73,24 @@ function _M:reserve(now, tokens, bound)
     if used >= bound then
         return nil, used, wait_ms(self, now, used, bound)
     end
-    local second = floor(now)
-    self.store:incr(self.keys[second % SLOTS], tokens, 0, self.lifetime)
-    return second, used
+    local bucket = floor(now / self.length)
+    self.store:incr(self.keys[bucket % SLOTS], tokens, 0, self.lifetime)
+    return bucket, used
 end
 
 
 --- Corrects tokens that were counted. Additional ones count from now on. Ones that were too many
--- are taken out of the second in which they were counted, unless its minute is over.
+-- are taken out of the bucket in which they were counted, unless its minute is over.
 -- @tparam number now seconds
--- @tparam number second as `reserve` returned it
+-- @tparam number bucket as `reserve` returned it
 -- @tparam number by
-function _M:correct(now, second, by)
-    local current = floor(now)
+function _M:correct(now, bucket, by)
+    local current = floor(now / self.length)
     local store = self.store
     if by > 0 then
         store:incr(self.keys[current % SLOTS], by, 0, self.lifetime)
-    elseif by < 0 and current - second <= self.seconds then
-        local key = self.keys[second % SLOTS]
+    elseif by < 0 and current - bucket <= BUCKETS then
+        local key = self.keys[bucket % SLOTS]
         if store:incr(key, by) == 0 then
             -- Clients choose the names of deployments, so buckets of names that no backend has must
             -- not fill the memory.
