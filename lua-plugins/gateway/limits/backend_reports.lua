@@ -18,7 +18,8 @@ local state = shared_memory.state
 -- A backend counts tokens for a minute, so an older report says nothing.
 local KNOWN_S = times.budget_minute
 
--- If no answer has brought a report for five seconds, one request may find out whether there is more.
+-- If no answer has brought a report for five seconds, one request may find out whether there is
+-- more.
 local FRESH_S = KNOWN_S / 12
 
 
