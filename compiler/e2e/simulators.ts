@@ -19,11 +19,12 @@ const MEASURE_TIMEOUT_MS = 30_000;
 export const simulatorsAt = (urls: readonly string[], keys: readonly string[]): readonly Simulator[] =>
   BACKENDS.map((name, index) => ({ name, url: urls[index] ?? '', key: keys[index] ?? '' }));
 
+/** @returns undefined if there is no answer in time */
 async function request(
   { name, url, key }: Simulator,
   path: string,
   init: RequestInit & { readonly timeoutMs: number },
-): Promise<Response> {
+): Promise<Response | undefined> {
   try {
     return await fetch(`${url}${path}`, {
       ...init,
@@ -31,6 +32,7 @@ async function request(
       signal: AbortSignal.timeout(init.timeoutMs),
     });
   } catch (error) {
+    if (error instanceof Error && error.name === 'TimeoutError') return undefined;
     const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
     throw new Failure(
       `The simulator of ${name} does not answer at ${url}: ${errnoText(cause)}. Start it, or name its address with --simulator.`,
@@ -48,7 +50,11 @@ async function configure(simulator: Simulator, config: object): Promise<void> {
     body: JSON.stringify(config),
     timeoutMs: CONFIG_TIMEOUT_MS,
   });
-  await answer.arrayBuffer();
+  await answer?.arrayBuffer();
+  if (!answer)
+    throw new Failure(
+      `The simulator of ${simulator.name} does not answer at ${simulator.url} within ${CONFIG_TIMEOUT_MS / 1000} s.`,
+    );
   if (!answer.ok)
     throw new Failure(
       `The simulator of ${simulator.name} answers a change of its configuration with ${answer.status}: check its key (AZURE_OPENAI_KEY_N of ${simulator.name}).`,
@@ -107,6 +113,6 @@ async function measure(simulator: Simulator): Promise<number> {
       timeoutMs: MEASURE_TIMEOUT_MS,
     },
   );
-  await answer.arrayBuffer();
-  return answer.ok ? performance.now() - begin : Number.POSITIVE_INFINITY;
+  await answer?.arrayBuffer();
+  return answer?.ok ? performance.now() - begin : Number.POSITIVE_INFINITY;
 }
