@@ -12,6 +12,11 @@ local mt = { __index = _M }
 -- expired.
 local SLOTS = 64
 
+-- The sum of all buckets is kept for the current second, so that a request reads two numbers and
+-- not one for each second. It is computed again in each second: two workers that change it at the
+-- same moment may lose one change.
+local SUM_S = 2
+
 
 --- The minute of one budget.
 -- @tparam table store nginx's shared memory
@@ -24,14 +29,13 @@ function _M.new(store, prefix, seconds)
         -- The keys are made once: a new string for each of them would be garbage in each request.
         keys[slot] = prefix .. slot
     end
-    return setmetatable({ store = store, keys = keys, seconds = seconds,
-                          lifetime = seconds + 2 }, mt)
+    return setmetatable({ store = store, keys = keys, sum = prefix .. "sum", at = prefix .. "at",
+                          seconds = seconds, lifetime = seconds + 2 }, mt)
 end
 
 
---- The number of tokens that count now.
--- @tparam number now seconds
-function _M:used(now)
+-- Adds up all buckets.
+local function add_up(self, now)
     local store, keys = self.store, self.keys
     local second = floor(now)
     local used = 0
@@ -39,6 +43,31 @@ function _M:used(now)
         used = used + (store:get(keys[each % SLOTS]) or 0)
     end
     return used
+end
+
+
+--- The number of tokens that count now.
+-- @tparam number now seconds
+function _M:used(now)
+    local store, second = self.store, floor(now)
+    local used = (store:get(self.at) or 0) >= second and store:get(self.sum)
+    if not used then
+        used = add_up(self, now)
+        store:set(self.sum, used, SUM_S)
+        store:set(self.at, second, SUM_S)
+    end
+    return used
+end
+
+
+-- Changes a bucket and the sum.
+local function change(self, second, by, init)
+    local store = self.store
+    local left = store:incr(self.keys[second % SLOTS], by, init, init and self.lifetime)
+    if left then
+        store:incr(self.sum, by)
+    end
+    return left
 end
 
 
@@ -69,7 +98,7 @@ function _M:reserve(now, tokens, bound)
         return nil, used, wait_ms(self, now, used, bound)
     end
     local second = floor(now)
-    self.store:incr(self.keys[second % SLOTS], tokens, 0, self.lifetime)
+    change(self, second, tokens, 0)
     return second, used
 end
 
@@ -81,16 +110,12 @@ end
 -- @tparam number by
 function _M:correct(now, second, by)
     local current = floor(now)
-    local store = self.store
     if by > 0 then
-        store:incr(self.keys[current % SLOTS], by, 0, self.lifetime)
-    elseif by < 0 and current - second <= self.seconds then
-        local key = self.keys[second % SLOTS]
-        if store:incr(key, by) == 0 then
-            -- Clients choose the names of deployments, so buckets of names that no backend has must
-            -- not fill the memory.
-            store:delete(key)
-        end
+        change(self, current, by, 0)
+    elseif by < 0 and current - second <= self.seconds and change(self, second, by) == 0 then
+        -- Clients choose the names of deployments, so buckets of names that no backend has must not
+        -- fill the memory.
+        self.store:delete(self.keys[second % SLOTS])
     end
 end
 
