@@ -58,8 +58,43 @@ function validatorsModule() {
     code: { source: true, esm: true, optimize: 2 },
   });
   for (const [name, each] of Object.entries(schemas)) ajv.addSchema(each, name);
-  return standaloneCode(ajv, { apisix: 'apisix', config: 'config', collector: 'collector' });
+  return withoutUnusedSchemas(
+    standaloneCode(ajv, { apisix: 'apisix', config: 'config', collector: 'collector' }),
+  );
 }
+
+/**
+ * ajv writes whole schemas into its code, of which the validators read some values and the names of properties.
+ * Creating the rest at each start would take a twentieth of a render.
+ */
+function withoutUnusedSchemas(code) {
+  return code.replace(/\bconst (schema\d+) = (\{.*?\});(?=const |function |export )/g, (_, name, json) => {
+    const member = /\.(\w+)|\[("(?:[^"\\]|\\.)*")\]/;
+    const uses = [...code.matchAll(new RegExp(`\\b${name}\\b((?:${member.source})*)`, 'g'))].slice(1);
+    const paths = uses.map(([, path]) =>
+      [...path.matchAll(new RegExp(member, 'g'))].map(([, plain, quoted]) => plain ?? JSON.parse(quoted)),
+    );
+    return `const ${name} = ${JSON.stringify(partsOf(JSON.parse(json), paths))};`;
+  });
+}
+
+/** The parts of a schema at the paths; where a path ends at properties, only their names. */
+function partsOf(schema, paths) {
+  const parts = {};
+  for (const path of paths.sort((one, other) => one.length - other.length)) {
+    let [from, to] = [schema, parts];
+    for (const [index, member] of path.entries()) {
+      from = from[member];
+      const isEnd = index === path.length - 1;
+      if (!isEnd) to = to[member] ||= {};
+      else if (/^(?:patternP|p)roperties$/.test(member)) to[member] = namesOf(from);
+      else to[member] = from;
+    }
+  }
+  return parts;
+}
+
+const namesOf = (properties) => Object.fromEntries(Object.keys(properties).map((name) => [name, 0]));
 
 /** Modules that exist only as text made here. */
 const virtualModules = {

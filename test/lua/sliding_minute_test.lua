@@ -155,7 +155,56 @@ describe("a sliding minute", function()
         local minute = in_memory()
         local second = minute.reserve(100, 1000)
         minute.correct(second, -100)
-        equal(next(minute.dict.entries), nil)
+        equal({ minute.dict.entries["budget|" .. START % 64], minute.dict:get("budget|sum") }, { nil, 0 })
+        minute.at(3)
+        equal({ minute.dict:get("budget|sum"), minute.dict:get("budget|at") }, {})
+    end)
+
+    it("counts the same in memory and in Redis, whatever is reserved and corrected", function()
+        local random = 7
+        local function pick(count)
+            random = random * 16807 % 2147483647
+            return random % count
+        end
+        local both = { in_memory(), in_redis() }
+        local open, now = {}, 0
+        for step = 1, 3000 do
+            now = now + pick(9) / 8
+            local results = {}
+            local tokens, bound = pick(50) + 1, pick(2) == 0 and 600 or 1000
+            for i, minute in ipairs(both) do
+                minute.at(now)
+                results[i] = { minute.reserve(tokens, bound) }
+            end
+            equal(results[1], results[2], "step " .. step)
+            if results[1][1] then
+                open[#open + 1] = { second = results[1][1], tokens = tokens }
+            end
+            if #open > 0 and pick(3) > 0 then
+                local ended = table.remove(open, pick(#open) + 1)
+                local by = pick(2) == 0 and -ended.tokens or ended.tokens
+                for _, minute in ipairs(both) do
+                    minute.correct(ended.second, by)
+                end
+            end
+        end
+    end)
+
+    it("notices a change that its sum has lost after a second", function()
+        local minute = in_memory()
+        minute.reserve(100, 1000)
+        minute.dict:set("budget|sum", 0, 2)
+        equal(minute.used(), 0)
+        minute.at(1)
+        equal(minute.used(), 100)
+    end)
+
+    it("takes the sum of a worker whose clock is ahead", function()
+        local minute = in_memory()
+        minute.at(1)
+        minute.reserve(100, 1000)
+        minute.at(0.999)
+        equal({ minute.used(), minute.dict:get("budget|at") }, { 100, START + 1 })
     end)
 
     it("does not fail where its memory has dropped a second", function()

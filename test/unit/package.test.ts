@@ -71,7 +71,8 @@ beforeAll(() => {
   npm(copy(), 'pack', '--pack-destination', join(folder, 'packed'));
   const [name = ''] = readdirSync(join(folder, 'packed'));
   tarball = join(folder, 'packed', name);
-  said = npm(join(folder, 'empty'), 'install', tarball);
+  // With its prefix, npm does not install into a folder above that has packages.
+  said = npm(join(folder, 'empty'), 'install', '--prefix', '.', tarball);
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 

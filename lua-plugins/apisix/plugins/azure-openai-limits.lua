@@ -15,33 +15,45 @@ local ipairs = ipairs
 
 
 local text_schema = { type = "string", minLength = 1 }
+local count_schema = { type = "integer", minimum = 0 }
+local positive_schema = { type = "integer", minimum = 1 }
 
 -- One budget of tokens for each deployment, which both lanes share. Where it is counted is said in
 -- the words of APISIX's limiters.
 local budget_schema = {
     type = "object",
     properties = {
-        -- the pool that has the budget; none: all backends
+        -- the pool that has the budget; none: that of the plain paths
         pool = text_schema,
         -- who counts: the gateway, or the backends
-        source = { type = "string", enum = { "count", "backend" }, default = "count" },
-        tokens_per_minute = { type = "integer", minimum = 1 },
+        source = { type = "string", enum = { "count", "backend" } },
+        tokens_per_minute = positive_schema,
         -- requests of the low lane are rejected while less than this is left
-        high_reserve = { type = "integer", minimum = 0, default = 0 },
-        policy = { type = "string", enum = { "local", "redis" }, default = "local" },
+        high_reserve = count_schema,
+        policy = { type = "string", enum = { "local", "redis" } },
         allow_degradation = { type = "boolean" },
         redis_host = text_schema,
-        redis_port = { type = "integer", minimum = 1, maximum = 65535, default = 6379 },
+        redis_port = { type = "integer", minimum = 1, maximum = 65535 },
         redis_username = text_schema,
         redis_password = text_schema,
-        redis_database = { type = "integer", minimum = 0, default = 0 },
+        redis_database = count_schema,
         redis_ssl = { type = "boolean" },
         redis_ssl_verify = { type = "boolean" },
-        redis_timeout = { type = "integer", minimum = 1, default = 1000 },
+        redis_timeout = positive_schema,
     },
-    ["if"] = { properties = { source = { const = "backend" } }, required = { "source" } },
-    ["else"] = { required = { "tokens_per_minute" } },
+    required = { "source", "high_reserve" },
     additionalProperties = false,
+    ["if"] = { properties = { source = { enum = { "count" } } } },
+    ["then"] = {
+        properties = { tokens_per_minute = true, policy = true },
+        required = { "tokens_per_minute", "policy" },
+        ["if"] = { properties = { policy = { enum = { "redis" } } } },
+        ["then"] = {
+            properties = { redis_host = true, redis_port = true, redis_database = true,
+                           redis_timeout = true },
+            required = { "redis_host", "redis_port", "redis_database", "redis_timeout" },
+        },
+    },
 }
 
 

@@ -265,13 +265,16 @@ local function compile(ai_conf, conf)
     end
 
     local own = conf.pool or {}
+    local shown = own.name and own.name ~= _M.PLAIN and shown_backends() or nil
     return {
         name = own.name,
         clients = set_of(own.clients),
         backends = backends,
-        shown_backends = own.name and own.name ~= _M.PLAIN and shown_backends() or nil,
+        shown_backends = shown,
         origins = origins,
         origin_count = origin_count,
+        -- Objects that are created here may be named in requests to a pool with more backends.
+        tracks_owners = origin_count > 1 or shown ~= nil and #shown > #backends,
         replaced_headers = replaced,
         turns = share_memory(backends, own.name or ""),
         tiers = picking.tiers(backends),

@@ -99,7 +99,7 @@ local function read_body(record, ctx, headers)
     local problem, err = request_body.inspect(body, headers["content-type"], {
         model = target.names_model,
         stream = target.generates,
-        stored = target.names_stored and record.pool.origin_count > 1,
+        stored = target.names_stored and record.pool.tracks_owners,
         cache_key = record.pool.by_cache_key,
         output = shared_budgets.reads_output(record),
     })

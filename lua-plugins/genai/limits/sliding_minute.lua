@@ -1,6 +1,6 @@
 --- Tokens that were counted in the last minute, in memory that workers share. The minute is kept in
 -- buckets of one second, so that a token counts for 60 to 61 seconds, never for less. A minute that
--- tests shorten has as many buckets, which are shorter too.
+-- tests shorten has as many seconds, which are shorter too.
 -- `genai.limits.redis_minute` does the same in Redis.
 
 local floor = math.floor
@@ -13,8 +13,14 @@ local mt = { __index = _M }
 -- expired.
 local SLOTS = 64
 
--- How many buckets before the current one count.
-local BUCKETS = 60
+-- How many seconds before the current one count.
+local SECONDS = 60
+local LIFETIME = SECONDS + 2
+
+-- The sum of all buckets is kept for the current second, so that a request reads two numbers and
+-- not one for each second. It is computed again in each second: two workers that change it at the
+-- same moment may lose one change.
+local SUM_LIFETIME = 2
 
 
 --- The minute of one budget.
@@ -28,33 +34,58 @@ function _M.new(store, prefix, seconds)
         -- The keys are made once: a new string for each of them would be garbage in each request.
         keys[slot] = prefix .. slot
     end
-    local length = seconds / BUCKETS
-    return setmetatable({ store = store, keys = keys, length = length,
-                          lifetime = (BUCKETS + 2) * length }, mt)
+    return setmetatable({ store = store, keys = keys, sum = prefix .. "sum", at = prefix .. "at",
+                          length = seconds / SECONDS }, mt)
 end
 
 
---- The number of tokens that count now.
--- @tparam number now seconds
-function _M:used(now)
+-- Adds up all buckets.
+local function add_up(self, now)
     local store, keys = self.store, self.keys
-    local current = floor(now / self.length)
+    local second = floor(now / self.length)
     local used = 0
-    for each = current - BUCKETS, current do
+    for each = second - SECONDS, second do
         used = used + (store:get(keys[each % SLOTS]) or 0)
     end
     return used
 end
 
 
+--- The number of tokens that count now.
+-- @tparam number now seconds
+function _M:used(now)
+    local store, length = self.store, self.length
+    local second = floor(now / length)
+    local used = (store:get(self.at) or 0) >= second and store:get(self.sum)
+    if not used then
+        used = add_up(self, now)
+        store:set(self.sum, used, SUM_LIFETIME * length)
+        store:set(self.at, second, SUM_LIFETIME * length)
+    end
+    return used
+end
+
+
+-- Changes a bucket and the sum.
+local function change(self, second, by, init)
+    local store = self.store
+    local left = store:incr(self.keys[second % SLOTS], by, init,
+                            init and LIFETIME * self.length)
+    if left then
+        store:incr(self.sum, by)
+    end
+    return left
+end
+
+
 -- Milliseconds until fewer than `bound` tokens count, if none are added.
 local function wait_ms(self, now, used, bound)
     local store, keys = self.store, self.keys
-    local current = floor(now / self.length)
-    for each = current - BUCKETS, current do
+    local second = floor(now / self.length)
+    for each = second - SECONDS, second do
         used = used - (store:get(keys[each % SLOTS]) or 0)
         if used < bound then
-            return ((each + BUCKETS + 1) * self.length - now) * 1000
+            return ((each + SECONDS + 1) * self.length - now) * 1000
         end
     end
     return 0
@@ -65,7 +96,7 @@ end
 -- @tparam number now seconds
 -- @tparam number tokens
 -- @tparam number bound
--- @treturn number|nil the bucket in which they are counted; nil: they are not counted
+-- @treturn number|nil the second in which they are counted; nil: they are not counted
 -- @treturn number the number of tokens that counted before
 -- @treturn nil|number milliseconds until fewer than `bound` count, if none are added
 function _M:reserve(now, tokens, bound)
@@ -73,29 +104,25 @@ function _M:reserve(now, tokens, bound)
     if used >= bound then
         return nil, used, wait_ms(self, now, used, bound)
     end
-    local bucket = floor(now / self.length)
-    self.store:incr(self.keys[bucket % SLOTS], tokens, 0, self.lifetime)
-    return bucket, used
+    local second = floor(now / self.length)
+    change(self, second, tokens, 0)
+    return second, used
 end
 
 
 --- Corrects tokens that were counted. Additional ones count from now on. Ones that were too many
--- are taken out of the bucket in which they were counted, unless its minute is over.
+-- are taken out of the second in which they were counted, unless its minute is over.
 -- @tparam number now seconds
--- @tparam number bucket as `reserve` returned it
+-- @tparam number second as `reserve` returned it
 -- @tparam number by
-function _M:correct(now, bucket, by)
+function _M:correct(now, second, by)
     local current = floor(now / self.length)
-    local store = self.store
     if by > 0 then
-        store:incr(self.keys[current % SLOTS], by, 0, self.lifetime)
-    elseif by < 0 and current - bucket <= BUCKETS then
-        local key = self.keys[bucket % SLOTS]
-        if store:incr(key, by) == 0 then
-            -- Clients choose the names of deployments, so buckets of names that no backend has must
-            -- not fill the memory.
-            store:delete(key)
-        end
+        change(self, current, by, 0)
+    elseif by < 0 and current - second <= SECONDS and change(self, second, by) == 0 then
+        -- Clients choose the names of deployments, so buckets of names that no backend has must not
+        -- fill the memory.
+        self.store:delete(self.keys[second % SLOTS])
     end
 end
 
