@@ -35,6 +35,11 @@ const scenario = (name: string) => {
   if (!found) throw new Error(`there is no scenario ${name}`);
   return found;
 };
+/** More users than the scenario has, so that there are enough requests on a busy machine too. */
+const busy = (name: string) => ({
+  ...scenario(name),
+  stages: [{ seconds: 180, users: 20, spawnRate: 1000, lane: 'high' as const }],
+});
 
 let mocks: readonly MockBackend[] = [];
 beforeAll(async () => {
@@ -121,7 +126,7 @@ const failedChecks = ({ checks }: { readonly checks: readonly Check[] }) =>
 describe('a scenario against a gateway', () => {
   test('passes if the gateway acts as intended', async () => {
     const gateway = await stub((turn) => ({ backend: 1 + (turn % 2) }));
-    const result = await runScenario(scenario('round-robin-simple'), target(gateway.url), options());
+    const result = await runScenario(busy('round-robin-simple'), target(gateway.url), options());
     expect(failedChecks(result)).toEqual([]);
     expect(gateway.paths.length).toBeGreaterThan(50);
     expect(gateway.paths[0]).toMatch(
@@ -131,19 +136,19 @@ describe('a scenario against a gateway', () => {
 
   test('fails if one backend gets everything', async () => {
     const gateway = await stub(() => ({ backend: 1 }));
-    const result = await runScenario(scenario('round-robin-simple'), target(gateway.url), options());
+    const result = await runScenario(busy('round-robin-simple'), target(gateway.url), options());
     expect(failedChecks(result)).toEqual(['answers by backend']);
   });
 
   test('fails if requests fail', async () => {
     const gateway = await stub((turn) => (turn % 50 === 10 ? { status: 503 } : { backend: 1 + (turn % 2) }));
-    const result = await runScenario(scenario('round-robin-simple'), target(gateway.url), options());
+    const result = await runScenario(busy('round-robin-simple'), target(gateway.url), options());
     expect(failedChecks(result)).toEqual(['failed requests']);
   });
 
   test('uses the keys of three clients for usage tracking', async () => {
     const gateway = await stub(() => ({ backend: 1 }));
-    const result = await runScenario(scenario('usage-tracking'), target(gateway.url), options());
+    const result = await runScenario(busy('usage-tracking'), target(gateway.url), options());
     expect(failedChecks(result)).toEqual([]);
     for (const key of KEYS) expect(gateway.paths.some((path) => path.startsWith(`${key} `))).toBe(true);
     expect(result.checks.at(-1)).toMatchObject({ result: 'not asserted' });
@@ -155,14 +160,14 @@ describe('a scenario against a gateway', () => {
     ['does not name its backends', () => ({ backend: 1, named: false }), /GATEWAY_BACKEND_HEADER=true/],
   ])('is refused if the gateway %s', async (_, choose, message) => {
     const gateway = await stub(choose);
-    await expect(runScenario(scenario('round-robin-simple'), target(gateway.url), options())).rejects.toThrow(
+    await expect(runScenario(busy('round-robin-simple'), target(gateway.url), options())).rejects.toThrow(
       message,
     );
   });
 
   test('is refused if nothing listens', async () => {
     await expect(
-      runScenario(scenario('round-robin-simple'), target('http://127.0.0.1:9'), options()),
+      runScenario(busy('round-robin-simple'), target('http://127.0.0.1:9'), options()),
     ).rejects.toThrow(/does not answer at http:\/\/127\.0\.0\.1:9/);
   });
 });
