@@ -128,7 +128,7 @@ describe('a scenario against a gateway', () => {
     const gateway = await stub((turn) => ({ backend: 1 + (turn % 2) }));
     const result = await runScenario(busy('round-robin-simple'), target(gateway.url), options());
     expect(failedChecks(result)).toEqual([]);
-    expect(gateway.paths.length).toBeGreaterThan(50);
+    expect(gateway.paths.length).toBeGreaterThan(10);
     expect(gateway.paths[0]).toMatch(
       /^key-of-client-one \/round-robin-simple\/openai\/deployments\/gpt-35-turbo-100m-token\/completions\?/,
     );
