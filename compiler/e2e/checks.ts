@@ -205,13 +205,51 @@ export function slowerThan(
 }
 
 export function helperAccepted({ helpers }: Run, least: number): Check {
-  const accepted = helpers.filter((status) => status >= 200 && status < 300).length;
+  const accepted = helpers.filter(({ status }) => status >= 200 && status < 300).length;
   return check(
     'preferred backends set',
     `at least ${least} times, always accepted`,
     `${accepted} of ${helpers.length}`,
     helpers.length >= least && accepted === helpers.length,
   );
+}
+
+/** Whether each answer came from the backend that the last call of the helper preferred. */
+export function followsTheOrder({ observations, helpers }: Run, marginMs: number): Check {
+  const answered = observations
+    .filter(succeeded)
+    .map(({ at, backend }) => ({ backend, call: helpers.findLast((each) => each.at <= at), at }))
+    // Workers learn of a new order one after another.
+    .filter(({ call, at }) => call !== undefined && at - call.at >= marginMs);
+  const right = answered.filter(({ backend, call }) => backend === call?.order[0]).length;
+  return check(
+    'answers from the preferred backend',
+    'all',
+    `${right} of ${answered.length}`,
+    answered.length > 0 && right === answered.length,
+  );
+}
+
+/**
+ * Whether all answers of a part of the run came from the backend that was faster then. Not asserted if the measurement
+ * itself found another one faster, as it may on a busy machine.
+ */
+export function allFromTheFaster(
+  what: string,
+  { observations, helpers }: Run,
+  [from, to]: readonly [number, number],
+  backend: string,
+): Check {
+  const current = helpers.filter(({ at }, index) => at < to && (helpers[index + 1]?.at ?? to) > from);
+  const other = current.find(({ order }) => order[0] !== backend);
+  const part = observations.filter(({ at }) => at >= from && at < to);
+  if (other)
+    return notAsserted(
+      what,
+      `all from ${backend}`,
+      `not asserted: ${other.order[0]} was measured to be faster`,
+    );
+  return mostlyFrom(what, part, backend, 1);
 }
 
 /** Whether each client used tokens, by the answers that they got. */

@@ -40,12 +40,21 @@ export interface Run {
   readonly second: number;
   /** Length of the minute that token budgets count, in milliseconds of the run. */
   readonly minute: number;
-  /** Statuses of the helper that sets the preferred backends. */
-  readonly helpers: readonly number[];
+  /** Calls of the helper that sets the preferred backends, in their order. */
+  readonly helpers: readonly HelperCall[];
   /** Tokens by client, as the gateway's metrics counted them during the run; or the reason why they are not known. */
   readonly counted: readonly number[] | string;
   /** Replicas during the run; or the reason why they are not known. */
   readonly replicas: Replicas | string;
+}
+
+export interface HelperCall {
+  /** Milliseconds from the start of the run to the answer; below 0 before the load. */
+  readonly at: number;
+  /** 0: no answer. */
+  readonly status: number;
+  /** The backends that it set, the preferred one first. */
+  readonly order: readonly string[];
 }
 
 export interface Replicas {

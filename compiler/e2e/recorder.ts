@@ -4,13 +4,13 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 import type { Lane } from '../model/model.ts';
 import { type GatewayAddress, helperHeaders, PREFERRED_PATH } from './gateway-client.ts';
-import { type Observation, observationOf } from './observation.ts';
+import { type HelperCall, type Observation, observationOf } from './observation.ts';
 
 export interface Recorder {
   readonly url: string;
   readonly observations: readonly Observation[];
-  /** Statuses of the helper that sets the preferred backends. */
-  readonly helpers: readonly number[];
+  /** Calls of the helper that sets the preferred backends. */
+  readonly helpers: readonly HelperCall[];
   /** `performance.now()` at the first request of the load; undefined before it. */
   readonly begin: number | undefined;
   stop(): Promise<void>;
@@ -29,7 +29,8 @@ const HOP_BY_HOP = [
 export async function startRecorder(gateway: GatewayAddress): Promise<Recorder> {
   const { url, keys } = gateway;
   const observations: Observation[] = [];
-  const helpers: number[] = [];
+  const helpers: { readonly ended: number; readonly status: number; readonly order: readonly string[] }[] =
+    [];
   let begin: number | undefined;
 
   const handle = async (request: IncomingMessage, response: ServerResponse) => {
@@ -73,7 +74,7 @@ export async function startRecorder(gateway: GatewayAddress): Promise<Recorder> 
       if (!response.headersSent) response.writeHead(502);
       response.end();
     }
-    if (isHelper) helpers.push(status);
+    if (isHelper) helpers.push({ ended: performance.now(), status, order: orderIn(sent.body) });
   };
 
   const server = createServer((request, response) => {
@@ -87,7 +88,9 @@ export async function startRecorder(gateway: GatewayAddress): Promise<Recorder> 
     get observations() {
       return observations.toSorted((a, b) => a.at - b.at);
     },
-    helpers,
+    get helpers() {
+      return helpers.map(({ ended, status, order }) => ({ at: ended - (begin ?? ended), status, order }));
+    },
     get begin() {
       return begin;
     },
@@ -103,6 +106,12 @@ export async function startRecorder(gateway: GatewayAddress): Promise<Recorder> 
 function laneOf({ headers }: IncomingMessage, path: string): Lane {
   const asked = new URLSearchParams(path.split('?')[1] ?? '').get('priority');
   return headers['x-priority'] === 'low' || asked === 'low' ? 'low' : 'high';
+}
+
+/** Both names of the member, as the helper accepts them. */
+function orderIn(body: unknown): readonly string[] {
+  const { preferredBackends, preferred_backends: other } = (body ?? {}) as Record<string, unknown>;
+  return [preferredBackends ?? other ?? []].flat().map(String);
 }
 
 function parsed(body: Buffer): unknown {

@@ -5,7 +5,7 @@ import type { Lane } from '../model/model.ts';
 import { type Check, succeeded } from './checks.ts';
 import { Failure, type GatewayAddress, post, setPreferred } from './gateway-client.ts';
 import { runLoad, timesOf } from './load.ts';
-import { type Observation, observationOf, type Run } from './observation.ts';
+import { type HelperCall, type Observation, observationOf, type Run } from './observation.ts';
 import { replicasDuring } from './platform.ts';
 import { startRecorder } from './recorder.ts';
 import type { ScenarioResult } from './report.ts';
@@ -80,18 +80,23 @@ async function ownLoad(
   signal: AbortSignal,
 ): Promise<LoadResult> {
   const observations: Observation[] = [];
-  const helpers: number[] = [];
-  let begin = 0;
+  const helpers: HelperCall[] = [];
+  let begin: number | undefined;
   let turn = 0;
   const happen = async ({ measure, latencies }: Event) => {
-    if (measure) helpers.push(await setPreferred(target, await fastestFirst(target.simulators, measure)));
+    if (measure) {
+      const order = await fastestFirst(target.simulators, measure);
+      const status = await setPreferred(target, order);
+      helpers.push({ at: begin === undefined ? -1 : performance.now() - begin, status, order });
+    }
     if (latencies) await setLatencies(target.simulators, latencies, second);
   };
   for (const event of scenario.events) if (event.at === 0) await happen(event);
-  begin = performance.now();
+  const start = performance.now();
+  begin = start;
   const send = async (lane: Lane) => {
     const client = scenario.clients === 1 ? 0 : turn++ % scenario.clients;
-    observations.push(await ask(scenario, target, { lane, client, begin }));
+    observations.push(await ask(scenario, target, { lane, client, begin: start }));
   };
   const events = scenario.events
     .filter(({ at }) => at > 0)

@@ -1,10 +1,12 @@
 /** The scenarios as data: load, latencies of the simulators, and the assertions about the result. */
 import type { Lane } from '../model/model.ts';
 import {
+  allFromTheFaster,
   alone,
   type Budget,
   breakerHolds,
   type Check,
+  followsTheOrder,
   helperAccepted,
   highGoesFirst,
   lanesAreNamed,
@@ -199,16 +201,21 @@ function latencyRouting(): Scenario {
     checks: (run) => {
       const part = (from: number, to: number): readonly Observation[] =>
         run.observations.filter(({ at }) => at >= from * run.second && at < to * run.second);
-      const before = part(0, 120);
-      const outdated = part(120 + margin, 180);
-      const after = part(180 + margin, 300);
+      const of = (backend: string, from: number, to: number) =>
+        part(from, to).filter((each) => each.backend === backend);
+      const before = of(PAYG1, 0, 120);
+      const outdated = of(PAYG1, 120 + margin, 180);
+      const after = of(PAYG2, 180 + margin, 300);
+      const all = (what: string, from: number, to: number, backend: string) =>
+        allFromTheFaster(what, run, [from * run.second, to * run.second], backend);
       return [
         least(run, stages),
         noneFailed(run),
         helperAccepted(run, 5),
-        mostlyFrom('before the change', before, PAYG1, 1),
-        mostlyFrom('after the change, before the next measurement', outdated, PAYG1, 1),
-        mostlyFrom('after the next measurement', after, PAYG2, 1),
+        followsTheOrder(run, margin * run.second),
+        all('before the change', 0, 120, PAYG1),
+        all('after the change, before the next measurement', 120 + margin, 180, PAYG1),
+        all('after the next measurement', 180 + margin, 300, PAYG2),
         slowerThan('latency with the outdated order', outdated, before, 'before the change'),
         slowerThan('latency with the outdated order', outdated, after, 'after the next measurement'),
         neverFrom(run, PTU),

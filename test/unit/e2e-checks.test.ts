@@ -1,10 +1,12 @@
 /** Each assertion of the scenarios accepts the intended result, and rejects results that are wrong in one respect. */
 import { describe, expect, test } from 'vitest';
 import {
+  allFromTheFaster,
   alone,
   type Budget,
   breakerHolds,
   type Check,
+  followsTheOrder,
   helperAccepted,
   highGoesFirst,
   lanesAreNamed,
@@ -206,11 +208,44 @@ test('slowerThan compares medians of successful answers', () => {
   );
 });
 
+const call = (at: number, first: string, status = 200) => ({ at, status, order: [first, 'other'] });
+
 test('helperAccepted needs every call accepted, and enough of them', () => {
-  passes(helperAccepted(run([], { helpers: [200, 200] }), 2));
-  fails(helperAccepted(run([], { helpers: [200] }), 2));
-  fails(helperAccepted(run([], { helpers: [200, 200, 401] }), 2));
+  passes(helperAccepted(run([], { helpers: [call(0, 'a'), call(1, 'a')] }), 2));
+  fails(helperAccepted(run([], { helpers: [call(0, 'a')] }), 2));
+  fails(helperAccepted(run([], { helpers: [call(0, 'a'), call(1, 'a'), call(2, 'a', 401)] }), 2));
   fails(helperAccepted(run([], { helpers: [] }), 1));
+});
+
+describe('an order of backends', () => {
+  const helpers = [call(-1, 'a'), call(1_000, 'b')];
+  const right = [seen({ at: 100 }), seen({ at: 1_500, backend: 'b' })];
+
+  test('followsTheOrder accepts answers of the preferred backend, and any within the margin', () => {
+    passes(followsTheOrder(run([...right, seen({ at: 1_010 })], { helpers }), 50));
+  });
+
+  test.each<readonly [string, readonly Observation[]]>([
+    ['an answer of the last order', [...right, seen({ at: 1_100 })]],
+    ['an answer before the change by the other one', [seen({ at: 500, backend: 'b' })]],
+    ['no answer', []],
+  ])('followsTheOrder rejects %s', (_, observations) => {
+    fails(followsTheOrder(run(observations, { helpers }), 50));
+  });
+
+  test('allFromTheFaster rejects another backend in its part of the run', () => {
+    passes(allFromTheFaster('x', run(right, { helpers }), [0, 1_000], 'a'));
+    passes(allFromTheFaster('x', run(right, { helpers }), [1_000, 2_000], 'b'));
+    fails(
+      allFromTheFaster('x', run([...right, seen({ at: 200, backend: 'b' })], { helpers }), [0, 1_000], 'a'),
+    );
+    fails(allFromTheFaster('x', run([], { helpers }), [0, 1_000], 'a'));
+  });
+
+  test('allFromTheFaster asserts nothing if the measurement preferred another one', () => {
+    isOpen(allFromTheFaster('x', run(right, { helpers }), [0, 1_500], 'a'));
+    isOpen(allFromTheFaster('x', run(right, { helpers }), [1_000, 2_000], 'a'));
+  });
 });
 
 test('usageOfEachClient needs tokens of every client', () => {

@@ -273,7 +273,7 @@ test('the recorder passes requests on, and records lane, client, backend and the
       fetch(`${recorder.url}${url}`, {
         method: 'POST',
         headers: { 'content-type': 'application/json', ...headers },
-        body: JSON.stringify({ prompt: 'x', max_tokens: 7 }),
+        body: JSON.stringify({ prompt: 'x', max_tokens: 7, preferredBackends: ['payg-backend-2'] }),
       });
     const answer = await send(path, { 'api-key': KEYS[1] ?? '', 'x-priority': 'low' });
     expect(answer.status).toBe(200);
@@ -284,7 +284,7 @@ test('the recorder passes requests on, and records lane, client, backend and the
       { lane: 'low', client: 1, backend: 'payg-backend-1', status: 200, cost: 7, at: 0 },
       { lane: 'high', client: 0, backend: 'payg-backend-1', status: 200 },
     ]);
-    expect(recorder.helpers).toEqual([200]);
+    expect(recorder.helpers).toMatchObject([{ status: 200, order: ['payg-backend-2'] }]);
   } finally {
     await recorder.stop();
   }
