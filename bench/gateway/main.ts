@@ -16,6 +16,7 @@ import { chatBody, expectAll, median, percentile, type Request, send } from './l
 import { metricsPage } from './metrics.ts';
 import { mixedLoad } from './mixed.ts';
 import { peers } from './peers.ts';
+import { manyPools } from './pools.ts';
 import { reloads } from './reload.ts';
 import { coldStart } from './start.ts';
 
@@ -605,6 +606,7 @@ const SECTIONS = [
   'start',
   'metrics',
   'reload',
+  'pools',
   'mixed',
   'peers',
 ] as const;
@@ -646,6 +648,10 @@ try {
   if (isWanted('start')) await coldStart(address, print);
   if (isWanted('metrics')) await metricsPage(host, print);
   if (isWanted('reload')) await reloads(address, print, argumentsOf());
+  if (isWanted('pools'))
+    await manyPools(address, print, (gateway, count, paths) =>
+      cpuPerRequest(gateway, count, (index) => chat(paths[index % paths.length] ?? '', gateway, 4096)),
+    );
   if (isWanted('peers')) await peers(address, print);
   if (isWanted('mixed')) await mixedLoad(print, argumentsOf()[0]);
 } finally {
