@@ -213,13 +213,27 @@ local function is_ours(name)
 end
 
 
+-- Declarations of C are those of the process, which has room for some ten thousand: each world
+-- loads the modules that declare them again.
+local declared = {}
+local real_ffi = real_require("ffi")
+local ffi_once = setmetatable({
+    cdef = function(text)
+        if not declared[text] then
+            real_ffi.cdef(text)
+            declared[text] = true
+        end
+    end,
+}, { __index = real_ffi })
+
+
 -- `require` of a worker: its stubs, LuaJIT's own modules, and ours, each loaded once.
 local function loader(world, worker, stubs)
     local loaded = {}
     return function(name)
         local module = loaded[name] or stubs[name]
         if module == nil and OF_LUAJIT[name] then
-            return real_require(name)
+            return name == "ffi" and ffi_once or real_require(name)
         end
         if module == nil then
             if not is_ours(name) then
