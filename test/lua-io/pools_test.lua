@@ -42,7 +42,8 @@ describe("the path of a pool", function()
 
     it("is corrected as any other", function()
         local gateway = pool("search", { prefix = "/teams/search" })
-        for _, path in ipairs({ "/teams/search/v1/chat/completions", "//teams/search//openai/v1/chat/completions/" }) do
+        for _, path in ipairs({ "/teams/search/v1/chat/completions",
+                                "//teams/search//openai/v1/chat/completions/" }) do
             equal(gateway:post({ path = path, read_as = "/teams/search" .. V1 }).record.target.path, V1, path)
         end
     end)
@@ -100,14 +101,14 @@ describe("cooldowns of pools", function()
     end)
 
     it("last as long as the pool says, and are a guess beyond the delay that the backend named", function()
-        local gateway = pool("one", { backends = { "a" },
-                                      proxy = { cooldown = { default_ms = 1000, max_ms = 60000, fixed_ms = 20000 } } })
+        local long = { default_ms = 1000, max_ms = 60000, fixed_ms = 20000 }
+        local gateway = pool("one", { backends = { "a" }, proxy = { cooldown = long } })
         gateway:serve("a", FOR_FIVE_SECONDS, FOR_FIVE_SECONDS, OK)
         equal(called(gateway, request("one")), "a")
         -- It has no other backend, and after the named delay nothing is known.
         equal(called(gateway, request("one")), "a")
-        local short = pool("short", { backends = { "a", "b" },
-                                      proxy = { cooldown = { default_ms = 1000, max_ms = 60000, fixed_ms = 2000 } } })
+        local brief = { default_ms = 1000, max_ms = 60000, fixed_ms = 2000 }
+        local short = pool("short", { proxy = { cooldown = brief } })
         short:serve("a", FOR_FIVE_SECONDS, OK)
         equal(called(short, request("short")), "a b")
         equal(called(short, request("short")), "b")
