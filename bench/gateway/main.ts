@@ -649,8 +649,12 @@ try {
   if (isWanted('metrics')) await metricsPage(host, print);
   if (isWanted('reload')) await reloads(address, print, argumentsOf());
   if (isWanted('pools'))
-    await manyPools(address, print, (gateway, count, paths) =>
-      cpuPerRequest(gateway, count, (index) => chat(paths[index % paths.length] ?? '', gateway, 4096)),
+    await manyPools(
+      address,
+      print,
+      (gateway, count, paths) =>
+        cpuPerRequest(gateway, count, (index) => chat(paths[index % paths.length] ?? '', gateway, 4096)),
+      argumentsOf(),
     );
   if (isWanted('peers')) await peers(address, print);
   if (isWanted('mixed')) await mixedLoad(print, argumentsOf()[0]);

@@ -35,20 +35,8 @@ local mt = { __index = _M }
 -- A whole number of seconds: with steps such as 0.25 s, no time is rounded.
 local START = 1700000000
 
--- LuaJIT's `ffi`, which takes declarations once: it keeps all of them, and has room for those of some
--- hundred workers only.
-local declared = {}
-local ffi = setmetatable({
-    cdef = function(text)
-        if not declared[text] then
-            declared[text] = true
-            real_require("ffi").cdef(text)
-        end
-    end,
-}, { __index = real_require("ffi") })
-
 -- Modules of LuaJIT itself.
-local OF_LUAJIT = { ffi = ffi, bit = real_require("bit"), ["table.new"] = real_require("table.new") }
+local OF_LUAJIT = { ffi = true, bit = true, ["table.new"] = true }
 
 -- Nearly all that a world leaves is garbage, and tests make hundreds of them.
 collectgarbage("setpause", 400)
@@ -225,13 +213,27 @@ local function is_ours(name)
 end
 
 
+-- Declarations of C are those of the process, which has room for some ten thousand: each world
+-- loads the modules that declare them again.
+local declared = {}
+local real_ffi = real_require("ffi")
+local ffi_once = setmetatable({
+    cdef = function(text)
+        if not declared[text] then
+            real_ffi.cdef(text)
+            declared[text] = true
+        end
+    end,
+}, { __index = real_ffi })
+
+
 -- `require` of a worker: its stubs, LuaJIT's own modules, and ours, each loaded once.
 local function loader(world, worker, stubs)
     local loaded = {}
     return function(name)
         local module = loaded[name] or stubs[name]
         if module == nil and OF_LUAJIT[name] then
-            return OF_LUAJIT[name]
+            return name == "ffi" and ffi_once or real_require(name)
         end
         if module == nil then
             if not is_ours(name) then
