@@ -1,5 +1,5 @@
 /**
- * The eleven scenarios of the toolkit on one gateway, thirty times faster than their full length: the minutes of the
+ * The eleven scenarios of the toolkit on one gateway, twenty times faster than their full length: the minutes of the
  * backends and of the budgets are shorter too.
  */
 import { spawn } from 'node:child_process';
@@ -19,7 +19,7 @@ import { PROGRAM } from '../support/cli.ts';
 import { backendKey, type Gateway, quickMetrics, startGateway } from '../support/gateway.ts';
 import { clientSettings, keyOf } from '../support/limits.ts';
 
-const TIME_SCALE = 30;
+const TIME_SCALE = 20;
 const SECOND_MS = 1000 / TIME_SCALE;
 const CLIENTS = ['one', 'two', 'three'];
 /** The longest scenario has ten minutes, and waits for its budget before it begins. */
