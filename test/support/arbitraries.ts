@@ -197,6 +197,7 @@ const pool = fc.record({
   RETRY_STATUSES: optional(distinct(fc.integer({ min: 400, max: 599 }))),
   MAX_ATTEMPTS: optional(fc.integer({ min: 1, max: 20 })),
   COOLDOWN: optional(fc.integer({ min: 0, max: 200 })),
+  TOKENS_PER_MINUTE: optional(positive),
 });
 
 const wholeGateway = fc.record({
@@ -204,6 +205,7 @@ const wholeGateway = fc.record({
   AI_PROXY_RETRY_STATUSES: optional(distinct(fc.integer({ min: 400, max: 599 }))),
   AI_PROXY_MAX_ATTEMPTS: optional(fc.integer({ min: 1, max: 20 })),
   AI_RATE_LIMIT_HIGH_LIMIT: optional(positive),
+  AI_RATE_LIMIT_SHARED_LIMIT: optional(positive),
   AI_RATE_LIMIT_WINDOW_SECONDS: optional(fc.integer({ min: 1, max: 100_000 })),
   AI_RATE_LIMIT_SCOPE: optional(fc.constantFrom('gateway', 'client')),
   LB_ALG: optional(fc.constantFrom('roundrobin', 'chash')),
