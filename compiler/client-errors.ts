@@ -32,7 +32,8 @@ export const CLIENT_ERRORS: Readonly<Record<string, ClientError>> = {
   unknown_backend: {
     statuses: [400],
     about: 'A request that sets the order of backends names one that does not exist.',
-    client: 'Use names of `AZURE_OPENAI_NAME_N`, or endpoints of backends ([pools.md](pools.md#the-order-of-backends)).',
+    client:
+      'Use names of `AZURE_OPENAI_NAME_N`, or endpoints of backends ([pools.md](pools.md#the-order-of-backends)).',
   },
   invalid_request_target: {
     statuses: [400],
@@ -127,7 +128,8 @@ export const CLIENT_ERRORS: Readonly<Record<string, ClientError>> = {
   },
   method_not_allowed: {
     statuses: [405],
-    about: 'The path does not support this method. `/healthz` and `/readyz` support GET and HEAD, `/helpers/set-preferred-backends` supports POST.',
+    about:
+      'The path does not support this method. `/healthz` and `/readyz` support GET and HEAD, `/helpers/set-preferred-backends` supports POST.',
     client: 'Use a method that the `Allow` header names.',
   },
   request_timeout: {
