@@ -266,11 +266,11 @@ describe.skipIf(skipped)('the toolkit’s prioritization cycle, shortened', () =
       expect(lowFirst['low 200']).toBeGreaterThanOrEqual((1.5 * (CYCLE_LIMIT - CYCLE_RESERVE)) / users.cost);
       expect(alone).toBeLessThanOrEqual((2.2 * CYCLE_LIMIT) / users.cost);
       expect(alone).toBeGreaterThanOrEqual((1.5 * CYCLE_LIMIT) / users.cost);
-      for (const both of [mixed, mixedAgain]) {
-        const [ofHigh = 0, ofLow = 0] = [both['high 200'], both['low 200']];
-        expect(ofHigh).toBeGreaterThanOrEqual(0.9 * alone);
-        expect(ofLow).toBeLessThan(0.1 * (ofHigh + ofLow));
-      }
+      // Both lanes use the budget in waves, so a phase may have a part of a wave more or less than another one.
+      const even = ((phase / 1000 / (CYCLE_MINUTE + 1)) * CYCLE_LIMIT) / users.cost;
+      const sum = (key: string) => (mixed[key] ?? 0) + (mixedAgain[key] ?? 0);
+      expect(sum('high 200')).toBeGreaterThanOrEqual(2 * 0.9 * Math.min(alone, even));
+      expect(sum('low 200')).toBeLessThan(0.1 * (sum('high 200') + sum('low 200')));
       for (const counts of phases)
         expect(Object.keys(counts).filter((key) => !/ (?:200|429)$/.test(key))).toEqual([]);
     },
