@@ -1,4 +1,5 @@
 /** A load of users, each of which sends a request, waits, and sends the next one. */
+import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Lane } from '../model/model.ts';
 import type { RunStage, StageLane } from './observation.ts';
@@ -27,6 +28,8 @@ export function timesOf(stages: readonly Stage[], second: number): readonly RunS
 
 /** Runs all stages, and waits for the last answers. */
 export async function runLoad({ stages, think, second, send, signal }: Load): Promise<void> {
+  // Each waiting user listens to it.
+  setMaxListeners(0, signal);
   const begin = performance.now();
   const loops: Promise<void>[] = [];
   let users: { isActive: boolean }[] = [];
