@@ -406,7 +406,7 @@ function prioritization(
       return [
         least(run, stages, think),
         onlyHonestRejections(run, budget),
-        lanesAreNamed(run),
+        lanesAreNamed(run, budget),
         ...(exhausts(variant)
           ? [
               withinBudget(run, budget),

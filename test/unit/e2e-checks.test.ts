@@ -430,12 +430,15 @@ describe('a budget that both lanes share', () => {
   });
 
   test('lanesAreNamed needs the lane on each answer, and a reason on each rejection of the low lane', () => {
-    const low = { lane: 'low', priority: 'low' } as const;
-    passes(lanesAreNamed(run([seen(), seen({ ...low, status: 429, reason: 'tokens' })])));
-    fails(lanesAreNamed(run([seen({ priority: undefined })])));
-    fails(lanesAreNamed(run([seen({ lane: 'low', priority: 'high' })])));
-    fails(lanesAreNamed(run([seen({ ...low, status: 429 })])));
-    fails(lanesAreNamed(run([])));
+    const low = { lane: 'low', priority: 'low', status: 429 } as const;
+    const rejected = many(20, () => ({ ...low, reason: 'tokens' }));
+    passes(lanesAreNamed(run([seen(), ...rejected]), budget));
+    fails(lanesAreNamed(run([seen({ priority: undefined })]), budget));
+    fails(lanesAreNamed(run([seen({ lane: 'low', priority: 'high' })]), budget));
+    fails(lanesAreNamed(run([...rejected, seen(low)]), budget));
+    passes(lanesAreNamed(run([...rejected, seen(low)]), { ...budget, probes: 0.05 }));
+    fails(lanesAreNamed(run([...rejected, seen(low), seen(low)]), { ...budget, probes: 0.05 }));
+    fails(lanesAreNamed(run([]), budget));
   });
 });
 
