@@ -1,0 +1,168 @@
+/** Reads what Terraform prints as JSON: events of plan and apply, plans, outputs. Pure. */
+
+export interface Diagnosis {
+  readonly severity: 'error' | 'warning';
+  readonly summary: string;
+  readonly detail: string;
+  /** The resource, if Terraform names one. */
+  readonly address?: string;
+}
+
+export type TerraformEvent =
+  | { readonly kind: 'diagnostic'; readonly diagnosis: Diagnosis }
+  /** A resource is being created, changed or removed; `seconds` so far. */
+  | {
+      readonly kind: 'begun' | 'running';
+      readonly address: string;
+      readonly action: string;
+      readonly seconds: number;
+    }
+  | {
+      readonly kind: 'ended';
+      readonly address: string;
+      readonly action: string;
+      readonly seconds: number;
+      readonly ok: boolean;
+    };
+
+/** The event of one line of `-json`; undefined for lines that say nothing of use. */
+export function eventOf(line: string): TerraformEvent | undefined {
+  const parsed = objectIn(line);
+  if (parsed === undefined) return undefined;
+  const { type } = parsed;
+  if (type === 'diagnostic') {
+    const given = asRecord(parsed.diagnostic);
+    const address = textOf(given.address);
+    return {
+      kind: 'diagnostic',
+      diagnosis: {
+        severity: given.severity === 'warning' ? 'warning' : 'error',
+        summary: textOf(given.summary) ?? '',
+        detail: textOf(given.detail) ?? '',
+        ...(address === undefined ? {} : { address }),
+      },
+    };
+  }
+  const hook = asRecord(parsed.hook);
+  const address = textOf(asRecord(hook.resource).addr);
+  const kind = KINDS[String(type)];
+  if (kind === undefined || address === undefined) return undefined;
+  const about = {
+    address,
+    action: textOf(hook.action) ?? 'change',
+    seconds: typeof hook.elapsed_seconds === 'number' ? hook.elapsed_seconds : 0,
+  };
+  // A list of data sources that Terraform reads while it applies is no progress.
+  if (about.action === 'read') return undefined;
+  return kind === 'ended' ? { kind, ...about, ok: type === 'apply_complete' } : { kind, ...about };
+}
+
+const KINDS: Readonly<Record<string, 'begun' | 'running' | 'ended'>> = {
+  apply_start: 'begun',
+  apply_progress: 'running',
+  apply_complete: 'ended',
+  apply_errored: 'ended',
+};
+
+export type ChangeKind = 'create' | 'update' | 'replace' | 'delete';
+
+/** One object of a plan. Values are left out: an attribute may be a secret. */
+export interface PlannedChange {
+  readonly kind: ChangeKind;
+  readonly address: string;
+  readonly type: string;
+  /** The name in Azure, if the plan knows it. */
+  readonly name?: string;
+  /** Names of the attributes that change, for an update or a replacement. */
+  readonly attributes: readonly string[];
+}
+
+export interface PlanSummary {
+  readonly changes: readonly PlannedChange[];
+  /** Outputs after the apply, as far as they are known. */
+  readonly outputs: Readonly<Record<string, unknown>>;
+}
+
+/** @throws SyntaxError for a text that is not the JSON of a plan */
+export function planOf(json: string): PlanSummary {
+  const plan = asRecord(JSON.parse(json));
+  const changes = asList(plan.resource_changes).flatMap((each): PlannedChange[] => {
+    const resource = asRecord(each);
+    const change = asRecord(resource.change);
+    const kind = kindOf(asList(change.actions).map(String));
+    if (kind === undefined || resource.mode === 'data') return [];
+    const [before, after] = [asRecord(change.before), asRecord(change.after)];
+    const name = textOf(after.name) ?? textOf(before.name);
+    return [
+      {
+        kind,
+        address: textOf(resource.address) ?? '',
+        type: textOf(resource.type) ?? '',
+        ...(name === undefined ? {} : { name }),
+        attributes:
+          kind === 'update' || kind === 'replace' ? changed(before, after, change.after_unknown) : [],
+      },
+    ];
+  });
+  const outputs = Object.fromEntries(
+    Object.entries(asRecord(plan.output_changes)).map(([name, each]) => [name, asRecord(each).after]),
+  );
+  return { changes, outputs };
+}
+
+function kindOf(actions: readonly string[]): ChangeKind | undefined {
+  if (actions.includes('delete') && actions.includes('create')) return 'replace';
+  const [only] = actions;
+  return only === 'create' || only === 'update' || only === 'delete' ? only : undefined;
+}
+
+function changed(
+  before: Readonly<Record<string, unknown>>,
+  after: Readonly<Record<string, unknown>>,
+  unknown: unknown,
+): string[] {
+  const later = asRecord(unknown);
+  return [...new Set([...Object.keys(before), ...Object.keys(after), ...Object.keys(later)])]
+    .filter((name) => later[name] === true || JSON.stringify(before[name]) !== JSON.stringify(after[name]))
+    .sort();
+}
+
+/** Outputs of `terraform output -json`, by name. @throws SyntaxError */
+export function outputsOf(json: string): Readonly<Record<string, unknown>> {
+  return Object.fromEntries(
+    Object.entries(asRecord(JSON.parse(json))).map(([name, each]) => [name, asRecord(each).value]),
+  );
+}
+
+/** Who holds the lock of a state, as Terraform reports it. */
+export interface StateLock {
+  readonly id: string;
+  readonly who: string;
+  readonly since: string;
+  readonly operation: string;
+}
+
+export function stateLockIn(text: string): StateLock | undefined {
+  if (!/acquiring the state lock|state blob is already locked/i.test(text)) return undefined;
+  const field = (name: string): string => new RegExp(`^\\s*${name}:\\s*(.*)$`, 'm').exec(text)?.[1]?.trim() ?? '';
+  return { id: field('ID'), who: field('Who'), since: field('Created'), operation: field('Operation') };
+}
+
+function objectIn(line: string): Readonly<Record<string, unknown>> | undefined {
+  if (!line.startsWith('{')) return undefined;
+  try {
+    return asRecord(JSON.parse(line));
+  } catch {
+    return undefined;
+  }
+}
+
+const asRecord = (value: unknown): Readonly<Record<string, unknown>> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? (value as Readonly<Record<string, unknown>>)
+    : {};
+
+const asList = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
+
+const textOf = (value: unknown): string | undefined =>
+  typeof value === 'string' && value !== '' ? value : undefined;
