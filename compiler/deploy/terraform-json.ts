@@ -79,7 +79,7 @@ export interface PlannedChange {
 
 export interface PlanSummary {
   readonly changes: readonly PlannedChange[];
-  /** Outputs after the apply, as far as they are known. */
+  /** Outputs after the apply. In a map, a value that Azure decides later is null. */
   readonly outputs: Readonly<Record<string, unknown>>;
 }
 
@@ -105,9 +105,16 @@ export function planOf(json: string): PlanSummary {
     ];
   });
   const outputs = Object.fromEntries(
-    Object.entries(asRecord(plan.output_changes)).map(([name, each]) => [name, asRecord(each).after]),
+    Object.entries(asRecord(plan.output_changes)).map(([name, each]) => [name, plannedOutput(asRecord(each))]),
   );
   return { changes, outputs };
+}
+
+/** The value of an output after the apply. In a map, a value that Azure decides later is null. */
+function plannedOutput({ after, after_unknown: later }: Readonly<Record<string, unknown>>): unknown {
+  const unknown = Object.keys(asRecord(later));
+  if (unknown.length === 0) return after;
+  return { ...Object.fromEntries(unknown.map((name) => [name, null])), ...asRecord(after) };
 }
 
 function kindOf(actions: readonly string[]): ChangeKind | undefined {
