@@ -18,6 +18,7 @@ const COMMANDS = {
   mock: () => import('./commands/mock.ts'),
   up: () => import('./commands/up.ts'),
   down: () => import('./commands/down.ts'),
+  deploy: () => import('./commands/deploy.ts'),
   container: () => import('./commands/container.ts'),
   watch: () => import('./commands/watch.ts'),
 } satisfies Readonly<Record<string, () => Promise<{ readonly command: Command }>>>;
@@ -29,8 +30,9 @@ Exit codes:
   0   success
   1   the settings have errors
   2   the settings differ (diff)
-  3   a file cannot be read or written, a port is in use, or Docker fails
+  3   a file cannot be read or written, a port is in use, Docker or a deployment fails
   64  wrong usage
+  130 a deployment was interrupted
 
 Examples:
   genai-gateway up --mock                               see a failover without Azure

@@ -241,6 +241,7 @@ module "gateway" {
   backends                         = local.backends
   app_settings                     = var.app_settings
   secret_settings                  = var.secret_settings
+  secrets_revision                 = var.secrets_revision
   app_insights_secret_name         = var.app_insights_id == "" ? "" : module.app_insights_secret[0].name
   redis                            = var.redis_kind == "none" ? null : { host = module.redis[0].host, port = module.redis[0].port, tls = module.redis[0].tls, secret_name = module.redis[0].secret_name }
   log_mode                         = var.gateway_log_mode

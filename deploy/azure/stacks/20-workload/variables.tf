@@ -201,6 +201,12 @@ variable "secret_settings" {
   default     = []
 }
 
+variable "secrets_revision" {
+  description = "Change it to start a new revision with the present secrets of the vault at once. Empty: Container Apps takes new values within half an hour."
+  type        = string
+  default     = ""
+}
+
 # tflint-ignore: terraform_unused_declarations # It only refuses what no longer works.
 variable "secrets" {
   description = "Must be empty. The accelerator had the values of secrets here; they would be in files and plans."
