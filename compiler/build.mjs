@@ -24,6 +24,8 @@ import Handlebars from 'handlebars';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const TEMPLATES = `${root}templates/`;
 const DIST = `${root}dist/`;
+/** Terraform's stacks. The image is built without them. */
+const STACKS = `${root}deploy/azure/stacks/`;
 
 /** The helpers that templates may use; a name that is not here does not compile. */
 const TEMPLATE_HELPERS = { json: true, join: true, concat: true, is: true, duration: true };
@@ -65,6 +67,34 @@ function validatorsModule() {
 const virtualModules = {
   'virtual:templates': templatesModule,
   'virtual:validators': validatorsModule,
+};
+
+/** The large libraries of a few commands, in a bundle of their own. The image has neither Terraform nor this bundle. */
+const DEPLOY_BUNDLE = 'deploy.cjs';
+
+/**
+ * The bundle loads compiler/deploy/libraries.ts as a file of its own, when a command imports it. The launcher's `require`
+ * looks next to the launcher. A module that is missing there is missing in the image only.
+ */
+const librariesInOwnBundle = {
+  name: 'libraries-in-own-bundle',
+  setup(builder) {
+    builder.onResolve({ filter: /^\.\/libraries\.ts$/ }, ({ kind, importer }) => {
+      if (kind !== 'dynamic-import')
+        return {
+          errors: [{ text: `${importer}: import libraries.ts by import() only, which loads it late` }],
+        };
+      return { path: DEPLOY_BUNDLE, namespace: 'own-bundle' };
+    });
+    builder.onLoad({ filter: /.*/, namespace: 'own-bundle' }, ({ path }) => ({
+      contents: `module.exports = require('./${path}');`,
+      loader: 'js',
+    }));
+    builder.onResolve({ filter: new RegExp(`^\\./${DEPLOY_BUNDLE}$`) }, ({ path }) => ({
+      path,
+      external: true,
+    }));
+  },
 };
 
 const virtual = {
@@ -110,7 +140,7 @@ export function bundle(options) {
     bundle: true,
     platform: 'node',
     target: 'node20.19',
-    plugins: [virtual, noChildProcessForCommander],
+    plugins: [virtual, noChildProcessForCommander, librariesInOwnBundle],
     charset: 'ascii',
     loader: { '.env': 'text' },
     define: {
@@ -177,24 +207,30 @@ export function bundledPackages({ outputs }, base = root) {
 }
 
 /**
- * The folder of the package.json that has a name. Packages can contain further package.json files, which only set the
+ * The folder of a file's package: packages can contain further package.json files, some with a name, which only set the
  * module type of a folder.
  */
 function folderOfPackage(path) {
-  const folder = dirname(path);
-  const file = join(folder, 'package.json');
-  if (existsSync(file) && JSON.parse(readFileSync(file, 'utf8')).name !== undefined) return folder;
-  return folderOfPackage(folder);
+  const [folder] = /^.*[\\/]node_modules[\\/](?:@[^\\/]+[\\/])?[^\\/]+/.exec(path);
+  return folder;
 }
 
 /** The licences of the bundled packages require their notices in every copy. */
-function thirdPartyLicenses(packages) {
+function thirdPartyLicenses(bundles) {
   const rule = `\n${'-'.repeat(80)}\n\n`;
-  const list = packages.map(({ name, version, license }) => `  ${name} ${version} (${license})\n`).join('');
-  const texts = packages.map(({ name, version, texts }) => `${name} ${version}\n\n${texts.join('\n\n')}\n`);
-  return [`bundle.cjs contains code of these packages, under their licences:\n\n${list}`, ...texts].join(
-    rule,
+  const lists = Object.entries(bundles).map(([file, packages]) => {
+    const list = packages.map(({ name, version, license }) => `  ${name} ${version} (${license})\n`).join('');
+    return `${file} contains code of these packages, under their licences:\n\n${list}`;
+  });
+  const all = new Map(
+    Object.values(bundles).flatMap((packages) =>
+      packages.map((each) => [`${each.name} ${each.version}`, each]),
+    ),
   );
+  const texts = [...all]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, { texts }]) => `${name}\n\n${texts.join('\n\n')}\n`);
+  return [lists.join('\n'), ...texts].join(rule);
 }
 
 /**
@@ -302,18 +338,25 @@ export async function buildProgram() {
   rmSync(DIST, { recursive: true, force: true });
   // The digest is taken before the build, so that a change during the build causes another build.
   const madeOf = inputs();
+  const common = { format: 'cjs', minify: true, metafile: true, legalComments: 'none' };
   const { metafile } = await bundle({
+    ...common,
     entryPoints: [`${root}compiler/main.ts`],
     outfile: `${DIST}bundle.cjs`,
-    format: 'cjs',
-    minify: true,
-    metafile: true,
-    legalComments: 'none',
     // The same wrapper function that Node creates for a module; the launcher calls it without copying the source text.
     banner: { js: '(function (exports, require, module, __filename, __dirname) {' },
     footer: { js: '})' },
   });
-  writeFileSync(`${DIST}THIRD_PARTY_LICENSES.txt`, thirdPartyLicenses(bundledPackages(metafile)));
+  const packages = { 'bundle.cjs': bundledPackages(metafile) };
+  if (existsSync(STACKS)) {
+    const { metafile: ofDeploy } = await bundle({
+      ...common,
+      entryPoints: [`${root}compiler/deploy/libraries.ts`],
+      outfile: `${DIST}${DEPLOY_BUNDLE}`,
+    });
+    packages[DEPLOY_BUNDLE] = bundledPackages(ofDeploy);
+  }
+  writeFileSync(`${DIST}THIRD_PARTY_LICENSES.txt`, thirdPartyLicenses(packages));
   await writeLauncher(`${DIST}genai-gateway.cjs`);
   writeCodeCache(`${DIST}genai-gateway.cjs`);
   linkProgram(`${DIST}genai-gateway.cjs`);
