@@ -9,11 +9,14 @@ const SHARED = new Set(['--strict', '--allow', '--no-color', '--quiet']);
 
 function stepName(value: string, all: readonly string[] = []): readonly string[] {
   if (SELECTABLE.includes(value)) return [...all, value];
-  throw new InvalidArgumentError(`There is no such step. The steps are ${SELECTABLE.slice(0, 7).join(', ')}.`);
+  throw new InvalidArgumentError(
+    `There is no such step. The steps are ${SELECTABLE.slice(0, 7).join(', ')}.`,
+  );
 }
 
 export const command: Command<DeployOptions, string> = {
-  description: 'Deploy the gateway of one environment to Azure with Terraform, or change, roll back or remove it.',
+  description:
+    'Deploy the gateway of one environment to Azure with Terraform, or change, roll back or remove it.',
   examples: [
     'genai-gateway deploy dev --plan',
     'genai-gateway deploy dev',
@@ -30,18 +33,24 @@ Exit codes: 0 done, 1 the settings have errors, 2 --plan has changes, 3 a check 
 step failed, 64 wrong usage, 130 interrupted.`,
   argument: new Argument('<environment>', 'name of the environment, such as dev'),
   options: [
-    new Option('--environments <dir>', 'folder of the environments').argParser(notEmpty).default('environments'),
+    new Option('--environments <dir>', 'folder of the environments')
+      .argParser(notEmpty)
+      .default('environments'),
     new Option('--plan', 'change nothing; print what would change'),
     new Option('--stack <name>', `run this step only; repeatable: ${SELECTABLE.slice(0, 7).join(', ')}`)
       .choices(SELECTABLE)
       .argParser(stepName),
-    new Option('--settings-only', 'make a new revision with the settings and secrets of the files, nothing else').conflicts(
-      ['stack', 'destroy', 'rollback'],
-    ),
+    new Option(
+      '--settings-only',
+      'make a new revision with the settings and secrets of the files, nothing else',
+    ).conflicts(['stack', 'destroy', 'rollback']),
     new Option('--no-azure-openai', 'make no Azure OpenAI accounts and no network'),
     new Option('--no-image-build', 'build no image; deploy the one that runs'),
     new Option('--local-docker', 'build the image with Docker on this machine, not in the registry'),
-    new Option('--rollback [revision]', 'go back to the revision before, or to this one').conflicts(['stack', 'destroy']),
+    new Option('--rollback [revision]', 'go back to the revision before, or to this one').conflicts([
+      'stack',
+      'destroy',
+    ]),
     new Option('--destroy', 'remove everything, or the stacks of --stack; asks first'),
     new Option('--yes', 'do not ask before resources are deleted or replaced'),
     ...settingsOptions().filter(({ long }) => SHARED.has(long ?? '')),

@@ -74,11 +74,7 @@ export class AzureCli {
 
   #run(args: readonly string[], onLine?: (line: string) => void) {
     const subscription = this.#subscription === undefined ? [] : ['--subscription', this.#subscription];
-    return this.#children.run(
-      'az',
-      [...args, ...subscription],
-      onLine === undefined ? {} : { onLine },
-    );
+    return this.#children.run('az', [...args, ...subscription], onLine === undefined ? {} : { onLine });
   }
 
   // ---- the state of 00-bootstrap ----
@@ -97,14 +93,16 @@ export class AzureCli {
     const args = ['storage', 'blob', 'download', ...blobArguments(place), '--file', file, '--no-progress'];
     const { code, stderr } = await this.#run([...args, '--output', 'none']);
     if (code === 0) return true;
-    if (/BlobNotFound|ContainerNotFound|blob does not exist|container does not exist/i.test(stderr)) return false;
-    throw failureOf("Reading the state of 00-bootstrap failed", lastLines(stderr));
+    if (/BlobNotFound|ContainerNotFound|blob does not exist|container does not exist/i.test(stderr))
+      return false;
+    throw failureOf('Reading the state of 00-bootstrap failed', lastLines(stderr));
   }
 
   async uploadBlob(place: BlobPlace, file: string): Promise<void> {
     const args = ['storage', 'blob', 'upload', ...blobArguments(place), '--file', file, '--overwrite'];
     const { code, stderr } = await this.#run([...args, '--no-progress', '--output', 'none']);
-    if (code !== 0) throw failureOf('Writing the copy of the state of 00-bootstrap failed', lastLines(stderr));
+    if (code !== 0)
+      throw failureOf('Writing the copy of the state of 00-bootstrap failed', lastLines(stderr));
   }
 
   /** Names of the blobs of a container. */
@@ -136,7 +134,8 @@ export class AzureCli {
   ): Promise<void> {
     const args = ['acr', 'build', '--registry', registry, '--platform', 'linux/amd64', '--image', image];
     const { code, stdout, stderr } = await this.#run([...args, '--file', dockerfile, folder], onLine);
-    if (code !== 0) throw failureOf('The registry could not build the image', lastLines(`${stdout}\n${stderr}`));
+    if (code !== 0)
+      throw failureOf('The registry could not build the image', lastLines(`${stdout}\n${stderr}`));
   }
 
   /** Signs docker in to the registry. */
@@ -152,11 +151,16 @@ export class AzureCli {
     const args = ['containerapp', 'show', '--name', name, '--resource-group', group, '--output', 'json'];
     const { code, stdout, stderr } = await this.#run(args);
     if (code !== 0) {
-      if (/ResourceNotFound|ResourceGroupNotFound|was not found|could not be found/i.test(stderr)) return undefined;
+      if (/ResourceNotFound|ResourceGroupNotFound|was not found|could not be found/i.test(stderr))
+        return undefined;
       throw failureOf(`Reading the Container App ${name} failed`, lastLines(stderr));
     }
     const { properties = {} } = parsed<RawApp>(stdout, 'the Container App');
-    const { latestRevisionName: latest = '', latestReadyRevisionName: latestReady = '', template } = properties;
+    const {
+      latestRevisionName: latest = '',
+      latestReadyRevisionName: latestReady = '',
+      template,
+    } = properties;
     return { latest, latestReady, running: { name: latest, ...gatewayOf(template) } };
   }
 

@@ -18,24 +18,41 @@ export type Cause =
 /** In this order: a text may match several. */
 const PATTERNS: readonly (readonly [Cause, RegExp])[] = [
   ['lock', /acquiring the state lock|state blob is already locked/i],
-  ['login', /az login|AADSTS|InteractiveRequired|refresh token has expired|could not configure AzureCli Authorizer/i],
+  [
+    'login',
+    /az login|AADSTS|InteractiveRequired|refresh token has expired|could not configure AzureCli Authorizer/i,
+  ],
   ['quota', /InsufficientQuota|QuotaExceeded|exceed(?:s|ing)? .{0,40}quota/i],
   // Roles of the data plane, and roles of identities, which the stacks assign.
   [
     'role',
     /AuthorizationPermissionMismatch|ForbiddenByRbac|not authorized to perform this operation using this permission|Caller is not authorized to perform action on resource[\s\S]{0,400}vault|(?:pull|fetch|get)[\s\S]{0,200}(?:using|with)[\s\S]{0,20}(?:managed )?identity|unable to pull image|UNAUTHORIZED: authentication required|denied: requested access|Unable to get value using Managed identity|PrincipalNotFound|does not exist in the directory/i,
   ],
-  ['firewall', /ForbiddenByFirewall|ForbiddenByConnection|AuthorizationFailure\b|not allowed by (?:its )?firewall|Public network access is disabled/i],
+  [
+    'firewall',
+    /ForbiddenByFirewall|ForbiddenByConnection|AuthorizationFailure\b|not allowed by (?:its )?firewall|Public network access is disabled/i,
+  ],
   ['rights', /AuthorizationFailed|does not have authorization to perform action/i],
-  ['name', /FlagMustBeSetForRestore|SoftDeleted|StorageAccountAlreadyTaken|already (?:in use|exists|taken)|VaultAlreadyExists|is not available/i],
-  ['region', /LocationNotAvailableForResourceType|not available (?:for resource type|in (?:the )?(?:location|region))|SkuNotAvailable|InvalidResourceLocation/i],
-  ['busy', /AnotherOperationInProgress|RequestConflict|OperationInProgress|another operation is in progress|TooManyRequests|RetryableError|StatusCode=?\s*(?:409|429|503)\b/i],
+  [
+    'name',
+    /FlagMustBeSetForRestore|SoftDeleted|StorageAccountAlreadyTaken|already (?:in use|exists|taken)|VaultAlreadyExists|is not available/i,
+  ],
+  [
+    'region',
+    /LocationNotAvailableForResourceType|not available (?:for resource type|in (?:the )?(?:location|region))|SkuNotAvailable|InvalidResourceLocation/i,
+  ],
+  [
+    'busy',
+    /AnotherOperationInProgress|RequestConflict|OperationInProgress|another operation is in progress|TooManyRequests|RetryableError|StatusCode=?\s*(?:409|429|503)\b/i,
+  ],
 ];
 
-export const causeOf = (text: string): Cause => PATTERNS.find(([, pattern]) => pattern.test(text))?.[0] ?? 'unknown';
+export const causeOf = (text: string): Cause =>
+  PATTERNS.find(([, pattern]) => pattern.test(text))?.[0] ?? 'unknown';
 
 /** Whether time alone may help. */
-export const isWorthWaiting = (cause: Cause): cause is 'role' | 'busy' => cause === 'role' || cause === 'busy';
+export const isWorthWaiting = (cause: Cause): cause is 'role' | 'busy' =>
+  cause === 'role' || cause === 'busy';
 
 export const AWAITED = {
   role: 'a role that was just assigned to take effect',

@@ -7,7 +7,7 @@ import type { App, AppStatus } from './azure-cli.ts';
 import type { Children } from './children.ts';
 import { destroyEverything } from './destroy.ts';
 import { DeployFailure } from './failure.ts';
-import { byDigest, buildContext, haveImage, type Registry } from './image.ts';
+import { buildContext, byDigest, haveImage, type Registry } from './image.ts';
 import { SeedError, type SeedProgress, type SeedResult } from './key-vault.ts';
 import type { DeployOptions, Outside } from './options.ts';
 import type { Environment, Ready } from './preflight.ts';
@@ -61,7 +61,9 @@ export class Deployment {
   progress(): readonly string[] {
     if (this.#steps.length === 0) return [];
     const known = new Set(this.#done.map(({ step }) => step));
-    const left = this.#steps.map(({ name }) => String(name)).filter((name) => !known.has(name) && name !== this.#current);
+    const left = this.#steps
+      .map(({ name }) => String(name))
+      .filter((name) => !known.has(name) && name !== this.#current);
     const lines = [
       this.#done.length > 0
         ? `Done:      ${this.#done.map(({ step, what }) => `${step} (${what})`).join(', ')}`
@@ -124,7 +126,8 @@ export class Deployment {
   async #deploy(): Promise<number> {
     const { stacks, reporter, options } = this.#with;
     const all = this.#chosen();
-    for (const { name, skipped } of all) if (skipped !== undefined) reporter.line(`      ${name}: left out (${skipped})`);
+    for (const { name, skipped } of all)
+      if (skipped !== undefined) reporter.line(`      ${name}: left out (${skipped})`);
     this.#steps = all.filter(({ skipped }) => skipped === undefined);
     const first = this.#steps[0]?.name;
     if (first !== 'bootstrap') await this.#requireBootstrap();
@@ -216,14 +219,22 @@ export class Deployment {
       this.#keepPending(error.done, dryRun);
       for (const line of seedLines(error.done, dryRun)) reporter.detail(line);
       if (error.failure === 'aborted') throw new DeployFailure('interrupted', 'Interrupted.');
-      throw new DeployFailure('failed', `${error.message} Not written: ${error.pending.join(', ') || 'none'}.`, error.advice);
+      throw new DeployFailure(
+        'failed',
+        `${error.message} Not written: ${error.pending.join(', ') || 'none'}.`,
+        error.advice,
+      );
     }
   }
 
   #reportSeeding(progress: SeedProgress): void {
     const { reporter } = this.#with;
     if (progress.kind === 'waiting-for-role')
-      reporter.waiting('the role Key Vault Secrets Officer to take effect', progress.elapsedMs, progress.patienceMs);
+      reporter.waiting(
+        'the role Key Vault Secrets Officer to take effect',
+        progress.elapsedMs,
+        progress.patienceMs,
+      );
     else if (progress.kind === 'waiting-for-vault')
       reporter.waiting('the address of the vault', progress.elapsedMs, progress.patienceMs);
     else if (progress.kind === 'recovering')
@@ -308,7 +319,8 @@ export class Deployment {
 
   /** The gateway's Container App, as Terraform knows it. */
   async app(): Promise<App | undefined> {
-    const { gateway_app_name: name, resource_group_name: group } = await this.#with.stacks.outputs('workload');
+    const { gateway_app_name: name, resource_group_name: group } =
+      await this.#with.stacks.outputs('workload');
     return typeof name === 'string' && typeof group === 'string' ? { name, group } : undefined;
   }
 
@@ -316,7 +328,8 @@ export class Deployment {
   async waitUntilReady(): Promise<string> {
     const { environment, ready, reporter, stacks } = this.#with;
     const app = await this.app();
-    if (app === undefined) throw new DeployFailure('failed', 'There is no gateway yet.', 'Run the step workload first.');
+    if (app === undefined)
+      throw new DeployFailure('failed', 'There is no gateway yet.', 'Run the step workload first.');
     const given = { ...this.#with, azure: ready.azure };
     const revision = await waitForRevision(app, given);
     reporter.detail(`the revision ${revision} is ready`);
@@ -346,7 +359,9 @@ export class Deployment {
     if (answer === 'yes') return;
     throw new DeployFailure(
       'declined',
-      answer === undefined ? 'Nobody could be asked about the deletions above.' : 'Stopped, because you did not answer yes.',
+      answer === undefined
+        ? 'Nobody could be asked about the deletions above.'
+        : 'Stopped, because you did not answer yes.',
       answer === undefined ? 'If they are meant, add --yes.' : undefined,
     );
   }
@@ -399,7 +414,8 @@ export class Deployment {
       } else {
         const what = await this.#seed(true);
         changes += what === 'no changes' || what.startsWith('no secrets') ? 0 : 1;
-        if (what !== 'no changes' && !what.startsWith('no secrets')) chosen = { ...chosen, secretsRevision: revisionWord() };
+        if (what !== 'no changes' && !what.startsWith('no secrets'))
+          chosen = { ...chosen, secretsRevision: revisionWord() };
         end(what.replace('written', 'to write'));
       }
     }

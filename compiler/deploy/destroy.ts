@@ -4,7 +4,7 @@ import { EXIT } from '../commands/terminal.ts';
 import type { Deployment, DeploymentWith } from './deployment.ts';
 import { DeployFailure } from './failure.ts';
 import { countsOf, describePlan } from './report.ts';
-import { destroyOrder, type StackName, STEPS, type Step } from './steps.ts';
+import { destroyOrder, STEPS, type StackName, type Step } from './steps.ts';
 import { platformHasPrivateEndpoint, stateKey } from './variables.ts';
 
 /** An image that is valid for Terraform. Nothing is pulled while a gateway is removed. */
@@ -28,7 +28,8 @@ export async function destroyEverything(deployment: Deployment, given: Deploymen
     if (plan === undefined) continue;
     present.push(name);
     reporter.line(`${name}: ${countsOf(plan.changes)}`);
-    for (const line of describePlan(plan.changes)) (options.plan ? reporter.result : reporter.line).call(reporter, `      ${line}`);
+    for (const line of describePlan(plan.changes))
+      (options.plan ? reporter.result : reporter.line).call(reporter, `      ${line}`);
   }
   if (present.length === 0) {
     reporter.line('There is nothing to remove.');

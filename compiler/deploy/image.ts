@@ -3,7 +3,16 @@
  * that, so no checkout is needed. Its tag is a digest of its contents, so an image that exists is not built again.
  */
 import { createHash } from 'node:crypto';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative, sep } from 'node:path';
 import { errnoText } from '../errno.ts';
@@ -136,7 +145,12 @@ export async function haveImage(
       if (localDocker) await buildLocally(registry, context, { azure, children, reporter }, progress.line);
       else
         await azure.build(
-          { registry: registry.name, image: context.image, dockerfile: context.dockerfile, folder: context.folder },
+          {
+            registry: registry.name,
+            image: context.image,
+            dockerfile: context.dockerfile,
+            folder: context.folder,
+          },
           progress.line,
         );
     } finally {
@@ -144,7 +158,10 @@ export async function haveImage(
     }
     const digest = await azure.digestOf(registry.name, context.image);
     if (digest === undefined)
-      throw new DeployFailure('failed', `The registry ${registry.name} does not have the image that was built: ${context.image}.`);
+      throw new DeployFailure(
+        'failed',
+        `The registry ${registry.name} does not have the image that was built: ${context.image}.`,
+      );
     return { image: byDigest(registry, digest), built: true, tag: context.image };
   } finally {
     context.remove();

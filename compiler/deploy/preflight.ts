@@ -87,7 +87,9 @@ export async function checkPlace(
     problems.push('subscription_id: it is missing. Write the id that `az account show --query id` prints');
   if (location === undefined) problems.push('location: it is missing. Write a region, such as westeurope');
   if (differs(variables.subscription_id, given.process.AZURE_SUBSCRIPTION_ID))
-    problems.push('subscription_id: the variable AZURE_SUBSCRIPTION_ID of your shell names another one. Change one of the two');
+    problems.push(
+      'subscription_id: the variable AZURE_SUBSCRIPTION_ID of your shell names another one. Change one of the two',
+    );
   if (problems.length > 0) {
     const path = environment.files.variables.path;
     throw new DeployFailure('not-begun', problems.map((problem) => `${path}: ${problem}.`).join('\n'));

@@ -1,6 +1,7 @@
 /** What a deployment prints about its progress. */
-import { withoutKeys } from '../diagnostics/keys.ts';
+
 import type { Terminal } from '../commands/terminal.ts';
+import { withoutKeys } from '../diagnostics/keys.ts';
 import type { Step } from './steps.ts';
 import type { ChangeKind, PlannedChange, TerraformEvent } from './terraform-json.ts';
 
@@ -16,7 +17,10 @@ export class Reporter {
   #lastWait = Number.NEGATIVE_INFINITY;
 
   /** @param hide hides the values of secrets in a text */
-  constructor(terminal: Terminal, { quiet = false, hide }: { quiet?: boolean; hide: (text: string) => string }) {
+  constructor(
+    terminal: Terminal,
+    { quiet = false, hide }: { quiet?: boolean; hide: (text: string) => string },
+  ) {
     this.#terminal = terminal;
     this.#quiet = quiet;
     this.#hide = hide;

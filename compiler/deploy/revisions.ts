@@ -23,7 +23,9 @@ export function rollbackTarget(
   const [from] = revisions;
   if (from === undefined) return { reason: 'the Container App has no revision' };
   if (named !== undefined) {
-    const found = revisions.filter(({ name, image }) => name === named || name.endsWith(`--${named}`) || image.endsWith(named));
+    const found = revisions.filter(
+      ({ name, image }) => name === named || name.endsWith(`--${named}`) || image.endsWith(named),
+    );
     const [to] = found;
     if (to === undefined) return { reason: `there is no revision ${named}` };
     if (to.name === from.name) return { reason: `${to.name} is the newest revision` };
@@ -31,7 +33,9 @@ export function rollbackTarget(
   }
   const to = revisions.slice(1).find((each) => worked(each) && !sameContent(each, from));
   if (to === undefined)
-    return { reason: `no earlier revision that worked differs from ${from.name}; Azure keeps max_inactive_revisions of them` };
+    return {
+      reason: `no earlier revision that worked differs from ${from.name}; Azure keeps max_inactive_revisions of them`,
+    };
   return { from, to };
 }
 

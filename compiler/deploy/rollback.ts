@@ -17,10 +17,14 @@ export async function rollBack(
 ): Promise<number> {
   const app = (await stacks.findBootstrap()) ? await deployment.app() : undefined;
   if (app === undefined)
-    throw new DeployFailure('not-begun', `${environment.name} has no gateway, so there is nothing to go back to.`);
+    throw new DeployFailure(
+      'not-begun',
+      `${environment.name} has no gateway, so there is nothing to go back to.`,
+    );
   const revisions = await ready.azure.revisions(app);
   const target = rollbackTarget(revisions, options.rollback === true ? undefined : options.rollback);
-  for (const line of describeRevisions(revisions)) (options.plan ? reporter.result : reporter.line).call(reporter, line);
+  for (const line of describeRevisions(revisions))
+    (options.plan ? reporter.result : reporter.line).call(reporter, line);
   if ('reason' in target)
     throw new DeployFailure('not-begun', `There is nothing to go back to: ${target.reason}.`);
   const { from, to } = target;

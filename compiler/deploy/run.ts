@@ -1,7 +1,8 @@
 /** Runs `genai-gateway deploy`. */
-import { hiding } from '../diagnostics/keys.ts';
+
 import { onInterruption } from '../commands/local/interruption.ts';
 import { EXIT, type Terminal } from '../commands/terminal.ts';
+import { hiding } from '../diagnostics/keys.ts';
 import { Children } from './children.ts';
 import { Deployment } from './deployment.ts';
 import { DeployFailure, type FailureKind } from './failure.ts';

@@ -28,7 +28,9 @@ export async function revisionChanges(from: Running, to: Running): Promise<reado
     runningSettings(withoutOthers(settings), secrets),
   );
   const lines = before && after ? await changesOf(before, after) : [];
-  return from.image === to.image ? lines : [`image: ${digestOf(from.image)} → ${digestOf(to.image)}`, ...lines];
+  return from.image === to.image
+    ? lines
+    : [`image: ${digestOf(from.image)} → ${digestOf(to.image)}`, ...lines];
 }
 
 const withoutOthers = (settings: Readonly<Record<string, string>>): Readonly<Record<string, string>> =>

@@ -1,6 +1,6 @@
 /** The settings that the gateway gets: before anything exists, as Terraform plans them, and as they run. Pure. */
 import type { RawSettings, RawValue } from '../settings/sources.ts';
-import { objectIn, namesIn, type Values } from './variables.ts';
+import { namesIn, objectIn, type Values } from './variables.ts';
 
 /** What Azure decides only when a plan is applied. */
 const DECIDED_LATER: Readonly<Record<string, string>> = {
@@ -84,7 +84,8 @@ export function plannedSettings(
   outputs: Values,
   environment: RawSettings,
 ): { readonly raw: RawSettings; readonly secrets: readonly string[] } | undefined {
-  if (!Object.hasOwn(outputs, 'gateway_settings') || !Object.hasOwn(outputs, 'secret_settings')) return undefined;
+  if (!Object.hasOwn(outputs, 'gateway_settings') || !Object.hasOwn(outputs, 'secret_settings'))
+    return undefined;
   const variables = new Map<string, RawValue>();
   for (const [name, value] of Object.entries(asRecord(outputs.gateway_settings))) {
     // A diagnostic should lead to the line in the file, if the value came from there.

@@ -105,7 +105,10 @@ export function planOf(json: string): PlanSummary {
     ];
   });
   const outputs = Object.fromEntries(
-    Object.entries(asRecord(plan.output_changes)).map(([name, each]) => [name, plannedOutput(asRecord(each))]),
+    Object.entries(asRecord(plan.output_changes)).map(([name, each]) => [
+      name,
+      plannedOutput(asRecord(each)),
+    ]),
   );
   return { changes, outputs };
 }
@@ -151,7 +154,8 @@ export interface StateLock {
 
 export function stateLockIn(text: string): StateLock | undefined {
   if (!/acquiring the state lock|state blob is already locked/i.test(text)) return undefined;
-  const field = (name: string): string => new RegExp(`^\\s*${name}:\\s*(.*)$`, 'm').exec(text)?.[1]?.trim() ?? '';
+  const field = (name: string): string =>
+    new RegExp(`^\\s*${name}:\\s*(.*)$`, 'm').exec(text)?.[1]?.trim() ?? '';
   return { id: field('ID'), who: field('Who'), since: field('Created'), operation: field('Operation') };
 }
 

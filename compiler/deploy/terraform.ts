@@ -1,7 +1,7 @@
 /** Runs Terraform in the stacks of one environment. */
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
-import { adviceFor, AWAITED, causeOf, isWorthWaiting } from './causes.ts';
+import { AWAITED, adviceFor, causeOf, isWorthWaiting } from './causes.ts';
 import type { Children, Ran } from './children.ts';
 import { DeployFailure } from './failure.ts';
 import type { Reporter } from './report.ts';
@@ -109,10 +109,7 @@ export class Terraform {
    * Plans a stack, and keeps the plan for `apply`.
    * @returns undefined if nothing would change
    */
-  async plan(
-    stack: StackName,
-    { destroy = false, lock }: PlanRequest,
-  ): Promise<PlanSummary | undefined> {
+  async plan(stack: StackName, { destroy = false, lock }: PlanRequest): Promise<PlanSummary | undefined> {
     const args = [
       'plan',
       '-json',
@@ -126,7 +123,8 @@ export class Terraform {
       const errors: Diagnosis[] = [];
       const ran = await this.#run(stack, args, (line) => {
         const event = eventOf(line);
-        if (event?.kind === 'diagnostic' && event.diagnosis.severity === 'error') errors.push(event.diagnosis);
+        if (event?.kind === 'diagnostic' && event.diagnosis.severity === 'error')
+          errors.push(event.diagnosis);
       });
       if (ran.code === 0 || ran.code === 2) return ran.code;
       throw failureOf(`terraform plan of ${stack} failed`, textOf(errors, ran));

@@ -59,11 +59,15 @@ async function check(
   }
   const found = version.exec(ran.stdout);
   if (ran.code !== 0 || found === null)
-    return { problem: `${tool} does not work: ${ran.stderr.trim().split('\n')[0] || 'it reports no version'}` };
+    return {
+      problem: `${tool} does not work: ${ran.stderr.trim().split('\n')[0] || 'it reports no version'}`,
+    };
   const [, major = '0', minor = '0', patch = '0'] = found;
   const present: Version = [Number(major), Number(minor), Number(patch)];
   if (oldest !== undefined && isOlder(present, oldest))
-    return { problem: `${tool} ${present.join('.')} is too old: ${oldest.join('.')} or later is needed. ${install}` };
+    return {
+      problem: `${tool} ${present.join('.')} is too old: ${oldest.join('.')} or later is needed. ${install}`,
+    };
   return { version: `${tool} ${present.join('.')}` };
 }
 

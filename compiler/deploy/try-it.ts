@@ -18,7 +18,8 @@ export function howToTry(url: string, outputs: Values): readonly string[] {
     .flatMap(([, value]) => String(value).split(','))
     .map((each) => each.split('=')[0]?.trim() ?? '')
     .filter((name) => name !== '');
-  const model = models.find((name) => !/embed|whisper|tts|dall|image|sora/i.test(name)) ?? models[0] ?? ANY_MODEL;
+  const model =
+    models.find((name) => !/embed|whisper|tts|dall|image|sora/i.test(name)) ?? models[0] ?? ANY_MODEL;
   const request = [
     `curl --fail -i '${url}/openai/v1/chat/completions' --header 'Content-Type: application/json' \\`,
     ...(key === undefined ? [] : ['  --header "@$file" \\']),

@@ -154,7 +154,8 @@ export function problemsOf({
   if (Object.keys(objectIn(given.secrets)).length > 0) {
     found.push({
       name: 'secrets',
-      problem: 'a tfvars file must have no secrets. Write them into NAME.secrets.env, and remove the variable',
+      problem:
+        'a tfvars file must have no secrets. Write them into NAME.secrets.env, and remove the variable',
     });
   }
   if (given.app_settings !== undefined) {
