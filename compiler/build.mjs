@@ -63,10 +63,21 @@ function validatorsModule() {
   return standaloneCode(ajv, { apisix: 'apisix', config: 'config', collector: 'collector' });
 }
 
+/** Which variables the stacks know, for `import`. */
+function stacksModule() {
+  const names = (stack) =>
+    [...readFileSync(`${STACKS}${stack}/variables.tf`, 'utf8').matchAll(/^variable "(\w+)"/gm)].map(
+      ([, name]) => name,
+    );
+  const stacks = readdirSync(STACKS).sort();
+  return `export default ${JSON.stringify(Object.fromEntries(stacks.map((stack) => [stack, names(stack)])))};`;
+}
+
 /** Modules that exist only as text made here. */
 const virtualModules = {
   'virtual:templates': templatesModule,
   'virtual:validators': validatorsModule,
+  'virtual:stacks': stacksModule,
 };
 
 /** The large libraries of a few commands, in a bundle of their own. The image has neither Terraform nor this bundle. */
@@ -124,6 +135,16 @@ const noChildProcessForCommander = {
   },
 };
 
+/** The form of web-tree-sitter that is no ES module: import.meta, with which the other one begins, is empty in a bundle. */
+const treeSitterWithoutImportMeta = {
+  name: 'tree-sitter-without-import-meta',
+  setup(builder) {
+    builder.onResolve({ filter: /^web-tree-sitter$/ }, () => ({
+      path: `${root}node_modules/web-tree-sitter/web-tree-sitter.cjs`,
+    }));
+  },
+};
+
 const packageJson = () => JSON.parse(readFileSync(`${root}package.json`, 'utf8'));
 
 /** The address of the documentation: the homepage in package.json, else the package's page on npm. */
@@ -140,9 +161,9 @@ export function bundle(options) {
     bundle: true,
     platform: 'node',
     target: 'node20.19',
-    plugins: [virtual, noChildProcessForCommander, librariesInOwnBundle],
+    plugins: [virtual, noChildProcessForCommander, librariesInOwnBundle, treeSitterWithoutImportMeta],
     charset: 'ascii',
-    loader: { '.env': 'text' },
+    loader: { '.env': 'text', '.wasm': 'binary' },
     define: {
       PACKAGE_VERSION: JSON.stringify(packageJson().version),
       PACKAGE_HOMEPAGE: JSON.stringify(homepage()),
@@ -294,7 +315,15 @@ function writeCodeCache(launcher) {
 }
 
 /** All inputs of a build. lua-plugins/ is shipped without a build step. */
-const INPUTS = ['compiler', 'examples', 'schemas', 'templates', 'package.json', 'package-lock.json'];
+const INPUTS = [
+  'compiler',
+  'deploy',
+  'examples',
+  'schemas',
+  'templates',
+  'package.json',
+  'package-lock.json',
+];
 /** Stores the digest of the inputs of dist/. It is outside dist/, because dist/ is published. */
 const STAMP = `${root}node_modules/.cache/genai-gateway/build.json`;
 

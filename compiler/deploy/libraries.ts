@@ -5,3 +5,6 @@
 
 /** The Azure SDK. */
 export const azure = () => import('./azure-sdk.ts');
+
+/** The parser of HCL. */
+export const hcl = () => import('./hcl.ts');
