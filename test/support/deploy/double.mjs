@@ -30,7 +30,7 @@ const write = (name, value) => {
 };
 const print = (value) =>
   process.stdout.write(`${typeof value === 'string' ? value : JSON.stringify(value)}\n`);
-const valueOf = (option) => args[args.indexOf(option) + 1];
+const optionOf = (option) => args[args.indexOf(option) + 1];
 
 const call = { tool, args, stack, env: process.env, at: Date.now() };
 appendFileSync(join(home, 'calls.jsonl'), `${JSON.stringify(call)}\n`);
@@ -122,7 +122,9 @@ function outputsFor(name, values) {
       };
     case '15-foundry':
       return {
-        azure_openai_endpoints: (values.azure_openai_instances ?? []).map((each) => ({ name: each.name_suffix })),
+        azure_openai_endpoints: (values.azure_openai_instances ?? []).map((each) => ({
+          name: each.name_suffix,
+        })),
       };
     default:
       return {
@@ -209,7 +211,9 @@ async function terraform() {
     const destroy = args.includes('-destroy');
     const out = args.find((each) => each.startsWith('-out=')).slice('-out='.length);
     const isSame = JSON.stringify(present.values) === JSON.stringify(values);
-    const nothing = destroy ? present.done.length === 0 : isSame && present.done.length === RESOURCES[stack].length;
+    const nothing = destroy
+      ? present.done.length === 0
+      : isSame && present.done.length === RESOURCES[stack].length;
     if (nothing) return;
     writeFileSync(out, JSON.stringify({ destroy, values, present }));
     process.exitCode = 2;
@@ -219,10 +223,9 @@ async function terraform() {
   if (command === 'output')
     return print(
       Object.fromEntries(
-        Object.entries(present.values === undefined ? {} : outputsFor(stack, present.values)).map(([name, value]) => [
-          name,
-          { value },
-        ]),
+        Object.entries(present.values === undefined ? {} : outputsFor(stack, present.values)).map(
+          ([name, value]) => [name, { value }],
+        ),
       ),
     );
   if (command !== 'apply') throw new Error(`terraform ${command} is not doubled`);
@@ -232,12 +235,15 @@ async function terraform() {
 /** The resources that a plan touches, with what happens to each. */
 function touched({ destroy, values, present }) {
   const all = RESOURCES[stack];
-  if (destroy) return all.filter(([address]) => present.done.includes(address)).map((each) => [...each, 'delete']);
+  if (destroy)
+    return all.filter(([address]) => present.done.includes(address)).map((each) => [...each, 'delete']);
   const isSame = JSON.stringify(present.values) === JSON.stringify(values);
   return all.flatMap(([address, name]) => {
     if (!present.done.includes(address)) return [[address, name, 'create']];
     // A change of values changes the last resource: in the workload, the Container App.
-    return !isSame && address === all.at(-1)[0] ? [[address, name, read('replace.json', false) ? 'replace' : 'update']] : [];
+    return !isSame && address === all.at(-1)[0]
+      ? [[address, name, read('replace.json', false) ? 'replace' : 'update']]
+      : [];
   });
 }
 
@@ -283,7 +289,8 @@ async function apply(plan, fault) {
       if (fault.hang) {
         await untilInterrupted();
         // Terraform ends what it is doing, and keeps it.
-        done = action === 'delete' ? done.filter((each) => each !== address) : [...new Set([...done, address])];
+        done =
+          action === 'delete' ? done.filter((each) => each !== address) : [...new Set([...done, address])];
         event('apply_complete', address, action, { elapsed_seconds: 1 });
         keep({ values: undefined, done });
         diagnostic('execution halted', 'Error: interrupted');
@@ -353,10 +360,10 @@ async function az() {
   if (first === 'acr' && second === 'login') return;
   if (first === 'acr' && second === 'build') {
     print('Step 1/12 : FROM node');
-    return push(valueOf('--image'));
+    return push(optionOf('--image'));
   }
   if (first === 'acr' && second === 'repository') {
-    const digest = read('images.json', {})[valueOf('--image')];
+    const digest = read('images.json', {})[optionOf('--image')];
     if (digest !== undefined) return print(digest);
     return failAs({ stderr: 'ERROR: 404: manifest unknown: MANIFEST_UNKNOWN', code: 1 });
   }
@@ -366,11 +373,12 @@ async function az() {
 
 function account() {
   const login = read('login.json', null);
-  if (login === null)
-    return failAs({ stderr: "ERROR: Please run 'az login' to setup account.", code: 1 });
-  const wanted = args.includes('--subscription') ? valueOf('--subscription') : login.id;
+  if (login === null) return failAs({ stderr: "ERROR: Please run 'az login' to setup account.", code: 1 });
+  const wanted = args.includes('--subscription') ? optionOf('--subscription') : login.id;
   if (wanted !== login.id)
-    return failAs({ stderr: `ERROR: Subscription '${wanted}' not found. Check the spelling and casing and try again.` });
+    return failAs({
+      stderr: `ERROR: Subscription '${wanted}' not found. Check the spelling and casing and try again.`,
+    });
   print(login);
 }
 
@@ -378,15 +386,17 @@ function blob(action) {
   const folder = join(home, 'blobs');
   mkdirSync(folder, { recursive: true });
   if (action === 'list') return print(readdirSync(folder).map((name) => name.replaceAll('+', '/')));
-  const file = join(folder, valueOf('--name').replaceAll('/', '+'));
-  if (action === 'upload') return copyFileSync(valueOf('--file'), file);
-  if (existsSync(file)) return copyFileSync(file, valueOf('--file'));
+  const file = join(folder, optionOf('--name').replaceAll('/', '+'));
+  if (action === 'upload') return copyFileSync(optionOf('--file'), file);
+  if (existsSync(file)) return copyFileSync(file, optionOf('--file'));
   failAs({ stderr: 'ERROR: The specified blob does not exist. ErrorCode:BlobNotFound' });
 }
 
 function push(image) {
   const images = read('images.json', {});
-  images[image] = `sha256:${String(Object.keys(images).length + 1).repeat(64).slice(0, 64)}`;
+  images[image] = `sha256:${String(Object.keys(images).length + 1)
+    .repeat(64)
+    .slice(0, 64)}`;
   write('images.json', images);
 }
 
@@ -394,10 +404,14 @@ function containerApp(second, third) {
   const revisions = read('revisions.json', []);
   const latest = revisions.at(-1);
   if (second === 'show') {
-    if (latest === undefined) return failAs({ stderr: "ERROR: The containerapp 'x' was not found (ResourceNotFound)" });
+    if (latest === undefined)
+      return failAs({ stderr: "ERROR: The containerapp 'x' was not found (ResourceNotFound)" });
     const ready = [...revisions]
       .reverse()
-      .find(({ properties }) => properties.provisioningState === 'Provisioned' && properties.healthState === 'Healthy');
+      .find(
+        ({ properties }) =>
+          properties.provisioningState === 'Provisioned' && properties.healthState === 'Healthy',
+      );
     return print({
       properties: {
         latestRevisionName: latest.name,
@@ -409,7 +423,7 @@ function containerApp(second, third) {
   if (second === 'logs') return print('error: AZURE_OPENAI_ENDPOINT_0 is not a URL');
   if (third === 'list') return print(revisions);
   if (third === 'copy') {
-    const from = revisions.find(({ name }) => name === valueOf('--from-revision'));
+    const from = revisions.find(({ name }) => name === optionOf('--from-revision'));
     const copy = structuredClone(from);
     const number = revisions.length + 1;
     copy.name = `ca-gw-genai-dev--${String(number).padStart(7, '0')}`;

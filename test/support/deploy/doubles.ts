@@ -1,11 +1,25 @@
 /** Doubles of terraform, az and docker, first in the PATH, with an Azure of files, an environment, and a Key Vault. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import type { DeployOptions, Outside } from '../../../compiler/deploy/options.ts';
+import { realOutside } from '../../../compiler/deploy/outside.ts';
+import { deploy } from '../../../compiler/deploy/run.ts';
+import type { Patience } from '../../../compiler/deploy/terraform.ts';
 import { PROGRAM, type RunResult } from '../cli.ts';
+import { ROOT } from '../repository.ts';
 
 export const SUBSCRIPTION = '5b2c4c1e-8d1a-4f3a-9a55-6f5f3a3f7b10';
 export const TENANT = '2f1d7c3b-0e2a-4e53-8d0b-3c7f0e9d5a21';
@@ -62,6 +76,10 @@ export class Doubles {
   readonly vault = new Map<string, string>();
   /** The status that the gateway answers with. */
   readiness = 200;
+  /** The vault denies everything: a role has no effect yet. */
+  denied = false;
+  /** How many requests the gateway and the vault got. */
+  asked = 0;
 
   async start(): Promise<this> {
     const bin = join(this.azure, 'bin');
@@ -72,10 +90,9 @@ export class Doubles {
     }
     // Without the extension, Node has to be told that they are modules.
     writeFileSync(join(bin, 'package.json'), '{"type": "module"}');
-    this.#server = createServer((request, response) => this.#answer(request.url ?? '', request, response)).listen(
-      0,
-      '127.0.0.1',
-    );
+    this.#server = createServer((request, response) =>
+      this.#answer(request.url ?? '', request, response),
+    ).listen(0, '127.0.0.1');
     await once(this.#server, 'listening');
     const address = this.#server.address();
     const port = typeof address === 'object' && address !== null ? address.port : 0;
@@ -99,6 +116,7 @@ export class Doubles {
     request: import('node:http').IncomingMessage,
     response: import('node:http').ServerResponse,
   ): void {
+    this.asked++;
     if (url === '/readyz') {
       response.writeHead(this.readiness).end();
       return;
@@ -111,6 +129,10 @@ export class Doubles {
       id: `http://127.0.0.1/secrets/${name}/0123456789abcdef0123456789abcdef`,
       attributes: { enabled: true, created: 1, updated: 1 },
     });
+    if (this.denied) {
+      json(403, { error: { code: 'Forbidden', message: 'denied', innererror: { code: 'ForbiddenByRbac' } } });
+      return;
+    }
     if (request.method === 'PUT') {
       let body = '';
       request.on('data', (chunk) => {
@@ -222,8 +244,43 @@ export class Doubles {
     });
     child.stdin?.end(answer === undefined ? '' : `${answer}\n`);
     const ended = once(child, 'close');
-    await during?.(child);
+    try {
+      await during?.(child);
+    } catch (error) {
+      child.kill('SIGKILL');
+      await ended;
+      throw error;
+    }
     const [code] = await ended;
     return { code: code as number | null, ...result };
   }
+}
+
+/** Short waits, so that a test of what never happens ends soon. */
+export const SHORT: Patience = { roleMs: 300, pausesMs: [20], readyMs: 300, pollMs: 20 };
+
+/** Runs `deploy` in this process, with short waits. */
+export async function deployHere(
+  doubles: Doubles,
+  options: Partial<DeployOptions> = {},
+  outside: Partial<Outside> = {},
+  env: Readonly<Record<string, string>> = {},
+): Promise<RunResult> {
+  const written = { stdout: '', stderr: '' };
+  const code = await deploy(
+    'dev',
+    { environments: join(doubles.folder, 'environments'), azureOpenai: true, imageBuild: true, ...options },
+    {
+      environment: { ...doubles.environment, ...env },
+      wantsColor: () => false,
+      out: (text) => {
+        written.stdout += text;
+      },
+      err: (text) => {
+        written.stderr += text;
+      },
+    },
+    { ...realOutside(), source: ROOT, patience: SHORT, ask: async () => undefined, ...outside },
+  );
+  return { code, ...written };
 }
