@@ -7,7 +7,7 @@ import type { App, AppStatus } from './azure-cli.ts';
 import type { Children } from './children.ts';
 import { destroyEverything } from './destroy.ts';
 import { DeployFailure } from './failure.ts';
-import { buildContext, byDigest, haveImage, type Registry } from './image.ts';
+import { byDigest, haveImage, imageSource, type Registry } from './image.ts';
 import { SeedError, type SeedProgress, type SeedResult } from './key-vault.ts';
 import type { DeployOptions, Outside } from './options.ts';
 import type { Environment, Ready } from './preflight.ts';
@@ -437,12 +437,11 @@ export class Deployment {
   async #lookAtImage(): Promise<{ readonly image: string; readonly line: string; readonly isNew: boolean }> {
     const { outside, ready } = this.#with;
     const registry = await this.#registry();
-    const context = buildContext(outside.source);
-    context.remove();
-    const digest = await ready.azure.digestOf(registry.name, context.image);
+    const { image } = imageSource(outside.source);
+    const digest = await ready.azure.digestOf(registry.name, image);
     return digest === undefined
-      ? { image: byDigest(registry, NO_DIGEST), line: `${context.image} would be built`, isNew: true }
-      : { image: byDigest(registry, digest), line: `${context.image} exists`, isNew: false };
+      ? { image: byDigest(registry, NO_DIGEST), line: `${image} would be built`, isNew: true }
+      : { image: byDigest(registry, digest), line: `${image} exists`, isNew: false };
   }
 }
 

@@ -3,20 +3,11 @@
  * that, so no checkout is needed. Its tag is a digest of its contents, so an image that exists is not built again.
  */
 import { createHash } from 'node:crypto';
-import {
-  cpSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative, sep } from 'node:path';
 import { errnoText } from '../errno.ts';
-import type { AzureCli } from './azure-cli.ts';
+import type { AzureCli, BuildRequest } from './azure-cli.ts';
 import type { Children } from './children.ts';
 import { DeployFailure } from './failure.ts';
 import type { Reporter } from './report.ts';
@@ -59,28 +50,32 @@ export function dockerfileFromPackage(dockerfile: string): string {
   return dockerfile.replace(FROM_SOURCES, FROM_PACKAGE);
 }
 
-export interface Context {
-  readonly folder: string;
-  readonly dockerfile: string;
+/** What an image is made of. */
+export interface ImageSource {
+  /** Of each file, by its path in the build context. */
+  readonly files: ReadonlyMap<string, Buffer>;
   /** Without registry: `genai-gateway:0.1.0-1a2b3c4d5e6f`. */
   readonly image: string;
-  remove(): void;
 }
 
-/** Puts everything that the image is made of into a new folder. @throws DeployFailure */
-export function buildContext(source: string): Context {
-  const folder = mkdtempSync(join(tmpdir(), 'genai-gateway-image-'));
-  const remove = () => rmSync(folder, { recursive: true, force: true });
+const TAG_LENGTH = 12;
+
+/** Reads everything that the image is made of. @throws DeployFailure */
+export function imageSource(source: string): ImageSource {
   try {
+    const files = new Map<string, Buffer>();
     for (const path of CONTENTS) {
-      mkdirSync(dirname(join(folder, path)), { recursive: true });
-      cpSync(join(source, path), join(folder, path), { recursive: true });
+      for (const file of filesIn(source, path)) files.set(file, readFileSync(join(source, file)));
     }
-    const dockerfile = join(folder, 'Dockerfile');
-    writeFileSync(dockerfile, dockerfileFromPackage(readFileSync(join(source, DOCKERFILE), 'utf8')));
-    return { folder, dockerfile, image: `${REPOSITORY}:${PACKAGE_VERSION}-${digestOf(folder)}`, remove };
+    files.set(
+      'Dockerfile',
+      Buffer.from(dockerfileFromPackage(readFileSync(join(source, DOCKERFILE), 'utf8'))),
+    );
+    const hash = createHash('sha256');
+    for (const [path, content] of files) hash.update(`${path}\0${content.length}\0`).update(content);
+    const digest = hash.digest('hex').slice(0, TAG_LENGTH);
+    return { files, image: `${REPOSITORY}:${PACKAGE_VERSION}-${digest}` };
   } catch (error) {
-    remove();
     throw new DeployFailure(
       'failed',
       `The files of the image cannot be read from ${source}: ${errnoText(error)}. Reinstall the package.`,
@@ -88,19 +83,24 @@ export function buildContext(source: string): Context {
   }
 }
 
-const TAG_LENGTH = 12;
-
-/** Of all files below a folder, with their paths. */
-function digestOf(folder: string): string {
-  const hash = createHash('sha256');
-  const files = readdirSync(folder, { recursive: true, encoding: 'utf8' })
-    .filter((path) => statSync(join(folder, path)).isFile())
+/** The files at or below a path, with slashes, sorted. */
+function filesIn(source: string, path: string): readonly string[] {
+  if (!statSync(join(source, path)).isDirectory()) return [path];
+  return readdirSync(join(source, path), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(source, join(entry.parentPath, entry.name)).split(sep).join('/'))
     .sort();
-  for (const path of files) {
-    const content = readFileSync(join(folder, path));
-    hash.update(`${relative('.', path).split(sep).join('/')}\0${content.length}\0`).update(content);
+}
+
+/** Writes the build context into a new folder. */
+function writeContext({ files }: ImageSource): string {
+  const folder = mkdtempSync(join(tmpdir(), 'genai-gateway-image-'));
+  for (const [path, content] of files) {
+    mkdirSync(dirname(join(folder, path)), { recursive: true });
+    // Scripts are made executable in the image.
+    writeFileSync(join(folder, path), content);
   }
-  return hash.digest('hex').slice(0, TAG_LENGTH);
+  return folder;
 }
 
 export interface Registry {
@@ -130,47 +130,35 @@ export async function haveImage(
   { source, localDocker }: { readonly source: string; readonly localDocker: boolean },
   { azure, children, reporter }: ImageTools,
 ): Promise<{ readonly image: string; readonly built: boolean; readonly tag: string }> {
-  const context = buildContext(source);
+  const made = imageSource(source);
+  const { image: tag } = made;
+  const present = await azure.digestOf(registry.name, tag);
+  if (present !== undefined) return { image: byDigest(registry, present), built: false, tag };
+  reporter.detail(
+    localDocker ? `building ${tag} with Docker` : `building ${tag} in the registry, which takes some minutes`,
+  );
+  const folder = writeContext(made);
+  const progress = heartbeat(reporter);
   try {
-    const present = await azure.digestOf(registry.name, context.image);
-    if (present !== undefined)
-      return { image: byDigest(registry, present), built: false, tag: context.image };
-    reporter.detail(
-      localDocker
-        ? `building ${context.image} with Docker`
-        : `building ${context.image} in the registry, which takes some minutes`,
-    );
-    const progress = heartbeat(reporter);
-    try {
-      if (localDocker) await buildLocally(registry, context, { azure, children, reporter }, progress.line);
-      else
-        await azure.build(
-          {
-            registry: registry.name,
-            image: context.image,
-            dockerfile: context.dockerfile,
-            folder: context.folder,
-          },
-          progress.line,
-        );
-    } finally {
-      progress.stop();
-    }
-    const digest = await azure.digestOf(registry.name, context.image);
-    if (digest === undefined)
-      throw new DeployFailure(
-        'failed',
-        `The registry ${registry.name} does not have the image that was built: ${context.image}.`,
-      );
-    return { image: byDigest(registry, digest), built: true, tag: context.image };
+    const request = { registry: registry.name, image: tag, dockerfile: join(folder, 'Dockerfile'), folder };
+    if (localDocker) await buildLocally(registry, request, { azure, children, reporter }, progress.line);
+    else await azure.build(request, progress.line);
   } finally {
-    context.remove();
+    progress.stop();
+    rmSync(folder, { recursive: true, force: true });
   }
+  const digest = await azure.digestOf(registry.name, tag);
+  if (digest === undefined)
+    throw new DeployFailure(
+      'failed',
+      `The registry ${registry.name} does not have the image that was built: ${tag}.`,
+    );
+  return { image: byDigest(registry, digest), built: true, tag };
 }
 
 async function buildLocally(
   registry: Registry,
-  { folder, dockerfile, image }: Context,
+  { folder, dockerfile, image }: BuildRequest,
   { azure, children, reporter }: ImageTools,
   onLine: (line: string) => void,
 ): Promise<void> {

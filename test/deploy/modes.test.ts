@@ -2,7 +2,7 @@
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { Doubles, deployHere, SETTINGS, TFVARS } from '../../support/deploy/doubles.ts';
+import { Doubles, deployHere, SETTINGS, TFVARS } from '../support/deploy/doubles.ts';
 
 const TIMEOUT_MS = 60_000;
 

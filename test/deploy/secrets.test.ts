@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { Doubles, type Fault, plantedKey } from '../../support/deploy/doubles.ts';
+import { Doubles, type Fault, plantedKey } from '../support/deploy/doubles.ts';
 
 const TIMEOUT_MS = 90_000;
 

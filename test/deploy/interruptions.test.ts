@@ -2,8 +2,8 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { Doubles } from '../../support/deploy/doubles.ts';
-import { until } from '../../support/until.ts';
+import { Doubles } from '../support/deploy/doubles.ts';
+import { until } from '../support/until.ts';
 
 const TIMEOUT_MS = 90_000;
 /** Until a step is reached. */
