@@ -60,7 +60,9 @@ function validatorsModule() {
     code: { source: true, esm: true, optimize: 2 },
   });
   for (const [name, each] of Object.entries(schemas)) ajv.addSchema(each, name);
-  return standaloneCode(ajv, { apisix: 'apisix', config: 'config', collector: 'collector' });
+  return withoutUnusedSchemas(
+    standaloneCode(ajv, { apisix: 'apisix', config: 'config', collector: 'collector' }),
+  );
 }
 
 /** Which variables the stacks know, for `import`. */
@@ -69,9 +71,42 @@ function stacksModule() {
     [...readFileSync(`${STACKS}${stack}/variables.tf`, 'utf8').matchAll(/^variable "(\w+)"/gm)].map(
       ([, name]) => name,
     );
-  const stacks = readdirSync(STACKS).sort();
+  const stacks = existsSync(STACKS) ? readdirSync(STACKS).sort() : [];
   return `export default ${JSON.stringify(Object.fromEntries(stacks.map((stack) => [stack, names(stack)])))};`;
 }
+
+/**
+ * ajv writes whole schemas into its code, of which the validators read some values and the names of properties.
+ * Creating the rest at each start would take a twentieth of a render.
+ */
+function withoutUnusedSchemas(code) {
+  return code.replace(/\bconst (schema\d+) = (\{.*?\});(?=const |function |export )/g, (_, name, json) => {
+    const member = /\.(\w+)|\[("(?:[^"\\]|\\.)*")\]/;
+    const uses = [...code.matchAll(new RegExp(`\\b${name}\\b((?:${member.source})*)`, 'g'))].slice(1);
+    const paths = uses.map(([, path]) =>
+      [...path.matchAll(new RegExp(member, 'g'))].map(([, plain, quoted]) => plain ?? JSON.parse(quoted)),
+    );
+    return `const ${name} = ${JSON.stringify(partsOf(JSON.parse(json), paths))};`;
+  });
+}
+
+/** The parts of a schema at the paths; where a path ends at properties, only their names. */
+function partsOf(schema, paths) {
+  const parts = {};
+  for (const path of paths.sort((one, other) => one.length - other.length)) {
+    let [from, to] = [schema, parts];
+    for (const [index, member] of path.entries()) {
+      from = from[member];
+      const isEnd = index === path.length - 1;
+      if (!isEnd) to = to[member] ||= {};
+      else if (/^(?:patternP|p)roperties$/.test(member)) to[member] = namesOf(from);
+      else to[member] = from;
+    }
+  }
+  return parts;
+}
+
+const namesOf = (properties) => Object.fromEntries(Object.keys(properties).map((name) => [name, 0]));
 
 /** Modules that exist only as text made here. */
 const virtualModules = {
@@ -139,9 +174,11 @@ const noChildProcessForCommander = {
 const treeSitterWithoutImportMeta = {
   name: 'tree-sitter-without-import-meta',
   setup(builder) {
-    builder.onResolve({ filter: /^web-tree-sitter$/ }, () => ({
-      path: `${root}node_modules/web-tree-sitter/web-tree-sitter.cjs`,
-    }));
+    builder.onResolve({ filter: /^web-tree-sitter$/ }, ({ path, pluginData }) =>
+      pluginData === 'asked'
+        ? undefined
+        : builder.resolve(path, { kind: 'require-call', resolveDir: root, pluginData: 'asked' }),
+    );
   },
 };
 

@@ -337,12 +337,16 @@ const NETWORK =
   /^(?:ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|REQUEST_SEND_ERROR)$/;
 const BY_NETWORK_RULES = /^ForbiddenBy(?:Firewall|Connection|PrivateLink|Nsp|NetworkSecurityPerimeter)/i;
 
+const isDisabled = ({ status, code, message }: VaultError): boolean =>
+  status === 403 && (code === 'SecretDisabled' || /\bdisabled\b/i.test(message));
+
 /** Whether time may remove the reason of an error, and what is waited for then. */
 function passingReason(
   error: unknown,
 ): 'waiting-for-role' | 'waiting-for-vault' | 'waiting-for-secret' | undefined {
-  const { status, code } = errorOf(error);
-  if (status === 403 && code !== 'SecretDisabled' && !BY_NETWORK_RULES.test(code)) return 'waiting-for-role';
+  const problem = errorOf(error);
+  const { status, code } = problem;
+  if (status === 403 && !isDisabled(problem) && !BY_NETWORK_RULES.test(code)) return 'waiting-for-role';
   if (status === 409 && /^(?:ObjectIsBeing|ObjectIsDeleted|Conflict)/.test(code)) return 'waiting-for-secret';
   const isBusy = status === 429 || (status !== undefined && status >= 500);
   return isBusy || (status === undefined && NETWORK.test(code)) ? 'waiting-for-vault' : undefined;
@@ -350,7 +354,8 @@ function passingReason(
 
 /** Explains an error without any text that could have a secret in it. */
 function failureOf(error: unknown, setting: string, { vaultUri, signal, dryRun }: SeedRequest): Failure {
-  const { status, code, message, name } = errorOf(error);
+  const problem = errorOf(error);
+  const { status, code, message, name } = problem;
   const vault = hostOf(vaultUri);
   if (signal.aborted || name === 'AbortError') {
     return {
@@ -367,7 +372,7 @@ function failureOf(error: unknown, setting: string, { vaultUri, signal, dryRun }
       advice: 'Run az login, with --tenant if the vault is in another tenant, and run the command again.',
     };
   }
-  if (status === 403 && code === 'SecretDisabled') {
+  if (isDisabled(problem) && !BY_NETWORK_RULES.test(code)) {
     return {
       kind: 'disabled',
       message: `${setting}: the secret ${vaultSecretName(setting)} of ${vault} is disabled`,

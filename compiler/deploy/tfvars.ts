@@ -26,6 +26,8 @@ export interface TfVariable extends TfEntry {
   readonly source: string;
   /** The comments above, as written: whole lines, empty without comments. */
   readonly comments: string;
+  /** An empty line separates it, with its comments, from the assignment before. */
+  readonly beginsGroup: boolean;
 }
 
 export interface TfProblem {
@@ -311,26 +313,19 @@ class Reader {
       if (earlier !== undefined)
         this.#report(node, `${name.text} is set again: line ${earlier} sets it too`, 'remove one of the two');
       seen.set(name.text, lineOf(node));
+      const above = commentsBetween(before, node, comments);
+      const firstRow = (above[0] ?? node).startPosition.row;
       variables.push({
         name: name.text,
         value: this.#value(expression),
         line: lineOf(node),
         source: node.text,
-        comments: this.#commentsAbove(node, before, comments),
+        comments: above.map(({ text }) => `${text.replace(/\r?\n?$/, '')}\n`).join(''),
+        beginsGroup: before === undefined || firstRow > before.endPosition.row + 1,
       });
       before = node;
     }
     return variables;
-  }
-
-  /** The whole lines of comments between an assignment and the one before. */
-  #commentsAbove(node: Node, before: Node | undefined, comments: readonly Node[]): string {
-    const from = before ? before.endPosition.row + 1 : 0;
-    const own = comments.filter(
-      ({ startPosition, endPosition }) =>
-        startPosition.row >= from && endPosition.row < node.startPosition.row,
-    );
-    return own.map(({ text }) => `${text.replace(/\r?\n?$/, '')}\n`).join('');
   }
 
   #onOneLine(...nodes: readonly [Node, ...Node[]]): void {
@@ -429,6 +424,17 @@ class Reader {
     this.#report(key, 'the name of this entry is an expression', 'write the name itself');
     return undefined;
   }
+}
+
+/** The comments between two assignments that have lines of their own. */
+function commentsBetween(before: Node | undefined, node: Node, comments: readonly Node[]): Node[] {
+  const from = before ? before.endPosition.row + 1 : 0;
+  return comments
+    .filter(
+      ({ startPosition, endPosition }) =>
+        startPosition.row >= from && endPosition.row < node.startPosition.row,
+    )
+    .sort((a, b) => a.startIndex - b.startIndex);
 }
 
 const lineOf = (node: Node): number => node.startPosition.row + 1;

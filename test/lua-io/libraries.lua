@@ -70,16 +70,6 @@ function _M.signature(signed, key)
 end
 
 
---- The digest that the stub of SHA-256 makes of a text.
-function _M.digest(text)
-    local sum = 0
-    for i = 1, #text do
-        sum = (sum * 31 + byte(text, i)) % 2 ^ 32
-    end
-    return format("%032.0f", sum)
-end
-
-
 local function lru_cache()
     return {
         new = function()
@@ -310,19 +300,6 @@ function _M.add(modules, world, worker)
         bytes = function(count)
             number = number + 1
             return format("%0" .. count .. "d", worker.id * 100000 + number)
-        end,
-    }
-    modules["resty.sha256"] = {
-        new = function()
-            local parts = {}
-            return {
-                update = function(_, text)
-                    parts[#parts + 1] = text
-                end,
-                final = function()
-                    return _M.digest(concat(parts))
-                end,
-            }
         end,
     }
     modules["resty.string"] = {
