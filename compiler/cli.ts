@@ -31,7 +31,8 @@ Exit codes:
   0   success
   1   the settings have errors
   2   the settings differ (diff)
-  3   a file cannot be read or written, a port is in use, Docker or a deployment fails
+  3   a file cannot be read or written, a port is in use, Docker fails, or a
+      deployment fails
   64  wrong usage
   130 a deployment was interrupted
 

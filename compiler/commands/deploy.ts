@@ -25,21 +25,18 @@ export const command: Command<DeployOptions, string> = {
     'genai-gateway deploy prod --rollback',
     'genai-gateway deploy dev --destroy',
   ],
-  notes: `An environment is NAME.tfvars, NAME.env and NAME.secrets.env in the folder environments.
-Steps: bootstrap, observability, platform, foundry, image, secrets, workload. Running
-the command again continues where it stopped.
+  notes: `An environment is NAME.tfvars, NAME.env and NAME.secrets.env in the folder of the
+environments. Running the command again continues where it stopped.
 
-Exit codes: 0 done, 1 the settings have errors, 2 --plan has changes, 3 a check or a
-step failed, 64 wrong usage, 130 interrupted.`,
+Exit codes: 0 done, 1 the settings have errors, 2 --plan has changes, 3 a check or
+a step failed, 64 wrong usage, 130 interrupted.`,
   argument: new Argument('<environment>', 'name of the environment, such as dev'),
   options: [
     new Option('--environments <dir>', 'folder of the environments')
       .argParser(notEmpty)
       .default('environments'),
     new Option('--plan', 'change nothing; print what would change'),
-    new Option('--stack <name>', `run this step only; repeatable: ${SELECTABLE.slice(0, 7).join(', ')}`)
-      .choices(SELECTABLE)
-      .argParser(stepName),
+    new Option('--stack <name>', 'run this step only; repeatable').choices(SELECTABLE).argParser(stepName),
     new Option(
       '--settings-only',
       'make a new revision with the settings and secrets of the files, nothing else',

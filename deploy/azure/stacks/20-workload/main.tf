@@ -203,6 +203,7 @@ module "redis" {
   vault_identity_id            = local.vault_identity_id
   key_vault_id                 = local.key_vault_id
   key_vault_uri                = local.key_vault_uri
+  secret_name                  = var.redis_secret_name
   secret_version               = var.redis_secret_version
   network_isolation            = local.network_isolation
   private_endpoint_subnet_id   = local.private_endpoints_subnet_id

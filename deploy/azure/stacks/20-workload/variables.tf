@@ -365,6 +365,17 @@ variable "redis_image" {
   default     = "docker.io/library/redis:8.6.0-alpine3.23"
 }
 
+variable "redis_secret_name" {
+  description = "Name of the password in the vault. Another one is needed if the vault has a secret of this name already, such as that of a gateway of the accelerator."
+  type        = string
+  default     = "responses-affinity-redis-password"
+
+  validation {
+    condition     = can(regex("^[0-9a-z-]{1,127}$", var.redis_secret_name))
+    error_message = "redis_secret_name is not the name of a secret. Write 1 to 127 lower-case letters, digits and hyphens."
+  }
+}
+
 variable "redis_secret_version" {
   description = "Increase it to write the password into the vault again: a new one for the container, the present primary key of Azure Managed Redis."
   type        = number
