@@ -1,8 +1,10 @@
 /** The options of `deploy`, with doubles of terraform, az and docker. */
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { Doubles, deployHere, SETTINGS, TFVARS } from '../support/deploy/doubles.ts';
+import { runHere } from '../support/cli.ts';
+import { Doubles, deployHere, SETTINGS, SUBSCRIPTION, TFVARS } from '../support/deploy/doubles.ts';
+import { ROOT } from '../support/repository.ts';
 
 const TIMEOUT_MS = 60_000;
 
@@ -206,6 +208,34 @@ describe('deploy', () => {
     TIMEOUT_MS,
   );
 });
+
+test(
+  'deploy takes the files that import writes of the accelerator’s, with a subscription and a key of their own',
+  async () => {
+    const fixtures = `${ROOT}/test/fixtures/azure/accelerator-prod`;
+    const folder = join(doubles.folder, 'imported');
+    const given = [`${fixtures}/foundry.tfvars`, `${fixtures}/workload.tfvars`];
+    const imported = await runHere(['import', ...given, '--name', 'dev', '--out', folder]);
+    expect(imported.code, imported.stderr).toBe(0);
+    const edit = (name: string, change: (text: string) => string) =>
+      writeFileSync(join(folder, name), change(readFileSync(join(folder, name), 'utf8')));
+    edit('dev.tfvars', (text) =>
+      text
+        .replace(/^subscription_id .*/m, `subscription_id = "${SUBSCRIPTION}"`)
+        .replace(/^tenant_id .*/m, ''),
+    );
+    edit('dev.secrets.env', (text) => text.replace(/prod-key-0/, doubles.key));
+    const { code, stderr } = await deployHere(doubles, { environments: folder });
+    expect(code, stderr).toBe(0);
+    expect([...doubles.vault]).toEqual([['gateway-client-key-0', doubles.key]]);
+    expect(valuesOf('15-foundry').azure_openai_instances).toHaveLength(2);
+    expect(valuesOf('20-workload')).toMatchObject({
+      environment_code: 'prod',
+      secret_settings: ['GATEWAY_CLIENT_KEY_0'],
+    });
+  },
+  TIMEOUT_MS,
+);
 
 describe('deploy --settings-only', () => {
   test(
