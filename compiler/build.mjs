@@ -351,7 +351,7 @@ function writeCodeCache(launcher) {
   }
 }
 
-/** All inputs of a build. lua-plugins/ is shipped without a build step. */
+/** All inputs of a build. lua-plugins/ is shipped without a build step; the image is built without deploy/. */
 const INPUTS = [
   'compiler',
   'deploy',
@@ -382,7 +382,7 @@ function digestOf(paths, ...more) {
 /** The code cache belongs to one version of Node on one kind of processor. */
 const inputs = () =>
   digestOf(
-    INPUTS.map((path) => root + path),
+    INPUTS.map((path) => root + path).filter((path) => existsSync(path)),
     process.version,
     process.arch,
   );

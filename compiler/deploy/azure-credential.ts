@@ -18,7 +18,8 @@ export interface CredentialRequest {
  *    ARM_CLIENT_SECRET),
  * 2. the login of the Azure CLI,
  * 3. the login of azd,
- * 4. the managed identity of the machine.
+ * 4. the managed identity of the host, if its variables are there (IDENTITY_ENDPOINT or MSI_ENDPOINT). On a virtual machine
+ *    run `az login --identity`: asking for an identity that may not be there takes long.
  *
  * Requests no token yet.
  */
@@ -44,11 +45,11 @@ export async function azureCredential(request: CredentialRequest): Promise<Token
         additionallyAllowedTenants: ['*'],
       }),
     );
-  credentials.push(
-    new sdk.AzureCliCredential(options),
-    new sdk.AzureDeveloperCliCredential(options),
-    new sdk.ManagedIdentityCredential(),
-  );
+  credentials.push(new sdk.AzureCliCredential(options), new sdk.AzureDeveloperCliCredential(options));
+  if (has('IDENTITY_ENDPOINT') || has('MSI_ENDPOINT')) {
+    const clientId = environment.AZURE_CLIENT_ID ?? '';
+    credentials.push(new sdk.ManagedIdentityCredential(clientId === '' ? {} : { clientId }));
+  }
   return new sdk.ChainedTokenCredential(...credentials);
 }
 

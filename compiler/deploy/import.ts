@@ -300,6 +300,8 @@ class Import {
       const own = withoutKeys(comments) === comments && !this.#hasSecret(comments) ? comments : '';
       return `${beginsGroup || index === 0 ? '\n' : ''}${own}${source}\n`;
     });
+    const existing = existingResources(this.#files).map((line) => `# ${line}\n`);
+    if (existing.length > 0) text.push('\n', KEEP, ...existing);
     const head = `# Variables of Terraform for ${this.#name}, imported from ${from}. docs/azure.md has every variable.\n`;
     return { text: `${head}${text.join('')}`, count: kept.size };
   }
@@ -319,6 +321,34 @@ class Import {
 }
 
 /** Names with the same reason together. */
+const KEEP =
+  '# To keep what the accelerator made, remove the # of a line ("Use what exists" in docs/azure.md):\n';
+
+/** Assignments with the ids of resources that the accelerator made, as far as the files name them. */
+function existingResources(files: readonly ImportedFile[]): readonly string[] {
+  const given = new Map(
+    files.flatMap(({ variables }) =>
+      variables.flatMap(({ name, value }) =>
+        value.kind === 'string' && /^[\w./()-]+$/.test(value.text) ? [[name, value.text] as const] : [],
+      ),
+    ),
+  );
+  const of = (type: string, name: string | undefined) => {
+    const subscription = given.get('subscription_id');
+    const group = given.get('platform_resource_group_name');
+    return subscription && group && name
+      ? `/subscriptions/${subscription}/resourceGroups/${group}/providers/${type}/${name}`
+      : undefined;
+  };
+  const ids = {
+    existing_key_vault_id: of('Microsoft.KeyVault/vaults', given.get('key_vault_name')),
+    existing_acr_id: of('Microsoft.ContainerRegistry/registries', given.get('platform_acr_name')),
+    existing_log_analytics_workspace_id: given.get('log_analytics_workspace_id'),
+    existing_azure_monitor_workspace_id: given.get('azure_monitor_workspace_id'),
+  };
+  return Object.entries(ids).flatMap(([name, id]) => (id === undefined ? [] : [`${name} = "${id}"`]));
+}
+
 const notes = (map: ReadonlyMap<string, string>): readonly Note[] =>
   [...new Set(map.values())].map((reason) => ({
     names: [...map].flatMap(([name, own]) => (own === reason ? [name] : [])),

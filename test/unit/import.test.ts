@@ -87,7 +87,12 @@ describe("the accelerator's examples", () => {
     expect(stdout).toContain('genai-gateway deploy dev --plan');
     // Empty values have no line.
     expect(stdout).not.toContain('gateway_image');
-    expect(readFileSync(out('dev.tfvars'), 'utf8')).toContain('gateway_target_port   = 9080\n');
+    const variables = readFileSync(out('dev.tfvars'), 'utf8');
+    expect(variables).toContain('gateway_target_port   = 9080\n');
+    expect(variables).toContain(
+      `# existing_key_vault_id = "/subscriptions/${IDS.subscription_id}/resourceGroups/rg-genai-dev-we-platform/providers/Microsoft.KeyVault/vaults/kv-genai-dev"\n`,
+    );
+    expect(variables).not.toContain('existing_acr_id');
   });
 
   test('for tests, with everything that is not here', async () => {

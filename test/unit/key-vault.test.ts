@@ -1,4 +1,7 @@
 /** Seeding a Key Vault, against a vault in this process with the real wire format. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { azureCredential, isEmulator } from '../../compiler/deploy/azure-credential.ts';
 import {
@@ -122,6 +125,18 @@ describe('seeding', () => {
   });
 });
 
+describe('many secrets', () => {
+  test('are seeded several at a time, and reported in the order of the files', async () => {
+    const secrets = Object.fromEntries(
+      Array.from({ length: 100 }, (_, index) => [`GATEWAY_CLIENT_KEY_${index}`, `value-${index}`]),
+    );
+    expect(await seed(secrets)).toEqual({ ...NONE, added: Object.keys(secrets) });
+    expect(vault.names()).toHaveLength(100);
+    expect(vault.versions('gateway-client-key-99')).toEqual(['value-99']);
+    expect(progress.filter(({ kind }) => kind === 'done')).toHaveLength(100);
+  });
+});
+
 describe('a deleted secret', () => {
   test('is recovered, and not written if its value is right', async () => {
     vault.put('gateway-client-key-0', 'one');
@@ -188,8 +203,8 @@ describe('a vault that denies access', () => {
     );
     expect(error).toMatchObject({
       failure: 'denied',
-      done: { ...NONE, added: ['GATEWAY_CLIENT_KEY_0'] },
-      pending: ['GATEWAY_CLIENT_KEY_1', 'GATEWAY_CLIENT_KEY_2'],
+      done: { ...NONE, added: ['GATEWAY_CLIENT_KEY_0', 'GATEWAY_CLIENT_KEY_2'] },
+      pending: ['GATEWAY_CLIENT_KEY_1'],
     });
     expect(error.advice).toContain('Key Vault Secrets Officer');
     vault.disturb = () => undefined;
@@ -197,8 +212,8 @@ describe('a vault that denies access', () => {
       await seed({ GATEWAY_CLIENT_KEY_0: 'one', GATEWAY_CLIENT_KEY_1: 'two', GATEWAY_CLIENT_KEY_2: 'three' }),
     ).toEqual({
       ...NONE,
-      unchanged: ['GATEWAY_CLIENT_KEY_0'],
-      added: ['GATEWAY_CLIENT_KEY_1', 'GATEWAY_CLIENT_KEY_2'],
+      unchanged: ['GATEWAY_CLIENT_KEY_0', 'GATEWAY_CLIENT_KEY_2'],
+      added: ['GATEWAY_CLIENT_KEY_1'],
     });
   });
 
@@ -343,6 +358,57 @@ describe('a secret', () => {
     expect(vault.versions('gateway-client-key-0')).toEqual([PLANTED]);
     expect(vault.heads.join('\n')).not.toContain(PLANTED);
     expect(JSON.stringify(progress)).not.toContain(PLANTED);
+  });
+});
+
+describe('a login', () => {
+  const inCredential = (name: string, message: string) => ({
+    getToken: () => Promise.reject(Object.assign(new Error(message), { name })),
+  });
+
+  test.each([
+    ['CredentialUnavailableError', 'az is not installed'],
+    ['AggregateAuthenticationError', 'AADSTS700082: The refresh token has expired'],
+  ])('that is missing or has expired is named, without its text: %s', async (name, text) => {
+    const error = await failureOf(
+      seed({ GATEWAY_CLIENT_KEY_0: 'one' }, { credential: inCredential(name, `${text} ${PLANTED}`) }),
+    );
+    expect(error).toMatchObject({ failure: 'no-login', advice: expect.stringContaining('az login') });
+    expect(error.message).not.toContain(PLANTED);
+    if (text.startsWith('AADSTS')) expect(error.message).toContain('(AADSTS700082)');
+  });
+
+  test('that the vault does not accept is named', async () => {
+    vault.disturb = () => ({ status: 401, code: 'Unauthorized', inner: 'AKV10032' });
+    expect(await failureOf(seed({ GATEWAY_CLIENT_KEY_0: 'one' }))).toMatchObject({ failure: 'no-login' });
+  });
+
+  test('of the Azure CLI gives the token, for the tenant of the deployment', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'genai-gateway-az-'));
+    const { PATH } = process.env;
+    try {
+      const answer = { accessToken: 'token-of-az', expires_on: Math.floor(Date.now() / 1000) + 3600 };
+      writeFileSync(
+        join(folder, 'az'),
+        `#!/bin/sh\necho "$@" >> ${folder}/arguments\necho '${JSON.stringify(answer)}'\n`,
+        { mode: 0o755 },
+      );
+      process.env.PATH = `${folder}:${PATH}`;
+      const credential = await azureCredential({
+        tenantId: '11111111-1111-1111-1111-111111111111',
+        environment: {},
+        vaultUri: 'https://kv-genai.vault.azure.net/',
+      });
+      expect(await credential.getToken('https://vault.azure.net/.default')).toMatchObject({
+        token: 'token-of-az',
+      });
+      expect(readFileSync(join(folder, 'arguments'), 'utf8')).toMatch(
+        /^account get-access-token .*--resource https:\/\/vault\.azure\.net .*11111111-1111-1111-1111-111111111111/,
+      );
+    } finally {
+      process.env.PATH = PATH;
+      rmSync(folder, { recursive: true });
+    }
   });
 });
 

@@ -95,9 +95,8 @@ describe('installing the package', () => {
     }
   });
 
-  // 1.2 MB without the second bundle, which has the Azure SDK and the grammar of HCL.
-  test('downloads less than 1.6 MB', () => {
-    expect(statSync(tarball).size).toBeLessThan(1_600_000);
+  test('downloads less than 1.2 MB, of which the second bundle has a third at most', () => {
+    expect(statSync(tarball).size).toBeLessThan(1_200_000);
     expect(gzipSync(readFileSync(inPackage('dist/deploy.cjs'))).length).toBeLessThan(400_000);
   });
 
