@@ -24,9 +24,13 @@ export interface ChildOptions {
 /** A program prints at most this much that is kept; the rest is dropped from the front. */
 const KEPT_CHARACTERS = 16 * 1024 * 1024;
 
-/** Variables of the other tools. A credential goes to no program that does not need it. */
+/**
+ * Variables of the other tools: a credential goes to no program that does not need it. A log of Terraform would have the
+ * values of all variables and states.
+ */
 const NOT_FOR: Readonly<Record<Tool, RegExp>> = {
-  terraform: /^DOCKER_(?!HOST$|CONFIG$)/,
+  // Options and values of the shell for Terraform's own commands would change what the files say.
+  terraform: /^(?:TF_(?:VAR_|CLI_ARGS|WORKSPACE$|DATA_DIR$|INPUT$|LOG)|DOCKER_(?!HOST$|CONFIG$))/,
   az: /^(?:ARM_|TF_|DOCKER_(?!HOST$|CONFIG$))/,
   docker: /^(?:ARM_|TF_|AZURE_|AZD_|IDENTITY_|MSI_|ACTIONS_ID_TOKEN_)/,
 };

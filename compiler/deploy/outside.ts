@@ -5,6 +5,8 @@ import type { Outside } from './options.ts';
 import { PATIENCE } from './terraform.ts';
 
 const ANSWER_MS = 10_000;
+/** How long a pipe may take to answer. A pipeline's job may have an input that never ends. */
+const PIPE_MS = 10_000;
 
 export const realOutside = (): Outside => ({
   source: join(__dirname, '..'),
@@ -37,12 +39,16 @@ export const realOutside = (): Outside => ({
   },
 });
 
-/** Reads one line from standard input. At its end nobody can answer. */
+/** Reads one line from standard input. At its end, and without a terminal after some seconds, nobody can answer. */
 function ask(question: string): Promise<string | undefined> {
   return new Promise((resolve) => {
     const lines = createInterface({ input: process.stdin, output: process.stderr });
     let answer: string | undefined;
-    lines.once('close', () => resolve(answer));
+    const timer = process.stdin.isTTY ? undefined : setTimeout(() => lines.close(), PIPE_MS);
+    lines.once('close', () => {
+      clearTimeout(timer);
+      resolve(answer);
+    });
     // A terminal in which a line is edited does not turn Ctrl-C into a signal.
     lines.once('SIGINT', () => {
       process.kill(process.pid, 'SIGINT');

@@ -106,8 +106,7 @@ function report(
   for (const line of progress) reporter.error(line);
   if (advice !== undefined) reporter.foreign(advice);
   const again = `genai-gateway deploy ${name}${repeated(options)}`;
-  if (kind === 'not-begun' || kind === 'settings' || deployment === undefined || !deployment.hasBegun)
-    reporter.error('Nothing was changed.');
+  if (deployment === undefined || !deployment.hasBegun) reporter.error('Nothing was changed.');
   else if (kind === 'declined') reporter.error(`To go on: ${again}`);
   else
     reporter.error(

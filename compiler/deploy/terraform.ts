@@ -14,7 +14,7 @@ import {
   planOf,
   stateLockIn,
 } from './terraform-json.ts';
-import { BACKEND_FILE, INIT_STAMP, PLAN_FILE, VALUES_FILE, type Workspace } from './workspace.ts';
+import { BACKEND_FILE, INIT_STAMP, PLAN_FILE, type Workspace } from './workspace.ts';
 
 /** How long a deployment waits for roles and for Azure, and how often it looks. */
 export interface Patience {
@@ -192,8 +192,6 @@ export class Terraform {
       variables: {
         TF_IN_AUTOMATION: '1',
         CHECKPOINT_DISABLE: '1',
-        // A log of Terraform at level trace has the values of all variables and states.
-        ...(this.#environment.TF_LOG === undefined ? {} : { TF_LOG: '' }),
         ...(cache === undefined
           ? {
               TF_PLUGIN_CACHE_DIR: this.#workspace.plugins,
@@ -205,8 +203,6 @@ export class Terraform {
       ...(onLine === undefined ? {} : { onLine }),
     });
   }
-
-  readonly valuesFile = VALUES_FILE;
 }
 
 export interface PatientlyWith {

@@ -292,6 +292,8 @@ describe('a step that fails', () => {
       const { code, stderr } = await deployHere(doubles);
       expect(code).toBe(1);
       expect(stderr).toMatch(/AZURE_OPENAI_NAME_1/);
+      expect(stderr).toMatch(/^Stopped: {3}workload$/m);
+      expect(stderr).not.toMatch(NOTHING);
       expect(applied().filter((each) => each.endsWith('20-workload'))).toEqual([]);
     },
     TIMEOUT_MS,

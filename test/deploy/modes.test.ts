@@ -192,6 +192,20 @@ describe('deploy', () => {
   );
 
   test(
+    'deploys secrets that are in the vault only, by their names',
+    async () => {
+      rmSync(join(doubles.folder, 'environments/dev.secrets.env'));
+      doubles.write('environments/dev.tfvars', `${TFVARS}secret_settings = ["GATEWAY_CLIENT_KEY_0"]\n`);
+      const { code, stderr } = await deployHere(doubles);
+      expect(code, stderr).toBe(0);
+      expect(stderr).toMatch(/no file has secrets; those in the vault stay as they are/);
+      expect(valuesOf('20-workload').secret_settings).toEqual(['GATEWAY_CLIENT_KEY_0']);
+      expect(doubles.vault.size).toBe(0);
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
     'with --stack runs that step only, by either name, and needs the ones before',
     async () => {
       const early = await deployHere(doubles, { stack: ['platform'] });

@@ -173,8 +173,8 @@ enable_dashboard = true
       'has nothing left to do then, and says how long each step took to look',
       async () => {
         putRevision();
-        const { code, stderr } = await run({ plan: true });
-        process.stdout.write(stderr);
+        const { code, stdout, stderr } = await run({ plan: true });
+        process.stdout.write(stdout + stderr);
         expect(code, stderr).toBe(0);
         expect(stderr).toMatch(/^Nothing would change\./m);
       },

@@ -13,7 +13,7 @@ interface Hook {
 
 interface Project {
   readonly infra: { readonly provider: string; readonly path: string };
-  readonly hooks: Readonly<Record<string, { readonly posix: Hook; readonly windows: Hook }>>;
+  readonly hooks: Readonly<Record<string, Hook>>;
 }
 
 const project = parse(textOf('azure.yaml')) as Project;
@@ -25,10 +25,10 @@ test('azd finds the module and its parameters where azure.yaml says', () => {
   expect(textOf(`${project.infra.path}/main.tf`)).not.toMatch(/^resource/m);
 });
 
-test('each hook runs a program of the repository, the same on every system', () => {
-  for (const { posix, windows } of Object.values(project.hooks)) {
-    expect(posix.run).toBe(windows.run);
-    const [, script = ''] = /^node (\S+)/.exec(posix.run) ?? [];
+test('each hook runs a program of the repository', () => {
+  expect(Object.keys(project.hooks)).toEqual(['preprovision', 'predown']);
+  for (const { run } of Object.values(project.hooks)) {
+    const [, script = ''] = /^node (\S+)/.exec(run) ?? [];
     expect(existsSync(join(ROOT, script))).toBe(true);
   }
 });

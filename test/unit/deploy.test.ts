@@ -216,6 +216,10 @@ describe('what a program inherits', () => {
     ARM_CLIENT_SECRET: 'c',
     AZURE_CLIENT_SECRET: 'd',
     DOCKER_HOST: 'e',
+    TF_VAR_location: 'elsewhere',
+    TF_CLI_ARGS_plan: '-refresh=false',
+    TF_LOG: 'trace',
+    TF_CLI_CONFIG_FILE: '/etc/terraformrc',
     IDENTITY_HEADER: 'f',
   };
   const names = (tool: 'terraform' | 'az' | 'docker') =>
@@ -229,6 +233,7 @@ describe('what a program inherits', () => {
       'HOME',
       'IDENTITY_HEADER',
       'PATH',
+      'TF_CLI_CONFIG_FILE',
     ]);
     expect(names('az')).toEqual(['AZURE_CLIENT_SECRET', 'DOCKER_HOST', 'HOME', 'IDENTITY_HEADER', 'PATH']);
     expect(names('docker')).toEqual(['DOCKER_HOST', 'HOME', 'PATH']);

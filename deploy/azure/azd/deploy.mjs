@@ -8,11 +8,10 @@ import { join } from 'node:path';
 
 const ROOT = join(import.meta.dirname, '../../..');
 const PROGRAM = join(ROOT, 'dist/genai-gateway.cjs');
-const isWindows = process.platform === 'win32';
 
 /** Ends this process with the code of a failed command. */
 function require(command, args) {
-  const { status } = spawnSync(command, args, { cwd: ROOT, stdio: 'inherit', shell: isWindows });
+  const { status } = spawnSync(command, args, { cwd: ROOT, stdio: 'inherit' });
   if (status !== 0) process.exit(status ?? 1);
 }
 

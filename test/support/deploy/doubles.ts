@@ -220,6 +220,15 @@ export class Doubles {
     });
   }
 
+  /** Runs commands of a user in a shell. */
+  shell(code: string, folder: string): ChildProcess {
+    return spawn('sh', ['-e', '-c', code], {
+      cwd: folder,
+      env: this.environment,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+  }
+
   /** Runs the built program as a user does, to its end. */
   async run(
     args: readonly string[],
