@@ -47,7 +47,9 @@ RUN GENAI_GATEWAY_BUILD=code-cache node dist/genai-gateway.cjs render --quiet --
  */
 export function dockerfileFromPackage(dockerfile: string): string {
   if (!FROM_SOURCES.test(dockerfile)) throw new Error(`${DOCKERFILE} has no part that builds the program`);
-  return dockerfile.replace(FROM_SOURCES, FROM_PACKAGE);
+  return dockerfile
+    .replace(FROM_SOURCES, FROM_PACKAGE)
+    .replace('ARG VERSION=unknown', `ARG VERSION=${PACKAGE_VERSION}`);
 }
 
 /** What an image is made of. */
@@ -93,7 +95,7 @@ function filesIn(source: string, path: string): readonly string[] {
 }
 
 /** Writes the build context into a new folder. */
-function writeContext({ files }: ImageSource): string {
+export function writeContext({ files }: ImageSource): string {
   const folder = mkdtempSync(join(tmpdir(), 'genai-gateway-image-'));
   for (const [path, content] of files) {
     mkdirSync(dirname(join(folder, path)), { recursive: true });
