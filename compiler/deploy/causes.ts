@@ -13,6 +13,8 @@ export type Cause =
   | 'name'
   | 'firewall'
   | 'region'
+  /** Docker Hub limits anonymous pulls, for hours. */
+  | 'pull-limit'
   | 'unknown';
 
 /** In this order: a text may match several. */
@@ -22,15 +24,16 @@ const PATTERNS: readonly (readonly [Cause, RegExp])[] = [
     'login',
     /az login|AADSTS|InteractiveRequired|refresh token has expired|could not configure AzureCli Authorizer/i,
   ],
+  ['pull-limit', /pull rate limit|toomanyrequests: you have reached/i],
   ['quota', /InsufficientQuota|QuotaExceeded|exceed(?:s|ing)? .{0,40}quota/i],
   // Roles of the data plane, and roles of identities, which the stacks assign.
   [
     'role',
-    /AuthorizationPermissionMismatch|ForbiddenByRbac|not authorized to perform this operation using this permission|Caller is not authorized to perform action on resource[\s\S]{0,400}vault|(?:pull|fetch|get)[\s\S]{0,200}(?:using|with)[\s\S]{0,20}(?:managed )?identity|unable to pull image|UNAUTHORIZED: authentication required|denied: requested access|Unable to get value using Managed identity|PrincipalNotFound|does not exist in the directory/i,
+    /AuthorizationPermissionMismatch|ForbiddenByRbac|do not have the required permissions needed to perform this operation|not authorized to perform this operation using this permission|Caller is not authorized to perform action on resource[\s\S]{0,400}vault|(?:pull|fetch|get)[\s\S]{0,200}(?:using|with)[\s\S]{0,20}(?:managed )?identity|unable to pull image|UNAUTHORIZED: authentication required|denied: requested access|Unable to get value using Managed identity|PrincipalNotFound|does not exist in the directory/i,
   ],
   [
     'firewall',
-    /ForbiddenByFirewall|ForbiddenByConnection|AuthorizationFailure\b|not allowed by (?:its )?firewall|Public network access is disabled/i,
+    /ForbiddenByFirewall|blocked by network rules|ForbiddenByConnection|AuthorizationFailure\b|not allowed by (?:its )?firewall|Public network access is disabled/i,
   ],
   ['rights', /AuthorizationFailed|does not have authorization to perform action/i],
   [
@@ -79,6 +82,8 @@ export function adviceFor(cause: Cause, text: string): string | undefined {
       return 'A resource has this name already, or was deleted and is still restorable. Set another identifier or workload_name, restore it, or purge it: docs/azure.md, "Remove everything".';
     case 'firewall':
       return 'A firewall refuses this machine. Allow its address, or run the command in the virtual network: docs/azure.md, "Private networking".';
+    case 'pull-limit':
+      return 'Docker Hub limits anonymous pulls. Wait some hours, or build with --local-docker after docker login.';
     case 'region':
       return 'The region does not offer this. Choose another location, or another size.';
     default:

@@ -18,7 +18,7 @@ import { plannedSettings } from './settings.ts';
 import { settingsChanges } from './settings-changes.ts';
 import type { Chosen, Stacks } from './stacks.ts';
 import { chosenSteps, isStack, type StackName, type Step } from './steps.ts';
-import { ApplyFailure } from './terraform.ts';
+import { ApplyFailure, patiently } from './terraform.ts';
 import type { PlannedChange, PlanSummary } from './terraform-json.ts';
 import { howToTry } from './try-it.ts';
 import type { Workspace } from './workspace.ts';
@@ -145,10 +145,16 @@ export class Deployment {
         });
       else if (name === 'image')
         await this.step(step, async () => {
-          const made = await haveImage(
-            await this.#registry(),
-            { source: this.#with.outside.source, localDocker: options.localDocker === true },
-            { azure: this.#with.ready.azure, ...this.#with },
+          const registry = await this.#registry();
+          // Pushing needs a role that the platform has just assigned.
+          const made = await patiently(
+            () =>
+              haveImage(
+                registry,
+                { source: this.#with.outside.source, localDocker: options.localDocker === true },
+                { azure: this.#with.ready.azure, ...this.#with },
+              ),
+            { ...this.#with, patience: this.#with.outside.patience },
           );
           image = made.image;
           reporter.detail(`${made.tag} is ${made.image}`);

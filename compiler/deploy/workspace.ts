@@ -12,7 +12,7 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { dirname, join, relative, resolve } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { errnoText } from '../errno.ts';
 import { DeployFailure } from './failure.ts';
 import { STACK_FOLDERS, type StackName } from './steps.ts';
@@ -106,9 +106,9 @@ export class Workspace {
     return join(this.stack(stack), file);
   }
 
-  /** Plugins of the providers, once for all stacks and environments. */
+  /** Plugins of the providers, once for all stacks. Terraform's cache takes one process, so environments share none. */
   get plugins(): string {
-    const folder = join(dirname(this.folder), '.plugins');
+    const folder = join(this.folder, '.plugins');
     mkdirSync(folder, { recursive: true });
     return folder;
   }
