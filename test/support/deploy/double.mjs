@@ -158,6 +158,7 @@ function gatewaySettings(values) {
       ]),
     ),
     ...values.app_settings,
+    ...read('more-settings.json', {}),
     AZURE_CLIENT_ID: '0f8fad5b-d9cb-469f-a165-70867728950e',
   };
 }
