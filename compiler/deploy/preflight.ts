@@ -12,6 +12,7 @@ import {
   readEnvironment,
 } from './environment-files.ts';
 import { DeployFailure } from './failure.ts';
+import { textOf } from './json.ts';
 import type { DeployOptions, Outside } from './options.ts';
 import type { Reporter } from './report.ts';
 import { provisionalSettings } from './settings.ts';
@@ -81,8 +82,8 @@ export async function checkPlace(
     settings: environment.settings,
     secrets: [...environment.secrets.keys()],
   }).map(({ name, problem }) => `${name}: ${problem}`);
-  const subscription = stringOf(variables.subscription_id) ?? given.process.AZURE_SUBSCRIPTION_ID;
-  const location = stringOf(variables.location) ?? given.process.AZURE_LOCATION;
+  const subscription = textOf(variables.subscription_id) ?? given.process.AZURE_SUBSCRIPTION_ID;
+  const location = textOf(variables.location) ?? given.process.AZURE_LOCATION;
   if (subscription === undefined)
     problems.push('subscription_id: it is missing. Write the id that `az account show --query id` prints');
   if (location === undefined) problems.push('location: it is missing. Write a region, such as westeurope');
@@ -98,7 +99,7 @@ export async function checkPlace(
   const versions = await checkTools(tools, children);
   const azure = new AzureCli(children);
   const login = await azure.login(subscription);
-  const tenant = stringOf(variables.tenant_id);
+  const tenant = textOf(variables.tenant_id);
   if (tenant !== undefined && tenant.toLowerCase() !== login.tenantId.toLowerCase()) {
     throw new DeployFailure(
       'not-begun',
@@ -115,7 +116,7 @@ export async function checkPlace(
       subscriptionId: login.subscriptionId,
       tenantId: tenant ?? login.tenantId,
       location: location ?? '',
-      environmentCode: stringOf(variables.environment_code) ?? environment.name,
+      environmentCode: textOf(variables.environment_code) ?? environment.name,
     },
     useFoundry: options.azureOpenai !== false && hasFoundry(variables),
   };
@@ -148,10 +149,7 @@ function allDeclared(source: string): ReadonlySet<string> {
   return new Set(names);
 }
 
-const stringOf = (value: unknown): string | undefined =>
-  typeof value === 'string' && value !== '' ? value : undefined;
-
 const differs = (given: unknown, of: string | undefined): boolean => {
-  const text = stringOf(given);
+  const text = textOf(given);
   return text !== undefined && of !== undefined && of !== '' && text.toLowerCase() !== of.toLowerCase();
 };

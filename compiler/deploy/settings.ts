@@ -1,5 +1,6 @@
 /** The settings that the gateway gets: before anything exists, as Terraform plans them, and as they run. Pure. */
 import type { RawSettings, RawValue } from '../settings/sources.ts';
+import { listOf, recordOf, textOf } from './json.ts';
 import { namesIn, objectIn, type Values } from './variables.ts';
 
 /** What Azure decides only when a plan is applied. */
@@ -56,7 +57,7 @@ interface Backend {
 }
 
 function backendsOf(variables: Values, useFoundry: boolean): readonly Backend[] {
-  const existing = listOf(variables.azure_openai_backends);
+  const existing = recordsOf(variables.azure_openai_backends);
   if (existing.length > 0) {
     return existing.map((each, index) => ({
       name: textOf(each.name) ?? `backend-${index}`,
@@ -65,12 +66,12 @@ function backendsOf(variables: Values, useFoundry: boolean): readonly Backend[] 
     }));
   }
   if (!useFoundry) return [];
-  return listOf(variables.azure_openai_instances).map((each, index) => {
+  return recordsOf(variables.azure_openai_instances).map((each, index) => {
     const name = textOf(each.name_suffix) ?? `account-${index}`;
     return {
       name,
       endpoint: `https://to-be-made-${index}.openai.azure.com`,
-      deployments: listOf(each.deployments).flatMap((deployment) => textOf(deployment.name) ?? []),
+      deployments: recordsOf(each.deployments).flatMap((deployment) => textOf(deployment.name) ?? []),
     };
   });
 }
@@ -87,13 +88,13 @@ export function plannedSettings(
   if (!Object.hasOwn(outputs, 'gateway_settings') || !Object.hasOwn(outputs, 'secret_settings'))
     return undefined;
   const variables = new Map<string, RawValue>();
-  for (const [name, value] of Object.entries(asRecord(outputs.gateway_settings))) {
+  for (const [name, value] of Object.entries(recordOf(outputs.gateway_settings))) {
     // A diagnostic should lead to the line in the file, if the value came from there.
     const written = environment.variables.get(name);
     const planned = typeof value === 'string' ? value : (DECIDED_LATER[name] ?? 'decided-later');
     variables.set(name, written?.value.trim() === planned ? written : given(planned));
   }
-  const secrets = Object.keys(asRecord(outputs.secret_settings)).sort();
+  const secrets = Object.keys(recordOf(outputs.secret_settings)).sort();
   for (const name of secrets) variables.set(name, environment.variables.get(name) ?? given(standInFor(name)));
   return { raw: { variables, secretFiles: new Map(), diagnostics: [] }, secrets };
 }
@@ -115,13 +116,4 @@ export const withStandIns = (raw: RawSettings, secrets: readonly string[]): RawS
   variables: new Map([...raw.variables, ...secrets.map((name) => [name, given(standInFor(name))] as const)]),
 });
 
-const asRecord = (value: unknown): Readonly<Record<string, unknown>> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
-    ? (value as Readonly<Record<string, unknown>>)
-    : {};
-
-const listOf = (value: unknown): readonly Readonly<Record<string, unknown>>[] =>
-  Array.isArray(value) ? value.map(asRecord) : [];
-
-const textOf = (value: unknown): string | undefined =>
-  typeof value === 'string' && value !== '' ? value : undefined;
+const recordsOf = (value: unknown) => listOf(value).map(recordOf);

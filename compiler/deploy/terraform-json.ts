@@ -1,4 +1,5 @@
 /** Reads what Terraform prints as JSON: events of plan and apply, plans, outputs. Pure. */
+import { listOf, recordOf, textOf } from './json.ts';
 
 export interface Diagnosis {
   readonly severity: 'error' | 'warning';
@@ -31,7 +32,7 @@ export function eventOf(line: string): TerraformEvent | undefined {
   if (parsed === undefined) return undefined;
   const { type } = parsed;
   if (type === 'diagnostic') {
-    const given = asRecord(parsed.diagnostic);
+    const given = recordOf(parsed.diagnostic);
     const address = textOf(given.address);
     return {
       kind: 'diagnostic',
@@ -43,8 +44,8 @@ export function eventOf(line: string): TerraformEvent | undefined {
       },
     };
   }
-  const hook = asRecord(parsed.hook);
-  const address = textOf(asRecord(hook.resource).addr);
+  const hook = recordOf(parsed.hook);
+  const address = textOf(recordOf(hook.resource).addr);
   const kind = KINDS[String(type)];
   if (kind === undefined || address === undefined) return undefined;
   const about = {
@@ -85,13 +86,13 @@ export interface PlanSummary {
 
 /** @throws SyntaxError for a text that is not the JSON of a plan */
 export function planOf(json: string): PlanSummary {
-  const plan = asRecord(JSON.parse(json));
-  const changes = asList(plan.resource_changes).flatMap((each): PlannedChange[] => {
-    const resource = asRecord(each);
-    const change = asRecord(resource.change);
-    const kind = kindOf(asList(change.actions).map(String));
+  const plan = recordOf(JSON.parse(json));
+  const changes = listOf(plan.resource_changes).flatMap((each): PlannedChange[] => {
+    const resource = recordOf(each);
+    const change = recordOf(resource.change);
+    const kind = kindOf(listOf(change.actions).map(String));
     if (kind === undefined || resource.mode === 'data') return [];
-    const [before, after] = [asRecord(change.before), asRecord(change.after)];
+    const [before, after] = [recordOf(change.before), recordOf(change.after)];
     const name = textOf(after.name) ?? textOf(before.name);
     return [
       {
@@ -105,9 +106,9 @@ export function planOf(json: string): PlanSummary {
     ];
   });
   const outputs = Object.fromEntries(
-    Object.entries(asRecord(plan.output_changes)).map(([name, each]) => [
+    Object.entries(recordOf(plan.output_changes)).map(([name, each]) => [
       name,
-      plannedOutput(asRecord(each)),
+      plannedOutput(recordOf(each)),
     ]),
   );
   return { changes, outputs };
@@ -115,9 +116,9 @@ export function planOf(json: string): PlanSummary {
 
 /** The value of an output after the apply. In a map, a value that Azure decides later is null. */
 function plannedOutput({ after, after_unknown: later }: Readonly<Record<string, unknown>>): unknown {
-  const unknown = Object.keys(asRecord(later));
+  const unknown = Object.keys(recordOf(later));
   if (unknown.length === 0) return after;
-  return { ...Object.fromEntries(unknown.map((name) => [name, null])), ...asRecord(after) };
+  return { ...Object.fromEntries(unknown.map((name) => [name, null])), ...recordOf(after) };
 }
 
 function kindOf(actions: readonly string[]): ChangeKind | undefined {
@@ -131,7 +132,7 @@ function changed(
   after: Readonly<Record<string, unknown>>,
   unknown: unknown,
 ): string[] {
-  const later = asRecord(unknown);
+  const later = recordOf(unknown);
   return [...new Set([...Object.keys(before), ...Object.keys(after), ...Object.keys(later)])]
     .filter((name) => later[name] === true || JSON.stringify(before[name]) !== JSON.stringify(after[name]))
     .sort();
@@ -140,7 +141,7 @@ function changed(
 /** Outputs of `terraform output -json`, by name. @throws SyntaxError */
 export function outputsOf(json: string): Readonly<Record<string, unknown>> {
   return Object.fromEntries(
-    Object.entries(asRecord(JSON.parse(json))).map(([name, each]) => [name, asRecord(each).value]),
+    Object.entries(recordOf(JSON.parse(json))).map(([name, each]) => [name, recordOf(each).value]),
   );
 }
 
@@ -162,18 +163,8 @@ export function stateLockIn(text: string): StateLock | undefined {
 function objectIn(line: string): Readonly<Record<string, unknown>> | undefined {
   if (!line.startsWith('{')) return undefined;
   try {
-    return asRecord(JSON.parse(line));
+    return recordOf(JSON.parse(line));
   } catch {
     return undefined;
   }
 }
-
-const asRecord = (value: unknown): Readonly<Record<string, unknown>> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
-    ? (value as Readonly<Record<string, unknown>>)
-    : {};
-
-const asList = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
-
-const textOf = (value: unknown): string | undefined =>
-  typeof value === 'string' && value !== '' ? value : undefined;

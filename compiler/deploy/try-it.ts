@@ -1,4 +1,5 @@
 /** What a deployment prints at its end: the address, where the keys are, one request to try. Pure. */
+import { recordOf } from './json.ts';
 import type { Values } from './variables.ts';
 
 /** A name for the request where the settings list no deployments. */
@@ -38,6 +39,3 @@ export function howToTry(url: string, outputs: Values): readonly string[] {
     'rm "$file"',
   ];
 }
-
-const recordOf = (value: unknown): Readonly<Record<string, unknown>> =>
-  typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>) : {};
