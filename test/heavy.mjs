@@ -32,6 +32,13 @@ export const CONCERNS = {
     'test/support/azure-d*.ts',
     'test/support/terraform.ts',
   ],
+  'azure-page': [
+    'deploy/azure/**',
+    'docs/azure.md',
+    'test/fixtures/azure/programs/**',
+    'test/support/azure-*.ts',
+    'test/support/terraform.ts',
+  ],
   ...Object.fromEntries(
     ['agents', 'go', 'java', 'node', 'python'].map((clients) => [
       `clients-${clients}`,

@@ -247,11 +247,12 @@ function failover(settings: Settings): Failover {
     maxAttempts: values.AI_PROXY_MAX_ATTEMPTS,
     deadline: values.AI_PROXY_DEADLINE,
     cooldown: { default: cooldown(settings).value, max: values.AI_PROXY_COOLDOWN_MAX },
-    timeouts: {
+    timeouts: compact({
       connect: values.AI_PROXY_CONNECT_TIMEOUT,
       send: values.AI_PROXY_SEND_TIMEOUT,
       read: values.AI_PROXY_READ_TIMEOUT,
-    },
+      firstByte: values.AI_PROXY_FIRST_BYTE_TIMEOUT,
+    }),
     keepaliveMaxAge: values.AI_PROXY_KEEPALIVE_MAX_AGE,
     streamHold: values.AI_PROXY_STREAM_HOLD,
     streamHeartbeat: values.AI_PROXY_STREAM_HEARTBEAT || undefined,

@@ -102,7 +102,13 @@ export interface Failover {
   readonly deadline?: number;
   /** `fixed`: the length of cooldowns whatever delay an answer gives. */
   readonly cooldown: { readonly default: number; readonly max: number; readonly fixed?: number };
-  readonly timeouts: { readonly connect: number; readonly send: number; readonly read: number };
+  readonly timeouts: {
+    readonly connect: number;
+    readonly send: number;
+    readonly read: number;
+    /** Undefined: `read`. */
+    readonly firstByte?: number;
+  };
   /** Longest lifetime of a kept-alive connection. */
   readonly keepaliveMaxAge: number;
   readonly streamHold: number;

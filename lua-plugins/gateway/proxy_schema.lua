@@ -120,6 +120,7 @@ return {
                 connect_ms = milliseconds_schema,
                 send_ms = milliseconds_schema,
                 read_ms = milliseconds_schema,
+                first_byte_ms = { type = "integer", minimum = 1 },
             },
             required = { "connect_ms", "send_ms", "read_ms" },
             additionalProperties = false,

@@ -70,7 +70,7 @@ output "log_analytics_workspace_id" {
 
 output "alert_action_group_id" {
   description = "The action group that the alerts notify. Null without alerts."
-  value       = one(module.alerts[*].action_group_id)
+  value       = module.alerts.action_group_id
 }
 
 output "azure_monitor_workspace_id" {
