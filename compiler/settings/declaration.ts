@@ -11,6 +11,7 @@ export const SECTIONS = [
   'Gateway',
   'Balancing and failover',
   'Guardrails',
+  'Answer cache',
   'Telemetry',
   'Managed identity',
   'Accepted for compatibility',

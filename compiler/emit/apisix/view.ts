@@ -2,6 +2,7 @@
 import type { Backend, BackendCredential, GatewayModel } from '../../model/model.ts';
 import { SECRETS_ITEM } from '../encodings.ts';
 import { accessLogFields } from './access-log.ts';
+import { cacheMemory } from './cache.ts';
 import type { LimitRules } from './limit-rules.ts';
 import { ownMetrics } from './metrics.ts';
 import type { UsedPlugins } from './plugins.ts';
@@ -9,7 +10,7 @@ import { fileOf, listedFiles, settingOfFile } from './secret-files.ts';
 
 /** The data for the templates of apisix.yaml. */
 export function apisixView(model: GatewayModel, rules: LimitRules, uses: UsedPlugins): object {
-  const { limits, failover, balancing, affinity } = model;
+  const { limits, failover, balancing, affinity, cache } = model;
   const files = listedFiles(model, uses);
   const byLatency = balancing.algorithm === 'latency';
   const details = model.backends.map(backendDetails).filter((each) => each !== undefined);
@@ -21,6 +22,10 @@ export function apisixView(model: GatewayModel, rules: LimitRules, uses: UsedPlu
     ownBalancer: byLatency ? balancing.algorithm : undefined,
     limits: { ...limits, ...rules, passwordSetting: settingOfFile(limits.redis?.password) },
     affinityPasswordSetting: settingOfFile(affinity.redis?.password),
+    cacheMemory: cacheMemory(model),
+    cachePasswordSetting: settingOfFile(cache?.redis?.password),
+    cacheKeySetting: settingOfFile(cache?.encryption?.key),
+    cachePreviousKeySetting: settingOfFile(cache?.encryption?.previous),
     backendDetails: details.length > 0 ? details : undefined,
     secrets: Object.keys(files).length > 0 ? { id: SECRETS_ITEM, files } : undefined,
     clients: model.clients.map((client) => ({

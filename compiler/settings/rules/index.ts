@@ -4,6 +4,7 @@ import type { Settings } from '../parse.ts';
 import { acceleratorRules } from './accelerator.ts';
 import { backendRules } from './backends.ts';
 import { balancingRules } from './balancing.ts';
+import { cacheRules } from './cache.ts';
 import { clientRules } from './clients.ts';
 import { gatewayRules } from './gateway.ts';
 import { guardrailRules } from './guardrails.ts';
@@ -15,6 +16,7 @@ const RULES = [
   ...clientRules,
   ...balancingRules,
   ...guardrailRules,
+  ...cacheRules,
   ...gatewayRules,
   ...placeholderRules,
   ...acceleratorRules,
