@@ -45,13 +45,26 @@ collectgarbage("setpause", 400)
 
 local chunks = {}
 
+-- LuaJIT has room for a limited number of declarations, and each worker of each world declares the
+-- same ones.
+local declared = {}
+local real_ffi = real_require("ffi")
+local ffi = setmetatable({
+    cdef = function(text)
+        if not declared[text] then
+            declared[text] = true
+            real_ffi.cdef(text)
+        end
+    end,
+}, { __index = real_ffi })
+
 --- The file of the items of APISIX.
 _M.FILE = "/conf/apisix.yaml"
 
 
 -- The memory that config.yaml declares.
 local DICTS = { "genai-gateway-state", "genai-gateway-affinity", "genai-gateway-failures",
-                "prometheus-metrics" }
+                "genai-gateway-cache", "prometheus-metrics" }
 
 
 local function new_dicts(scheduler)
@@ -221,7 +234,7 @@ local function loader(world, worker, stubs)
     return function(name)
         local module = loaded[name] or stubs[name]
         if module == nil and OF_LUAJIT[name] then
-            return real_require(name)
+            return name == "ffi" and ffi or real_require(name)
         end
         if module == nil then
             if not is_ours(name) then

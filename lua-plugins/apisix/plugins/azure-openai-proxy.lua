@@ -4,6 +4,7 @@
 local access_log = require("gateway.telemetry.access_log")
 local admission = require("gateway.request.admission")
 local body_memory = require("gateway.exchange.body_memory")
+local caching = require("gateway.request.caching")
 local contract = require("apisix_internals.contract")
 local core = require("apisix.core")
 local errors = require("genai.openai.errors")
@@ -55,6 +56,9 @@ local function serve(ctx, record)
     local code, body = preparation.prepare(record, ctx)
     if code then
         return code, body
+    end
+    if record.pool.conf.cache then
+        return caching.serve(ctx, record, failover.run)
     end
     return failover.run(ctx, record)
 end
