@@ -16,6 +16,6 @@ export function configView(model: GatewayModel, uses: UsedPlugins): object {
     cacheMemory: cacheMemory(model),
     accessLogFormat: accessLogFormat(model),
     clientSendTimeout: `${server.clientSendTimeout}ms`,
-    luaVariables: luaVariables(),
+    luaVariables: luaVariables(model),
   };
 }

@@ -131,11 +131,14 @@ local pass_on = _M.pass_on
 
 -- Sends bytes, and goes on without a client that has left if others wait for the answer.
 local function deliver(options, bytes, is_last)
-    if options.is_gone then
-        return options.cache:stays() or nil, "it went away"
+    local cache = options.cache
+    -- nginx may take bytes for a client that it knows to have left.
+    if options.is_gone or cache and cache.is_abandoned then
+        options.is_gone = true
+        return cache:stays() or nil, "it went away"
     end
     local ok, err = pass_on(bytes, is_last)
-    if not ok and options.cache and options.cache:stays() then
+    if not ok and cache and cache:stays() then
         options.is_gone = true
         return true
     end

@@ -116,7 +116,7 @@ function _M.hand_on(ctx, record, exchange, preamble, is_stream)
     local who, err = forwarding.send_body(exchange, answer, preamble, is_stream, watch, options)
     if cache then
         cache:ended(record, who)
-        who = who or options.is_gone and "client" or nil
+        who = who or (options.is_gone or cache.is_abandoned) and "client" or nil
     end
     exchange:finish(record.pool)
     if who == "backend" then

@@ -144,6 +144,7 @@ local function lead(self, token)
         if not self:stays() then
             ngx_exit(CLIENT_CLOSED)
         end
+        self.is_abandoned = true
     end)
 end
 
@@ -231,13 +232,13 @@ local function send_head(self, head, age_s)
     set_header("x-gateway-cache", "hit")
     set_header("Age", age_s)
     self.age_s = age_s
+    self.is_sending = true
 end
 
 
 -- Ends the request if its client has left.
 local function expect_client(self, is_sent)
     if not is_sent then
-        self.broken_by = "client"
         leave(self)
         ngx_exit(CLIENT_CLOSED)
     end
@@ -261,6 +262,7 @@ local function replay(self, record, entry, result)
             expect_client(self, forwarding.pass_on(sub(body, from, from + PIECE - 1)))
         end
     end
+    self.is_sending = nil
     return ngx_exit(ngx.HTTP_OK)
 end
 
@@ -281,7 +283,7 @@ end
 
 -- Ends the request after an arriving answer broke off.
 local function break_off(self)
-    self.broken_by = "backend"
+    self.broken_by, self.is_sending = "backend", nil
     leave(self)
     return ngx_exit(ngx.ERROR)
 end
@@ -319,7 +321,7 @@ local function follow(self, record)
             if follower.is_cut or flight.state == "failed" then
                 return break_off(self)
             elseif flight.state == "done" and follower.position > flight.count then
-                self.hit = flight.meta
+                self.hit, self.is_sending = flight.meta, nil
                 leave(self)
                 return ngx_exit(ngx.HTTP_OK)
             end
@@ -523,6 +525,9 @@ end
 -- @tparam table record
 function Caching:close(record)
     leave(self)
+    if self.is_sending then
+        self.broken_by = "client"
+    end
     -- Without an answer: it failed, or the client left before it came.
     local has_failed = record.is_broken or record.status and record.status ~= 200
     self:fails(has_failed and "error" or "gone")

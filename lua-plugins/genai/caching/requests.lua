@@ -176,12 +176,16 @@ local is_ignored = memo.of(function(name)
 end)
 
 
+-- A header that means the same as its absence.
+local ACCEPTS_ALL = "^[Aa]ccept: %*/%*\r\n$"
+
+
 -- The header lines that can change the answer, in alphabetical order.
 local function relevant_lines(lines)
     local kept = {}
     for _, line in ipairs(lines) do
         local name = match(line, "^[^:]*")
-        if not is_ignored(lower(name)) then
+        if not is_ignored(lower(name)) and not find(line, ACCEPTS_ALL) then
             kept[#kept + 1] = line
         end
     end
