@@ -40,7 +40,10 @@ local WAIT_S = 5
 local MAX_FAILURES = 2
 
 -- Ends of flights after which one of the waiting requests takes over: its leader is gone.
-local TAKEN_OVER = { gone = true, unfollowed = true }
+local TAKEN_OVER = { gone = true, unfollowed = true, redis = true }
+
+-- Failures of a store after which the requests of one worker still share an answer.
+local LOCAL_ONLY = { redis = true, no_memory = true }
 
 -- Ends after which an equal request would fail the same way at most a second time.
 local FAILURES = { error = true }
@@ -129,14 +132,14 @@ local function digest_of(record, settings)
 end
 
 
--- A flight with this request as its leader. Without a token, no other request may join.
-local function lead(self, token)
-    local flight = flights.new(self.settings.store, self.request, self.settings.limits)
+local function new_token()
+    return to_hex(random.bytes(8))
+end
+
+
+-- Makes this request the leader of a flight.
+local function lead(self, flight, token)
     self.flight = flight
-    if not token then
-        flight.token = to_hex(random.bytes(8))
-        return
-    end
     flights.register(flight, token, true)
     courier.lead(flight)
     -- While others wait for the answer, the request goes on without its client.
@@ -146,6 +149,14 @@ local function lead(self, token)
         end
         self.is_abandoned = true
     end)
+end
+
+
+-- Makes this request the leader of a flight that no other request may join.
+local function lead_alone(self)
+    local flight = flights.new(self.settings.store, self.request, self.settings.limits)
+    flight.token = new_token()
+    self.flight = flight
 end
 
 
@@ -164,57 +175,76 @@ local function leave(self)
 end
 
 
+local function is_too_old(entry, wishes)
+    return wishes.max_age ~= nil and ngx_now() - entry.created > wishes.max_age
+end
+
+
+-- Ends the search of this request, for those of its worker that wait for its result.
+local function end_search(self, reason)
+    local flight = self.searching
+    self.searching = nil
+    if flight and reason then
+        flight:fail(reason)
+    end
+    return flight
+end
+
+
+-- Applies the reply of the store.
+local function apply(self, wishes, how, value)
+    local entry = how == "hit" and answers.decode(value, decode)
+    if entry and not is_too_old(entry, wishes) then
+        local flight = end_search(self)
+        flight:finish(entry, entry)
+        flight:unregister()
+        return "hit", entry
+    elseif how == "lead" then
+        lead(self, end_search(self), value)
+        return "miss"
+    elseif how == "follow" then
+        local flight = end_search(self)
+        flight.token = value
+        join(self, flight)
+        if courier.relay(flight) then
+            return "follow"
+        end
+        leave(self)
+        flight:fail("alone")
+    elseif LOCAL_ONLY[value] then
+        -- The requests of this worker still share one answer.
+        self.reason = value
+        lead(self, end_search(self), new_token())
+        return "miss"
+    else
+        self.reason = entry and "max_age" or ""
+        end_search(self, "alone")
+    end
+    lead_alone(self)
+    return "miss"
+end
+
+
 -- Looks for the answer. Returns "hit" and the entry; "follow"; or "miss": this request has to get
 -- the answer.
 local function look(self, wishes)
     local store = self.settings.store
     local flight = flights.find(store, self.request)
-    if flight then
-        if flight.entry then
-            return "hit", flight.entry
-        end
+    if not flight then
+        -- Other requests of this worker wait for the result of this search.
+        flight = flights.new(store, self.request, self.settings.limits)
+        flights.register(flight, nil, false)
+        self.searching = flight
+        return apply(self, wishes, store:begin(self.request))
+    elseif not flight.entry then
         join(self, flight)
         return "follow"
-    end
-
-    local how, value = store:begin(self.request)
-    if how == "hit" then
-        local entry = answers.decode(value, decode)
-        if not entry then
-            lead(self)
-            return "miss"
-        elseif wishes.max_age and ngx_now() - entry.created > wishes.max_age then
-            self.reason = "max_age"
-            lead(self)
-            return "miss"
-        end
-        return "hit", entry
-    elseif how == "alone" then
-        self.reason = value == "redis" and "redis" or ""
-        lead(self)
+    elseif is_too_old(flight.entry, wishes) then
+        self.reason = "max_age"
+        lead_alone(self)
         return "miss"
     end
-
-    -- While this request waited for Redis, another one of this worker may have got the same reply.
-    flight = flights.find(store, self.request)
-    if how == "follow" then
-        if not flight or flight.token ~= value then
-            flight = flights.new(store, self.request, self.settings.limits)
-            flights.register(flight, value, false)
-            join(self, flight)
-            if not courier.relay(flight) then
-                flight:fail("gone")
-                leave(self)
-                lead(self)
-                return "miss"
-            end
-            return "follow"
-        end
-        join(self, flight)
-        return "follow"
-    end
-    lead(self, value)
-    return "miss"
+    return "hit", flight.entry
 end
 
 
@@ -302,12 +332,16 @@ end
 
 -- Follows the answer that another request gets. Does not return if the client has its answer;
 -- returns why the answer cannot be used.
-local function follow(self, record)
+local function follow(self, record, wishes)
     local follower = self.follower
     local flight = follower.flight
     local has_begun, last = false, nil
     while true do
         if flight.entry and not has_begun then
+            if is_too_old(flight.entry, wishes) then
+                leave(self)
+                return "max_age"
+            end
             return replay(self, record, flight.entry, "coalesced")
         end
         if flight.head and flight.state ~= "failed" and not has_begun then
@@ -362,7 +396,7 @@ function _M.serve(ctx, record, proceed)
     self.result = "miss"
     if wishes.no_cache then
         self.reason = "no_cache"
-        lead(self)
+        lead_alone(self)
     else
         local failures = 0
         while true do
@@ -372,10 +406,10 @@ function _M.serve(ctx, record, proceed)
             elseif how == "miss" then
                 break
             end
-            local why = follow(self, record)
+            local why = follow(self, record, wishes)
             failures = failures + (FAILURES[why] and 1 or 0)
             if not TAKEN_OVER[why] and (not FAILURES[why] or failures >= MAX_FAILURES) then
-                lead(self)
+                lead_alone(self)
                 break
             end
         end
@@ -525,6 +559,7 @@ end
 -- @tparam table record
 function Caching:close(record)
     leave(self)
+    end_search(self, "gone")
     if self.is_sending then
         self.broken_by = "client"
     end
