@@ -11,6 +11,7 @@ import {
   sameBackends,
   startGateway,
 } from '../support/gateway.ts';
+import { documentedMetrics, samplesIn } from '../support/metrics-text.ts';
 import { cannotRunRedisTests, type Redis, type RedisReply, startRedis } from '../support/redis.ts';
 import { type SecretFolder, secretFolder } from '../support/secret-folder.ts';
 import { backendOf, resetMocks, until } from '../support/traffic.ts';
@@ -275,6 +276,13 @@ describe.skipIf(skipped)('the answer cache in Redis', () => {
     }
     const next = question();
     await eventually(async () => (await ask(first, next)).result === 'hit', { timeoutMs: 20_000 });
+  });
+
+  test('counts in the metrics of docs/metrics.md, with their labels', async () => {
+    const samples = samplesIn(await first.metrics()).filter(({ name }) => name.startsWith('apisix_genai_cache_'));
+    const shown = Object.fromEntries(samples.map(({ name, labels }) => [name, Object.keys(labels).sort()]));
+    const documented = documentedMetrics().filter(({ name }) => name.startsWith('apisix_genai_cache_'));
+    expect(shown).toEqual(Object.fromEntries(documented.map(({ name, labels }) => [name, [...labels].sort()])));
   });
 
   test('takes over when the replica of the first request is killed', { timeout: 120_000 }, async () => {
