@@ -4,6 +4,7 @@ import { hasValue, switchedOn } from './conditions.ts';
 
 const section = 'Answer cache';
 const CACHE = 'apisix.yaml: services[].plugins.azure-openai-proxy.cache';
+const DICT = 'config.yaml: nginx_config.http.custom_lua_shared_dict.genai-gateway-cache';
 const MIB = 1024 ** 2;
 
 const ENABLED: Condition = switchedOn('ENABLE_CACHE');
@@ -37,7 +38,7 @@ export const cacheSettings = {
       'Turns on the cache of answers: identical requests of one client get the stored answer, and identical requests at the same time become one request to a backend.',
     default: false,
     example: 'true',
-    output: [CACHE],
+    output: [CACHE, DICT],
     needs: TTL_ABOVE_ZERO,
     changed:
       'it caches answers of POST requests; in the accelerator it removed all AI routes from the gateway',
@@ -84,10 +85,7 @@ export const cacheSettings = {
       'Memory of a replica for the cache: three quarters for stored answers, a quarter for answers that are arriving. With CACHE_POLICY=redis all of it is for arriving answers.',
     default: 64 * MIB,
     example: '256m',
-    output: [
-      `${CACHE}.arriving_memory`,
-      'config.yaml: nginx_config.http.custom_lua_shared_dict.genai-gateway-cache',
-    ],
+    output: [`${CACHE}.arriving_memory`, DICT],
     needs: CACHING,
     isNew: true,
   }),
@@ -106,7 +104,7 @@ export const cacheSettings = {
       'Where answers are stored: in the memory of each replica (`local`), or in a Redis that all replicas share (`redis`).',
     default: 'local',
     example: 'redis',
-    output: [`${CACHE}.redis`],
+    output: [`${CACHE}.redis`, DICT],
     needs: CACHING,
     isNew: true,
   }),
@@ -178,8 +176,8 @@ export const cacheSettings = {
   CACHE_ENCRYPTION_KEY: setting(encryptionKey(), {
     section,
     description:
-      'Secret with which answers are encrypted before they are stored in Redis, at least 32 characters. All replicas need the same.',
-    defaultText: 'none: answers are stored in plain text',
+      'Secret with which answers are encrypted before they are stored in Redis, at least 32 characters. All replicas need the same. Without it they are stored in plain text.',
+    defaultText: 'none',
     example: '<output of openssl rand -base64 48>',
     output: [`${CACHE}.encryption.key`],
     needs: IN_REDIS,
@@ -191,7 +189,7 @@ export const cacheSettings = {
     description:
       'The secret before CACHE_ENCRYPTION_KEY was changed: answers that were stored with it are still found.',
     defaultText: 'none',
-    example: '<the secret until now>',
+    example: '<the secret before the last change>',
     output: [`${CACHE}.encryption.previous`],
     needs: ENCRYPTED,
     sensitive: true,

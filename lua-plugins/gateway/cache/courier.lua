@@ -59,7 +59,7 @@ end
 local function drop_over(relayed)
     for flight in pairs(relayed) do
         if not next(flight.followers) then
-            flight:fail("unfollowed")
+            flight:abandon("unfollowed")
         end
         if flight.state == "done" or flight.state == "failed" then
             flight:unregister()
@@ -88,7 +88,7 @@ local function run()
             if not ok then
                 core.log.error("the answer cache cannot share arriving answers: ", err)
                 for flight in pairs(each.relayed) do
-                    flight:fail("gone")
+                    flight:abandon("gone")
                 end
                 each.relayed = {}
             end
@@ -132,7 +132,7 @@ function _M.relay(flight)
 end
 
 
---- Ends a flight with a leader in this worker, after `finish` or `fail`.
+--- Ends a flight with a leader in this worker, after `finish` or `abandon`.
 -- @tparam table flight
 -- @tparam string|nil text the entry; nil: it is not stored
 -- @tparam number ttl_s

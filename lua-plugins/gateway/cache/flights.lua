@@ -165,7 +165,7 @@ function Flight:add(bytes)
         self.keeps = false
         self.left_out = self.size > limits.max_entry and "too_large" or "no_memory"
         if self.state ~= "live" then
-            self:fail(self.left_out)
+            self:abandon(self.left_out)
             return
         end
     end
@@ -214,7 +214,7 @@ end
 
 --- Ends the flight without an answer that others may use.
 -- @tparam string reason
-function Flight:fail(reason)
+function Flight:abandon(reason)
     if self.state == "done" or self.state == "failed" then
         return
     end

@@ -71,7 +71,7 @@ function _M.apply(flight, message)
     elseif kind == END then
         flight:finish(nil, decode(text) or {})
     elseif kind == FAILED then
-        flight:fail(text)
+        flight:abandon(text)
     end
 end
 
@@ -86,7 +86,7 @@ function _M.ended(flight, text)
     local entry = text and answers.decode(text, decode)
     if not entry or flight.state == "live" and entry.id ~= flight.token then
         -- An answer of another leader does not continue the one that was begun.
-        flight:fail(GONE)
+        flight:abandon(GONE)
         return
     end
     if flight.state == "live" then

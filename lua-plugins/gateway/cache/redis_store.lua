@@ -324,7 +324,7 @@ local function take(flight, holder, parts, key)
         local message = sealing.open(sealed, key,
                                      PARTS .. flight.token .. ":" .. flight.messages)
         if not message then
-            flight:fail("gone")
+            flight:abandon("gone")
             return false
         end
         messages.apply(flight, message)
@@ -409,7 +409,7 @@ function Store:tick(led, relayed)
         end
         if next(relayed) then
             for flight in pairs(relayed) do
-                flight:fail("redis")
+                flight:abandon("redis")
             end
         end
     end

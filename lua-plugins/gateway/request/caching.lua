@@ -185,7 +185,7 @@ local function end_search(self, reason)
     local flight = self.searching
     self.searching = nil
     if flight and reason then
-        flight:fail(reason)
+        flight:abandon(reason)
     end
     return flight
 end
@@ -210,7 +210,7 @@ local function apply(self, wishes, how, value)
             return "follow"
         end
         leave(self)
-        flight:fail("alone")
+        flight:abandon("alone")
     elseif LOCAL_ONLY[value] then
         -- The requests of this worker still share one answer.
         self.reason = value
@@ -536,7 +536,7 @@ function Caching:fails(reason)
     local flight = self.flight
     if flight then
         self.flight = nil
-        flight:fail(reason)
+        flight:abandon(reason)
         courier.ended(flight)
     end
 end
