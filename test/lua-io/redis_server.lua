@@ -3,6 +3,9 @@
 
 local error = error
 local insert = table.insert
+local loadstring = loadstring
+local setfenv = setfenv
+local type = type
 local ipairs = ipairs
 local setmetatable = setmetatable
 local unpack = unpack
@@ -10,11 +13,31 @@ local unpack = unpack
 local _M = {}
 
 
+-- Runs a script of the answer cache: Lua, with the calls of Redis that the tests need.
+local function run_script(server, script, keys, arguments, null)
+    local function run(command, key, value)
+        if command == "GET" then
+            local found = server.data[key]
+            return found ~= nil and found or false
+        elseif command == "SET" then
+            server.data[key] = value
+        elseif command == "DEL" then
+            server.data[key] = nil
+        end
+        return "OK"
+    end
+    local chunk = loadstring(script)
+    setfenv(chunk, { redis = { call = run, pcall = run }, KEYS = keys, ARGV = arguments, type = type })
+    return chunk() or null
+end
+
+
 --- The Redis servers of a world, by "host:port". Each one has `data`, `calls` and `passwords`, the
 -- ones that clients signed in with.
 function _M.new()
     return setmetatable({}, { __index = function(servers, place)
-        local server = { data = {}, calls = {}, passwords = {}, tls_names = {}, open = 0 }
+        local server = { data = {}, calls = {}, passwords = {}, tls_names = {}, open = 0,
+                         run = run_script }
         servers[place] = server
         return server
     end })
@@ -88,6 +111,24 @@ local function new_client(servers, scheduler, null)
         return "OK"
     end)
     call("expire", function()
+        return 1
+    end)
+
+    call("eval", function(server, script, count, ...)
+        return server:run(script, { unpack({ ... }, 1, count) }, { unpack({ ... }, count + 1) }, null)
+    end)
+    call("rpush", function(server, key, ...)
+        local list = server.data[key] or {}
+        server.data[key] = list
+        for _, each in ipairs({ ... }) do
+            insert(list, each)
+        end
+        return #list
+    end)
+    call("lrange", function(server, key, from)
+        return { unpack(server.data[key] or {}, from + 1) }
+    end)
+    call("pexpire", function()
         return 1
     end)
 
