@@ -426,27 +426,33 @@ function Caching:add_headers()
 end
 
 
+-- Reads from a backend, and adds the bytes to the flight. This is no closure, because LuaJIT does
+-- not compile functions that create closures.
+local function tapped_read(exchange)
+    -- Bytes that were put back are kept already.
+    local is_again = exchange.pushed ~= nil
+    local bytes, err = exchange.untapped_read(exchange)
+    local self = exchange.tapped_by
+    local flight = self.flight
+    if bytes and flight and not is_again then
+        flight:add(bytes)
+        if flight.state == "failed" then
+            metrics.cache_stored(flight.left_out)
+            self:fails(flight.reason)
+        end
+    end
+    return bytes, err
+end
+
+
 --- Keeps the bytes that are read from a backend.
 -- @tparam table exchange before its body is read
 function Caching:tap(exchange)
     local flight = self.flight
-    if not flight or flight.state ~= "waiting" then
-        return
-    end
-    flight:restart()
-    local read = exchange.read
-    function exchange.read(from)
-        -- Bytes that were put back are kept already.
-        local is_again = from.pushed ~= nil
-        local bytes, err = read(from)
-        if bytes and not is_again then
-            flight:add(bytes)
-            if flight.state == "failed" and self.flight then
-                metrics.cache_stored(flight.left_out)
-                self:fails(flight.reason)
-            end
-        end
-        return bytes, err
+    if flight and flight.state == "waiting" then
+        flight:restart()
+        exchange.tapped_by, exchange.untapped_read = self, exchange.read
+        exchange.read = tapped_read
     end
 end
 
