@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { defineConfig, type Plugin } from 'vitest/config';
 import { bundleVirtualModule, homepage } from './compiler/build.mjs';
@@ -7,9 +8,13 @@ import { bundleVirtualModule, homepage } from './compiler/build.mjs';
 const bundled: Plugin = {
   name: 'bundled-modules',
   enforce: 'pre',
-  resolveId: (id) => (id.startsWith('virtual:') ? `\0${id}` : undefined),
+  resolveId: (id) => (id.startsWith('virtual:') || id.endsWith('.wasm') ? `\0${id}` : undefined),
   load: (id) => {
     if (id.startsWith('\0virtual:')) return bundleVirtualModule(id.slice(1));
+    if (id.endsWith('.wasm')) {
+      const bytes = readFileSync(createRequire(import.meta.url).resolve(id.slice(1)), 'base64');
+      return `export default Uint8Array.from(Buffer.from('${bytes}', 'base64'));`;
+    }
     return id.endsWith('.env') ? `export default ${JSON.stringify(readFileSync(id, 'utf8'))}` : undefined;
   },
 };

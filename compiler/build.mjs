@@ -24,6 +24,8 @@ import Handlebars from 'handlebars';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const TEMPLATES = `${root}templates/`;
 const DIST = `${root}dist/`;
+/** Terraform's stacks. The image is built without them. */
+const STACKS = `${root}deploy/azure/stacks/`;
 
 /** The helpers that templates may use; a name that is not here does not compile. */
 const TEMPLATE_HELPERS = { json: true, join: true, concat: true, is: true, duration: true };
@@ -58,13 +60,87 @@ function validatorsModule() {
     code: { source: true, esm: true, optimize: 2 },
   });
   for (const [name, each] of Object.entries(schemas)) ajv.addSchema(each, name);
-  return standaloneCode(ajv, { apisix: 'apisix', config: 'config', collector: 'collector' });
+  return withoutUnusedSchemas(
+    standaloneCode(ajv, { apisix: 'apisix', config: 'config', collector: 'collector' }),
+  );
 }
+
+/** Which variables the stacks know, for `import`. */
+function stacksModule() {
+  const names = (stack) =>
+    [...readFileSync(`${STACKS}${stack}/variables.tf`, 'utf8').matchAll(/^variable "(\w+)"/gm)].map(
+      ([, name]) => name,
+    );
+  const stacks = existsSync(STACKS) ? readdirSync(STACKS).sort() : [];
+  return `export default ${JSON.stringify(Object.fromEntries(stacks.map((stack) => [stack, names(stack)])))};`;
+}
+
+/**
+ * ajv writes whole schemas into its code, of which the validators read some values and the names of properties.
+ * Creating the rest at each start would take a twentieth of a render.
+ */
+function withoutUnusedSchemas(code) {
+  return code.replace(/\bconst (schema\d+) = (\{.*?\});(?=const |function |export )/g, (_, name, json) => {
+    const member = /\.(\w+)|\[("(?:[^"\\]|\\.)*")\]/;
+    const uses = [...code.matchAll(new RegExp(`\\b${name}\\b((?:${member.source})*)`, 'g'))].slice(1);
+    const paths = uses.map(([, path]) =>
+      [...path.matchAll(new RegExp(member, 'g'))].map(([, plain, quoted]) => plain ?? JSON.parse(quoted)),
+    );
+    return `const ${name} = ${JSON.stringify(partsOf(JSON.parse(json), paths))};`;
+  });
+}
+
+/** The parts of a schema at the paths; where a path ends at properties, only their names. */
+function partsOf(schema, paths) {
+  const parts = {};
+  for (const path of paths.sort((one, other) => one.length - other.length)) {
+    let [from, to] = [schema, parts];
+    for (const [index, member] of path.entries()) {
+      from = from[member];
+      const isEnd = index === path.length - 1;
+      if (!isEnd) to = to[member] ||= {};
+      else if (/^(?:patternP|p)roperties$/.test(member)) to[member] = namesOf(from);
+      else to[member] = from;
+    }
+  }
+  return parts;
+}
+
+const namesOf = (properties) => Object.fromEntries(Object.keys(properties).map((name) => [name, 0]));
 
 /** Modules that exist only as text made here. */
 const virtualModules = {
   'virtual:templates': templatesModule,
   'virtual:validators': validatorsModule,
+  'virtual:stacks': stacksModule,
+};
+
+/** The large libraries of a few commands, in a bundle of their own. The image has neither Terraform nor this bundle. */
+const DEPLOY_BUNDLE = 'deploy.cjs';
+
+/**
+ * The bundle loads compiler/deploy/libraries.ts as a file of its own, when a command imports it. The launcher's `require`
+ * looks next to the launcher. A module that is missing there is missing in the image only.
+ */
+const librariesInOwnBundle = {
+  name: 'libraries-in-own-bundle',
+  setup(builder) {
+    builder.onResolve({ filter: /^\.\/libraries\.ts$/ }, ({ kind, importer }) => {
+      if (kind !== 'dynamic-import')
+        return {
+          errors: [{ text: `${importer}: import libraries.ts by import() only, which loads it late` }],
+        };
+      return { path: DEPLOY_BUNDLE, namespace: 'own-bundle' };
+    });
+    builder.onLoad({ filter: /.*/, namespace: 'own-bundle' }, ({ path }) => ({
+      contents: `module.exports = require('./${path}');`,
+      loader: 'js',
+    }));
+    builder.onResolve({ filter: new RegExp(`^\\./${DEPLOY_BUNDLE}$`) }, ({ path }) => ({
+      path,
+      external: true,
+    }));
+  },
 };
 
 const virtual = {
@@ -94,6 +170,18 @@ const noChildProcessForCommander = {
   },
 };
 
+/** The form of web-tree-sitter that is no ES module: import.meta, with which the other one begins, is empty in a bundle. */
+const treeSitterWithoutImportMeta = {
+  name: 'tree-sitter-without-import-meta',
+  setup(builder) {
+    builder.onResolve({ filter: /^web-tree-sitter$/ }, ({ path, pluginData }) =>
+      pluginData === 'asked'
+        ? undefined
+        : builder.resolve(path, { kind: 'require-call', resolveDir: root, pluginData: 'asked' }),
+    );
+  },
+};
+
 const packageJson = () => JSON.parse(readFileSync(`${root}package.json`, 'utf8'));
 
 /** The address of the documentation: the homepage in package.json, else the package's page on npm. */
@@ -110,9 +198,9 @@ export function bundle(options) {
     bundle: true,
     platform: 'node',
     target: 'node20.19',
-    plugins: [virtual, noChildProcessForCommander],
+    plugins: [virtual, noChildProcessForCommander, librariesInOwnBundle, treeSitterWithoutImportMeta],
     charset: 'ascii',
-    loader: { '.env': 'text' },
+    loader: { '.env': 'text', '.wasm': 'binary' },
     define: {
       PACKAGE_VERSION: JSON.stringify(packageJson().version),
       PACKAGE_HOMEPAGE: JSON.stringify(homepage()),
@@ -177,24 +265,30 @@ export function bundledPackages({ outputs }, base = root) {
 }
 
 /**
- * The folder of the package.json that has a name. Packages can contain further package.json files, which only set the
+ * The folder of a file's package: packages can contain further package.json files, some with a name, which only set the
  * module type of a folder.
  */
 function folderOfPackage(path) {
-  const folder = dirname(path);
-  const file = join(folder, 'package.json');
-  if (existsSync(file) && JSON.parse(readFileSync(file, 'utf8')).name !== undefined) return folder;
-  return folderOfPackage(folder);
+  const [folder] = /^.*[\\/]node_modules[\\/](?:@[^\\/]+[\\/])?[^\\/]+/.exec(path);
+  return folder;
 }
 
 /** The licences of the bundled packages require their notices in every copy. */
-function thirdPartyLicenses(packages) {
+function thirdPartyLicenses(bundles) {
   const rule = `\n${'-'.repeat(80)}\n\n`;
-  const list = packages.map(({ name, version, license }) => `  ${name} ${version} (${license})\n`).join('');
-  const texts = packages.map(({ name, version, texts }) => `${name} ${version}\n\n${texts.join('\n\n')}\n`);
-  return [`bundle.cjs contains code of these packages, under their licences:\n\n${list}`, ...texts].join(
-    rule,
+  const lists = Object.entries(bundles).map(([file, packages]) => {
+    const list = packages.map(({ name, version, license }) => `  ${name} ${version} (${license})\n`).join('');
+    return `${file} contains code of these packages, under their licences:\n\n${list}`;
+  });
+  const all = new Map(
+    Object.values(bundles).flatMap((packages) =>
+      packages.map((each) => [`${each.name} ${each.version}`, each]),
+    ),
   );
+  const texts = [...all]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, { texts }]) => `${name}\n\n${texts.join('\n\n')}\n`);
+  return [lists.join('\n'), ...texts].join(rule);
 }
 
 /**
@@ -257,8 +351,16 @@ function writeCodeCache(launcher) {
   }
 }
 
-/** All inputs of a build. lua-plugins/ is shipped without a build step. */
-const INPUTS = ['compiler', 'examples', 'schemas', 'templates', 'package.json', 'package-lock.json'];
+/** All inputs of a build. lua-plugins/ is shipped without a build step; the image is built without deploy/. */
+const INPUTS = [
+  'compiler',
+  'deploy',
+  'examples',
+  'schemas',
+  'templates',
+  'package.json',
+  'package-lock.json',
+];
 /** Stores the digest of the inputs of dist/. It is outside dist/, because dist/ is published. */
 const STAMP = `${root}node_modules/.cache/genai-gateway/build.json`;
 
@@ -280,7 +382,7 @@ function digestOf(paths, ...more) {
 /** The code cache belongs to one version of Node on one kind of processor. */
 const inputs = () =>
   digestOf(
-    INPUTS.map((path) => root + path),
+    INPUTS.map((path) => root + path).filter((path) => existsSync(path)),
     process.version,
     process.arch,
   );
@@ -302,18 +404,25 @@ export async function buildProgram() {
   rmSync(DIST, { recursive: true, force: true });
   // The digest is taken before the build, so that a change during the build causes another build.
   const madeOf = inputs();
+  const common = { format: 'cjs', minify: true, metafile: true, legalComments: 'none' };
   const { metafile } = await bundle({
+    ...common,
     entryPoints: [`${root}compiler/main.ts`],
     outfile: `${DIST}bundle.cjs`,
-    format: 'cjs',
-    minify: true,
-    metafile: true,
-    legalComments: 'none',
     // The same wrapper function that Node creates for a module; the launcher calls it without copying the source text.
     banner: { js: '(function (exports, require, module, __filename, __dirname) {' },
     footer: { js: '})' },
   });
-  writeFileSync(`${DIST}THIRD_PARTY_LICENSES.txt`, thirdPartyLicenses(bundledPackages(metafile)));
+  const packages = { 'bundle.cjs': bundledPackages(metafile) };
+  if (existsSync(STACKS)) {
+    const { metafile: ofDeploy } = await bundle({
+      ...common,
+      entryPoints: [`${root}compiler/deploy/libraries.ts`],
+      outfile: `${DIST}${DEPLOY_BUNDLE}`,
+    });
+    packages[DEPLOY_BUNDLE] = bundledPackages(ofDeploy);
+  }
+  writeFileSync(`${DIST}THIRD_PARTY_LICENSES.txt`, thirdPartyLicenses(packages));
   await writeLauncher(`${DIST}genai-gateway.cjs`);
   writeCodeCache(`${DIST}genai-gateway.cjs`);
   linkProgram(`${DIST}genai-gateway.cjs`);

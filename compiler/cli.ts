@@ -15,6 +15,7 @@ const COMMANDS = {
   schema: () => import('./commands/schema.ts'),
   docs: () => import('./commands/docs.ts'),
   completion: () => import('./commands/completion.ts'),
+  import: () => import('./commands/import.ts'),
   mock: () => import('./commands/mock.ts'),
   up: () => import('./commands/up.ts'),
   down: () => import('./commands/down.ts'),

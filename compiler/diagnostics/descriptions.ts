@@ -421,6 +421,15 @@ export const DESCRIPTIONS: Readonly<Record<DiagnosticCode, Description>> = {
     about: 'The file to write already exists.',
     remedy: 'Choose another name, or remove the file.',
   },
+  TFVARS_UNREADABLE: {
+    about: 'A .tfvars file that is to be imported cannot be read.',
+    remedy: 'Check the path, the permissions, the size and the encoding of the file, which must be UTF-8.',
+  },
+  TFVARS_INVALID: {
+    about:
+      'import cannot take over a line of a .tfvars file: Terraform would not read it either, it has an expression in place of a value, or its value fits into no env file. import writes nothing then.',
+    remedy: 'Correct the line, and import the file again.',
+  },
   AGAINST_UNREADABLE: {
     about: 'The settings or files given with --against cannot be read.',
     remedy: 'Give a folder with rendered files, one rendered file, or an env file.',
@@ -558,6 +567,7 @@ const ABOUT_FILES: ReadonlySet<DiagnosticCode> = new Set<DiagnosticCode>([
   'DOCUMENT_INVALID',
   'APISIX_REJECTS',
   'FILE_EXISTS',
+  'TFVARS_UNREADABLE',
   'AGAINST_UNREADABLE',
   'OUTPUT_UNWRITABLE',
   'CONFIG_OF_OTHER_SETTINGS',

@@ -2,12 +2,11 @@
  * The manifest in apisix.yaml: the list of items that should load. APISIX ignores invalid items silently, so the
  * running gateway compares its loaded items with this list. Pure.
  */
-import { createHash } from 'node:crypto';
 import { clientLines } from './client-lines.ts';
+import { fnv1a } from './fnv1a.ts';
 import { toJson } from './json.ts';
 
 const PREFIX = '# genai-gateway manifest: ';
-const DIGEST_LENGTH = 16;
 
 /**
  * Adds the manifest as a comment at the head of the document, where it can be read even if the YAML is broken. It has a
@@ -15,18 +14,15 @@ const DIGEST_LENGTH = 16;
  */
 export function withManifest(text: string, document: unknown): string {
   const lines = clientLines(text).map(({ line }) => `${line}\n`);
-  const clients = lines.length > 0 ? { count: lines.length, digest: digestOf(lines.join('')) } : undefined;
+  const clients = lines.length > 0 ? { count: lines.length, digest: fnv1a(lines.join('')) } : undefined;
   const manifest = toJson(
-    { digest: digestOf(text), items: idsOf(document), ...(clients ? { clients } : {}) },
+    { digest: fnv1a(text), items: idsOf(document), ...(clients ? { clients } : {}) },
     PLAIN,
   )
     // APISIX would replace text after `${{`.
     .replaceAll('$', '\\u0024');
   return text.replace(/^(?:#[^\n]*\n)?/, (first) => `${first}${PREFIX}${manifest}\n`);
 }
-
-const digestOf = (text: string): string =>
-  createHash('sha256').update(text).digest('hex').slice(0, DIGEST_LENGTH);
 
 const PLAIN = {
   text: (value: string) => value,

@@ -79,7 +79,7 @@ end
 -- @tparam table|nil clients of the manifest
 -- @tparam table list with `digest` of the lines
 function _M.has_digest(clients, list)
-    return clients ~= nil and sub(list.digest, 1, #clients.digest) == clients.digest
+    return clients ~= nil and list.digest == clients.digest
 end
 
 

@@ -5,13 +5,11 @@
 -- one world, or two worlds, have nothing in common but the source.
 
 local apisix_core = require("apisix_core")
-local byte = string.byte
 local concat = table.concat
 local error = error
 local files = require("files")
 local find = string.find
-local format = string.format
-local gsub = string.gsub
+local fnv1a = require("genai.util.fnv1a")
 local ipairs = ipairs
 local io_open = io.open
 local json_text = require("json_text")
@@ -158,13 +156,13 @@ function _M:write_file(clients, options)
     for i, each in ipairs(clients) do
         lines[i] = "# genai-gateway client: " .. json_text.encode(each) .. "\n"
     end
-    local digest = gsub(libraries.digest(concat(lines)), ".", function(each)
-        return format("%02x", byte(each))
-    end)
+    local digest = fnv1a.new()
+    digest:update(concat(lines))
     local manifest = {
         digest = options.digest or tostring(self.files.inode),
         items = options.items or {},
-        clients = #clients > 0 and { count = options.count or #clients, digest = digest } or nil,
+        clients = #clients > 0 and { count = options.count or #clients,
+                                    digest = digest:final() } or nil,
     }
     local version = options.at or self.scheduler.now
     self.files:write(_M.FILE, "# Rendered by genai-gateway.\n# genai-gateway manifest: "

@@ -58,3 +58,6 @@ export async function queried(workspace: unknown, query: string): Promise<Record
     rows.map((row) => Object.fromEntries(columns.map(({ name }, index) => [name, row[index]]))),
   );
 }
+
+/** The address of a Key Vault in the emulator, which has any vault that is asked for. */
+export const vaultOfEmulator = (account: string): string => `${emulator()}/${account}-keyvault`;

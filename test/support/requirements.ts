@@ -50,6 +50,7 @@ const KINDS = {
   actionlint: () => programAvailable('actionlint', 'actionlint', '--version'),
   zizmor: () => programAvailable('zizmor', 'zizmor', '--version'),
   terraform: () => lacking(terraformProblem()),
+  terraform_program: () => programAvailable('terraform', process.env.TERRAFORM || 'terraform', 'version'),
   tflint: () => lacking(tflintProblem()),
   checkov: () => programAvailable('checkov', 'checkov', '--version'),
   azure_emulator: () => lacking(emulatorProblem()),

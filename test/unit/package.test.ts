@@ -16,6 +16,7 @@ import {
 import { builtinModules } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { bundle, bundledPackages } from '../../compiler/build.mjs';
 import { copyOfRepository, ROOT, repositoryFiles, textOf } from '../support/repository.ts';
@@ -71,7 +72,8 @@ beforeAll(() => {
   npm(copy(), 'pack', '--pack-destination', join(folder, 'packed'));
   const [name = ''] = readdirSync(join(folder, 'packed'));
   tarball = join(folder, 'packed', name);
-  said = npm(join(folder, 'empty'), 'install', tarball);
+  // With its prefix, npm does not install into a folder above that has packages.
+  said = npm(join(folder, 'empty'), 'install', '--prefix', '.', tarball);
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -92,8 +94,20 @@ describe('installing the package', () => {
     }
   });
 
-  test('downloads less than 1.2 MB', () => {
+  test('downloads less than 1.2 MB, of which the second bundle has a third at most', () => {
     expect(statSync(tarball).size).toBeLessThan(1_200_000);
+    expect(gzipSync(readFileSync(inPackage('dist/deploy.cjs'))).length).toBeLessThan(400_000);
+  });
+
+  test('has bundles of the sizes that docs/commands.md states', () => {
+    const megabytes = (bytes: number) => (bytes / 1_000_000).toFixed(1);
+    const sizeOf = (name: string) => megabytes(statSync(inPackage('dist', name)).size);
+    const compressed = megabytes(gzipSync(readFileSync(inPackage('dist/deploy.cjs'))).length);
+    const page = textOf('docs/commands.md').replace(/\s+/g, ' ');
+    expect(page).toContain(`\`dist/bundle.cjs\` has ${sizeOf('bundle.cjs')} MB`);
+    expect(page).toContain(
+      `\`dist/deploy.cjs\`, which has ${sizeOf('deploy.cjs')} MB, ${compressed} MB compressed`,
+    );
   });
 });
 
@@ -103,7 +117,7 @@ describe('the package', () => {
     expect(packed()).toEqual(
       [
         ...['LICENSE', 'README.md', 'package.json'],
-        ...['dist/THIRD_PARTY_LICENSES.txt', 'dist/bundle.cjs', 'dist/genai-gateway.cjs'],
+        ...['dist/THIRD_PARTY_LICENSES.txt', 'dist/bundle.cjs', 'dist/deploy.cjs', 'dist/genai-gateway.cjs'],
         ...repositoryFiles(...folders),
       ].sort(),
     );
@@ -119,15 +133,26 @@ describe('the package', () => {
     }
   });
 
-  test('loads only modules of Node', () => {
-    const bundled = readFileSync(inPackage('dist/bundle.cjs'), 'latin1');
-    const required = [...bundled.matchAll(/\brequire\("([^"]+)"\)/g)].map(([, name = '']) => name);
+  const requiredBy = (bundled: string) =>
+    [...readFileSync(inPackage(bundled), 'latin1').matchAll(/\brequire\("([^"]+)"\)/g)].map(
+      ([, name = '']) => name,
+    );
+  const isOfNode = (name: string) => builtinModules.includes(name.replace(/^node:/, ''));
+
+  test('loads only modules of Node, and its second bundle', () => {
+    const required = requiredBy('dist/bundle.cjs');
     // ajv writes these two into generated code. The validators here are generated and bundled at build time, so they are
     // never loaded.
     const generated = ['ajv/dist/runtime/equal', 'ajv/dist/runtime/ucs2length'];
-    const others = required.filter((name) => !builtinModules.includes(name.replace(/^node:/, '')));
-    expect(others.sort()).toEqual(generated);
+    const others = required.filter((name) => !isOfNode(name));
+    expect(others.sort()).toEqual(['./deploy.cjs', ...generated]);
     expect(required).toContain('node:fs');
+  });
+
+  test('has a second bundle that loads only modules of Node', () => {
+    // A library asks whether this one is installed, and works without it.
+    const optional = ['supports-color'];
+    expect([...new Set(requiredBy('dist/deploy.cjs').filter((name) => !isOfNode(name)))]).toEqual(optional);
   });
 
   test("names the project's repository, home page and issue tracker", () => {
@@ -146,30 +171,46 @@ describe('the package', () => {
 describe('the third-party licences', () => {
   const licenses = () => readFileSync(inPackage('dist/THIRD_PARTY_LICENSES.txt'), 'utf8');
 
-  test('cover exactly the packages that the bundle contains code of', async () => {
+  test.each([
+    ['bundle.cjs', 'compiler/main.ts', ['ajv', 'handlebars', 'yaml', 'zod']],
+    [
+      'deploy.cjs',
+      'compiler/deploy/libraries.ts',
+      [
+        '@azure/identity',
+        '@azure/keyvault-secrets',
+        '@tree-sitter-grammars/tree-sitter-hcl',
+        'web-tree-sitter',
+      ],
+    ],
+  ])('cover exactly the packages that %s contains code of', async (file, entry, some) => {
     const { metafile } = await bundle({
-      entryPoints: [join(ROOT, 'compiler/main.ts')],
+      entryPoints: [join(ROOT, entry)],
       format: 'cjs',
       write: false,
       metafile: true,
       minify: true,
     });
     const [output] = Object.values(metafile.outputs);
-    const names = Object.entries(output?.inputs ?? {}).flatMap(([path, { bytesInOutput }]) => {
-      const [, name] = /.*node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(path) ?? [];
-      return name !== undefined && bytesInOutput > 0 ? [name] : [];
-    });
+    // A package of a package may have a version of its own: the folder of what is bundled counts.
+    const folders = new Map(
+      Object.entries(output?.inputs ?? {}).flatMap(([path, { bytesInOutput }]) => {
+        const [folder, name = ''] = /.*node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(path) ?? [];
+        return folder !== undefined && bytesInOutput > 0 ? [[name, folder]] : [];
+      }),
+    );
+    const [head = ''] = licenses().split(`\n${'-'.repeat(80)}\n`);
     const [, list = ''] =
-      /^bundle\.cjs contains code of these packages.*?\n\n(.*?)\n\n-{80}\n/s.exec(licenses()) ?? [];
+      new RegExp(`(?:^|\\n)${file} contains code of these packages.*?\\n\\n(.*?)\\n(?:\\n|$)`, 's').exec(
+        head,
+      ) ?? [];
     const listed = list
       .split('\n')
       .map((line) => /^ {2}(\S+) (\S+) \((.+)\)$/.exec(line)?.slice(1) ?? [line]);
-    expect(listed.map(([name]) => name)).toEqual([...new Set(names)].sort());
-    expect(listed.map(([name]) => name)).toEqual(
-      expect.arrayContaining(['ajv', 'handlebars', 'yaml', 'zod']),
-    );
+    expect(listed.map(([name]) => name)).toEqual([...folders.keys()].sort());
+    expect(listed.map(([name]) => name)).toEqual(expect.arrayContaining(some));
     for (const [name = '', version, license] of listed) {
-      expect(JSON.parse(textOf(`node_modules/${name}/package.json`))).toMatchObject({ version, license });
+      expect(JSON.parse(textOf(`${folders.get(name)}package.json`))).toMatchObject({ version, license });
     }
   });
 

@@ -44,6 +44,16 @@ export const files = {
     expected: 'a file that does not exist yet',
     hint: 'choose another file name, or remove the file',
   })),
+  TFVARS_UNREADABLE: error((a: { reason: string }, name) => ({
+    message: `the file cannot be read: ${a.reason}`,
+    expected: "a readable file of values for Terraform's variables, of at most 4 MiB",
+    hint: `check the path ${name}`,
+  })),
+  TFVARS_INVALID: error((a: { problem: string; fix: string }) => ({
+    message: a.problem,
+    expected: 'NAME = VALUE, as Terraform reads it in a file of values, without expressions',
+    hint: `${a.fix}; no file was written`,
+  })),
   AGAINST_UNREADABLE: error((a: { reason: string }, name) => ({
     message: `${name} cannot be compared: ${a.reason}`,
     expected: 'a folder with rendered files, one of them, or an env file',

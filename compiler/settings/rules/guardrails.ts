@@ -1,4 +1,3 @@
-import { isIP } from 'node:net';
 import type { PlainName } from '../declarations/index.ts';
 import { highLaneLimit } from '../effective.ts';
 import { clientVariable, type Rule } from './rule.ts';
@@ -61,10 +60,13 @@ const rejectionsAreAnswers: Rule = ({ values, report }) => {
     report('SILENT_STATUS', 'AI_RATE_LIMIT_REJECT_CODE', { statuses: SILENT_STATUSES }, String(status));
 };
 
+/** IPv6 has colons, and a name has a letter at its end. `isIP` would load node:net, and with it Node's streams. */
+const IP_ADDRESS = /:|^[\d.]+$/;
+
 /** The gateway checks certificates only against host names, not against IP addresses. */
 const redisIsVerifiedByName: Rule = ({ values, report }) => {
   const host = values.AI_RATE_LIMIT_REDIS_HOST;
-  if (values.AI_RATE_LIMIT_REDIS_TLS && host !== undefined && isIP(host.replace(/^\[|\]$/g, '')))
+  if (values.AI_RATE_LIMIT_REDIS_TLS && host !== undefined && IP_ADDRESS.test(host))
     report('TLS_WITHOUT_NAME', 'AI_RATE_LIMIT_REDIS_HOST', { tls: 'AI_RATE_LIMIT_REDIS_TLS' }, host);
 };
 

@@ -75,12 +75,12 @@ const plainSecrets = () =>
 
 function secretsOf(context: RuleContext): Secret[] {
   const { values, backends, clients } = context;
-  const plain: Readonly<Record<string, unknown>> = values;
+  const plain = new Map<string, unknown>(Object.entries(values));
   return [
     // An unused key has its own diagnostic.
     ...backends.map((each) => (backendAuthMode(context, each).value === 'entra' ? undefined : each.KEY)),
     ...clients.flatMap((each) => [each.KEY, each.KEY_SECONDARY]),
-    ...plainSecrets().map(({ name }) => plain[name]),
+    ...plainSecrets().map(({ name }) => plain.get(name)),
   ].filter((each) => each instanceof Secret);
 }
 

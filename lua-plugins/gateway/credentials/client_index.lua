@@ -3,14 +3,13 @@
 
 local client_lines = require("genai.identity.client_lines")
 local core = require("apisix.core")
+local fnv1a = require("genai.util.fnv1a")
 local loaded_config = require("apisix_internals.loaded_config")
 local process = require("ngx.process")
 local readiness_rules = require("genai.readiness_rules")
 local rendered_file = require("gateway.mechanisms.rendered_file")
 local secret_files = require("gateway.credentials.secret_files")
 local secrets = require("apisix_internals.secrets")
-local sha256 = require("resty.sha256")
-local to_hex = require("resty.string").to_hex
 local ngx_sleep = ngx.sleep
 local timer_every = ngx.timer.every
 local timer_at = ngx.timer.at
@@ -66,13 +65,13 @@ local function read(file, decode, rest)
         local block, rest_of_line = handle:read(client_lines.BLOCK_BYTES, "*L")
         return block and block .. (rest_of_line or "")
     end
-    local hash = sha256:new()
-    local ok, list = pcall(client_lines.read, next_block, decode, hash, rest)
+    local digest = fnv1a.new()
+    local ok, list = pcall(client_lines.read, next_block, decode, digest, rest)
     handle:close()
     if not ok then
         error(list, 0)
     elseif list then
-        list.digest = to_hex(hash:final())
+        list.digest = digest:final()
         list.mark, list.version = file.mark, file.version
     end
     return list
