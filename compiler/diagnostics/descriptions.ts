@@ -364,6 +364,19 @@ export const DESCRIPTIONS: Readonly<Record<DiagnosticCode, Description>> = {
       'The token limits of the lanes are on, but a lane has no limit of its own, so a default applies: 200 tokens per minute in the high lane, 20 in the low lane, for the whole gateway. One conversation uses them up.',
     remedy: 'Set AI_RATE_LIMIT_HIGH_LIMIT and AI_RATE_LIMIT_LOW_LIMIT to what your backends can take.',
   },
+  CACHE_ENTRY_SIZE: {
+    about: 'The largest stored answer is too large for the memory of the answer cache.',
+    remedy: 'Set CACHE_MEMORY to at least four times CACHE_MAX_ENTRY_SIZE.',
+  },
+  CACHE_NOT_ENCRYPTED: {
+    about: 'The answer cache stores answers of models in Redis without encryption.',
+    remedy: 'Set CACHE_ENCRYPTION_KEY, the same secret for all replicas.',
+  },
+  CACHE_SAME_KEYS: {
+    about: 'The secret of the answer cache and its previous secret are the same.',
+    remedy:
+      'For a rotation, set CACHE_ENCRYPTION_KEY_PREVIOUS to the old secret and CACHE_ENCRYPTION_KEY to a new one. Otherwise remove CACHE_ENCRYPTION_KEY_PREVIOUS.',
+  },
   REQUESTS_AND_TOKENS: {
     about: 'A client has a budget of tokens, but the limiter counts requests.',
     remedy: 'Give the client a limit of requests, or let the limiter count tokens.',

@@ -16,6 +16,8 @@ export interface GatewayModel {
   readonly healthChecks?: HealthChecks;
   readonly affinity: Affinity;
   readonly limits: Limits;
+  /** Undefined: answers are not cached. */
+  readonly cache?: Cache;
   readonly cors?: Cors;
   readonly ipRestriction?: { readonly kind: 'allow' | 'deny'; readonly ranges: readonly string[] };
   readonly hardenResponses: boolean;
@@ -138,6 +140,20 @@ export interface Affinity {
   /** In seconds. */
   readonly ttl: number;
   readonly redis?: Redis & { readonly timeout: number };
+}
+
+export interface Cache {
+  readonly ttl: number;
+  readonly scope: 'client' | 'gateway';
+  readonly operations: readonly string[];
+  /** In bytes. */
+  readonly maxEntry: number;
+  /** Memory for stored and arriving answers of a replica, in bytes. */
+  readonly memory: number;
+  readonly countsTokens: boolean;
+  /** Undefined: each replica stores answers in its memory. */
+  readonly redis?: Redis & { readonly timeout: number };
+  readonly encryption?: { readonly key: ModelSecret; readonly previous?: ModelSecret };
 }
 
 export interface Limits {

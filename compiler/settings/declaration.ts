@@ -12,6 +12,7 @@ export const SECTIONS = [
   'Balancing and failover',
   'Pools',
   'Guardrails',
+  'Answer cache',
   'Telemetry',
   'Managed identity',
   'Accepted for compatibility',

@@ -43,6 +43,9 @@ const base = {
   ENABLE_QUOTA: 'true',
   QUOTA_COUNT: '10',
   QUOTA_TIME_WINDOW: '60',
+  ENABLE_CACHE: 'true',
+  CACHE_POLICY: 'redis',
+  CACHE_REDIS_HOST: 'redis.internal',
   APIM_GATEWAY_LOGS_INGEST_URI: 'https://dce.example.com/dataCollectionRules/dcr-0/streams/x?api-version=1',
 };
 
