@@ -1,10 +1,11 @@
 /** Named pools: their paths, backends, clients and failover, and what they share. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import * as answers from '../../compiler/mock/answers.ts';
-import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
+import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests, PORTS } from '../support/apisix.ts';
 import { type Gateway, quickMetrics, startGateway } from '../support/gateway.ts';
 import { clientSettings, costing, keyOf, shoot } from '../support/limits.ts';
 import { samplesIn, total } from '../support/metrics-text.ts';
+import { compileVariables } from '../support/scenarios.ts';
 import { backendOf, calls, chatBody, inOrder, resetMocks, Wire } from '../support/traffic.ts';
 
 let gateway: Gateway;
@@ -46,6 +47,35 @@ const settings = {
 };
 
 const skip = cannotRunGatewayTests('pools');
+
+describe.skipIf(skip)('a pool that is added while APISIX runs', () => {
+  let changing: Gateway;
+  const added = { GATEWAY_POOL_NAME_0: 'new', GATEWAY_POOL_BACKENDS_0: 'backend-1' };
+  beforeAll(async () => {
+    changing = await startGateway({ settings: clientSettings({ app: {} }) });
+  }, CONTAINER_TIMEOUT_MS);
+  afterAll(() => changing?.stop());
+
+  /** Reloads the file with more settings. */
+  const reload = async (more: Record<string, string>) => {
+    const { documents } = await compileVariables({ ...changing.variables, ...more });
+    await changing.apisix.reload(documents['apisix.yaml']);
+    expect((await changing.apisix.request(PORTS.status, '/status/ready')).status).toBe(200);
+    return documents['config.yaml'];
+  };
+  const status = async () => (await shoot(changing, { path: `/new${V1}`, client: 'app' })).status;
+
+  test('serves its path, and is gone again when it is removed', async () => {
+    expect(await status()).toBe(404);
+    const before = await reload({});
+    expect(await reload(added)).toBe(before);
+    await expect.poll(status, { timeout: 5_000 }).toBe(200);
+    expect(calls(changing)).toEqual([0, 1]);
+    expect((await shoot(changing, { client: 'app' })).status).toBe(200);
+    await reload({});
+    await expect.poll(status, { timeout: 5_000 }).toBe(404);
+  });
+});
 
 /** The backend that a request through a path reaches, or the status of its error. */
 async function reached(path: string, client = 'app', headers: Record<string, string> = {}) {

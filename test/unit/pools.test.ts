@@ -228,6 +228,13 @@ test('without pools the documents have one service, and no trace of pools', asyn
   expect(documents?.['apisix.yaml']).not.toMatch(/"prefix"|\spool:|preferred/);
 });
 
+test('a pool changes nothing that APISIX reads only when it starts', async () => {
+  const { documents } = await compiled({});
+  const { documents: more } = await compiled({ GATEWAY_POOL_NAME_0: 'search' });
+  expect(more?.['config.yaml']).toBe(documents?.['config.yaml']);
+  expect(more?.['otel-collector.yaml']).toBe(documents?.['otel-collector.yaml']);
+});
+
 test('each of 50 pools has a route', async () => {
   const pools = Object.fromEntries(
     Array.from({ length: 50 }, (_, index) => [`GATEWAY_POOL_NAME_${index}`, `team-${index}`]),
