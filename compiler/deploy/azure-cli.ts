@@ -223,13 +223,16 @@ const blobArguments = ({ account, container, name }: BlobPlace): readonly string
 ];
 
 interface RawTemplate {
-  readonly containers?: readonly RawContainer[];
+  readonly initContainers?: readonly RawContainer[] | null;
+  readonly containers?: readonly RawContainer[] | null;
 }
 
 interface RawContainer {
   readonly name?: string;
   readonly image?: string;
-  readonly env?: readonly { readonly name?: string; readonly value?: string; readonly secretRef?: string }[];
+  readonly env?:
+    | readonly { readonly name?: string; readonly value?: string; readonly secretRef?: string }[]
+    | null;
 }
 
 interface RawApp {
@@ -252,16 +255,26 @@ interface RawRevision {
   };
 }
 
-/** What the container `gateway` has, without the variable that is not a setting. */
+/** Variables that the stack adds to its containers, and that are no settings. */
+const NOT_SETTINGS = new Set(['GATEWAY_SHARED_DIR', 'DEPLOYED_SECRETS']);
+
+/**
+ * Image and settings of a revision. The container `render` has all settings; the container `gateway` lacks those of the
+ * collector.
+ */
 function gatewayOf(template: RawTemplate | undefined): Pick<Revision, 'image' | 'settings' | 'secrets'> {
-  const { image = '', env = [] } = template?.containers?.find(({ name }) => name === 'gateway') ?? {};
+  const named = (list: readonly RawContainer[] | null | undefined, wanted: string) =>
+    list?.find(({ name }) => name === wanted);
+  const gateway = named(template?.containers, 'gateway');
+  const { env } = named(template?.initContainers, 'render') ?? gateway ?? {};
   const settings: Record<string, string> = {};
   const secrets: string[] = [];
-  for (const { name = '', value, secretRef } of env) {
+  for (const { name = '', value, secretRef } of env ?? []) {
+    if (NOT_SETTINGS.has(name)) continue;
     if (secretRef) secrets.push(name);
     else settings[name] = value ?? '';
   }
-  return { image, settings, secrets };
+  return { image: gateway?.image ?? '', settings, secrets };
 }
 
 function noLogin(stderr: string, subscription: string | undefined): DeployFailure {

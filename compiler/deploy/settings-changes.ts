@@ -10,31 +10,23 @@ import { runningSettings, withStandIns } from './settings.ts';
 
 type Running = Pick<Revision, 'image' | 'settings' | 'secrets'>;
 
-/** Variables that Terraform adds to the containers, and that are no settings. */
-const NOT_SETTINGS = new Set(['GATEWAY_SHARED_DIR', 'DEPLOYED_SECRETS']);
-
 /** The lines of `genai-gateway diff`. Values of secrets are not compared: nobody but the gateway reads them. */
 export async function settingsChanges(
   running: Running,
   planned: { readonly raw: RawSettings; readonly secrets: readonly string[] },
 ): Promise<readonly string[]> {
-  const before = runningSettings(withoutOthers(running.settings), running.secrets);
+  const before = runningSettings(running.settings, running.secrets);
   return changesOf(before, withStandIns(planned.raw, planned.secrets));
 }
 
 /** What going back to a revision changes. */
 export async function revisionChanges(from: Running, to: Running): Promise<readonly string[]> {
-  const [before, after] = [from, to].map(({ settings, secrets }) =>
-    runningSettings(withoutOthers(settings), secrets),
-  );
+  const [before, after] = [from, to].map(({ settings, secrets }) => runningSettings(settings, secrets));
   const lines = before && after ? await changesOf(before, after) : [];
   return from.image === to.image
     ? lines
     : [`image: ${digestOf(from.image)} → ${digestOf(to.image)}`, ...lines];
 }
-
-const withoutOthers = (settings: Readonly<Record<string, string>>): Readonly<Record<string, string>> =>
-  Object.fromEntries(Object.entries(settings).filter(([name]) => !NOT_SETTINGS.has(name)));
 
 async function changesOf(before: RawSettings, after: RawSettings): Promise<readonly string[]> {
   const [old, current] = await Promise.all([before, after].map((raw) => compileSettings(raw, {})));

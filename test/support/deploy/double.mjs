@@ -325,9 +325,9 @@ function newRevision(values) {
       runningState: 'Running',
       ...state,
       template: {
-        containers: [
+        initContainers: [
           {
-            name: 'gateway',
+            name: 'render',
             image: values.gateway_image,
             env: [
               ...Object.entries(gatewaySettings(values)).map(([name, value]) => ({ name, value })),
@@ -335,7 +335,15 @@ function newRevision(values) {
                 name,
                 secretRef: name.toLowerCase().replaceAll('_', '-'),
               })),
+              { name: 'DEPLOYED_SECRETS', value: values.secrets_revision },
             ],
+          },
+        ],
+        containers: [
+          {
+            name: 'gateway',
+            image: values.gateway_image,
+            env: [{ name: 'GATEWAY_SHARED_DIR', value: '/shared-configs/gateway' }],
           },
         ],
       },
