@@ -157,7 +157,9 @@ const MADE_ALONG: Readonly<Record<string, (resource: Resource) => readonly Resou
     const { defaultIngestionSettings } = resource.properties as {
       defaultIngestionSettings: Record<string, string>;
     };
-    return Object.values(defaultIngestionSettings).map((id) => ({
+    const made = Object.values(defaultIngestionSettings);
+    const groups = new Set(made.map((id) => id.replace(/\/providers\/.*/, '')));
+    return [...groups, ...made].map((id) => ({
       id,
       type: typeOf(id),
       location: resource.location,
