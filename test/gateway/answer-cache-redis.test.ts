@@ -279,10 +279,14 @@ describe.skipIf(skipped)('the answer cache in Redis', () => {
   });
 
   test('counts in the metrics of docs/metrics.md, with their labels', async () => {
-    const samples = samplesIn(await first.metrics()).filter(({ name }) => name.startsWith('apisix_genai_cache_'));
+    const samples = samplesIn(await first.metrics()).filter(({ name }) =>
+      name.startsWith('apisix_genai_cache_'),
+    );
     const shown = Object.fromEntries(samples.map(({ name, labels }) => [name, Object.keys(labels).sort()]));
     const documented = documentedMetrics().filter(({ name }) => name.startsWith('apisix_genai_cache_'));
-    expect(shown).toEqual(Object.fromEntries(documented.map(({ name, labels }) => [name, [...labels].sort()])));
+    expect(shown).toEqual(
+      Object.fromEntries(documented.map(({ name, labels }) => [name, [...labels].sort()])),
+    );
   });
 
   test('takes over when the replica of the first request is killed', { timeout: 120_000 }, async () => {

@@ -10,7 +10,6 @@ local random = math.random
 
 local CACHE = { ttl_ms = 60000, scope = "client", operations = { "chat_completions" },
                 max_entry = 65536, arriving_memory = 1048576 }
-local OK = test_gateway.OK
 
 
 local function cache(more)
