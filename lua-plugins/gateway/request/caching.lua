@@ -22,6 +22,7 @@ local on_abort = ngx.on_abort
 local worker_count = ngx.worker.count
 local concat = table.concat
 local ipairs = ipairs
+local rawget = rawget
 local setmetatable = setmetatable
 local sub = string.sub
 local type = type
@@ -113,7 +114,8 @@ local function digest_of(record, settings)
     hash:update(requests.identity({
         scope = settings.scope,
         client = record.client_name,
-        pool = record.pool.name,
+        -- Pools do not share answers. The field exists only in a gateway with several pools.
+        pool = rawget(record, "pool_name"),
         target = record.target,
         lines = record.passed_lines,
     }))
