@@ -22,6 +22,7 @@ const COMMANDS = {
   deploy: () => import('./commands/deploy.ts'),
   container: () => import('./commands/container.ts'),
   watch: () => import('./commands/watch.ts'),
+  e2e: () => import('./commands/e2e.ts'),
 } satisfies Readonly<Record<string, () => Promise<{ readonly command: Command }>>>;
 
 export const COMMAND_NAMES = Object.keys(COMMANDS) as readonly (keyof typeof COMMANDS)[];
@@ -30,7 +31,7 @@ const HELP = `
 Exit codes:
   0   success
   1   the settings have errors
-  2   the settings differ (diff)
+  2   the settings differ (diff), or an assertion does not hold (e2e)
   3   a file cannot be read or written, a port is in use, Docker fails, or a
       deployment fails
   64  wrong usage

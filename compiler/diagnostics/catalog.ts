@@ -13,6 +13,7 @@ import { pools } from './catalog/pools.ts';
 import { running } from './catalog/running.ts';
 import { sources } from './catalog/sources.ts';
 import { telemetry } from './catalog/telemetry.ts';
+import { testMode } from './catalog/test-mode.ts';
 import { values } from './catalog/values.ts';
 
 export const catalog = {
@@ -22,6 +23,7 @@ export const catalog = {
   ...backends,
   ...clients,
   ...pools,
+  ...testMode,
   ...combinations,
   ...telemetry,
   ...files,

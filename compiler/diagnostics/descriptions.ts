@@ -113,10 +113,6 @@ export const DESCRIPTIONS: Readonly<Record<DiagnosticCode, Description>> = {
       'Clients must authenticate, because GATEWAY_REQUIRE_AUTH is not set. The APISIX accelerator let everyone in by default.',
     remedy: 'Set GATEWAY_REQUIRE_AUTH=true to keep authentication on and to remove this message.',
   },
-  NOT_BUILT_YET: {
-    about: 'A setting asks for a feature that this version does not have.',
-    remedy: 'Remove the setting, or use what the diagnostic names instead.',
-  },
   SETTING_WITHOUT_EFFECT: {
     about: 'A setting has no effect, because another setting is missing.',
     remedy: 'Set the other setting, or remove this one.',
@@ -329,6 +325,16 @@ export const DESCRIPTIONS: Readonly<Record<DiagnosticCode, Description>> = {
     about:
       'The order of backends is set by a request to /helpers/set-preferred-backends. Without a shared secret any client can send it, and so move the requests of all others to other backends.',
     remedy: 'Set CONFIG_API_SHARED_SECRET, and give it only to what sets the order.',
+  },
+  TEST_MODE: {
+    about:
+      'GATEWAY_E2E_TEST_MODE=true adds the pools of the toolkit, with an endpoint by which any client moves the requests of others to other backends.',
+    remedy: 'Use it for tests only. With `--strict`, `--allow TEST_MODE` keeps it a warning.',
+  },
+  TEST_MODE_BACKENDS: {
+    about:
+      'The pools of the test mode use backends by their names: ptu-backend-1, payg-backend-1 and payg-backend-2. One of them does not exist.',
+    remedy: 'Give the backends these names with AZURE_OPENAI_NAME_N, or remove GATEWAY_E2E_TEST_MODE.',
   },
   HASH_KEY_INVALID: {
     about: 'LB_HASH_KEY is not a key of the kind that LB_HASH_ON names.',

@@ -15,6 +15,10 @@ interface Cost {
   readonly usdPerToken: number;
 }
 
+/** The metric of API Management that the toolkit queries in Application Insights, and its dimension for the client. */
+const TOTAL_TOKENS = 'Total Tokens';
+const SUBSCRIPTION = 'Subscription ID';
+
 /** The exporters of a pipeline; undefined if it has none. */
 const exporters = (...names: readonly (string | false)[]): string[] | undefined => {
   const used = names.filter((name) => name !== false);
@@ -31,11 +35,14 @@ export function collectorView(model: GatewayModel): object {
   const costs = costsOf(model);
   const traces = exporters(toInsights, debug);
   const metricExporters = exporters(toWorkspace, debug);
+  const tokens = toInsights !== false && model.server.e2eTestMode;
   const costsUsed = metricExporters !== undefined && costs.length > 0;
   return {
     ...model,
     costs,
     besideGateway: isLoopback(metrics.target),
+    totalTokens: tokens && { name: TOTAL_TOKENS, client: SUBSCRIPTION },
+    scrapes: metricExporters !== undefined || tokens,
     remoteWriteScopes: remoteWrite && [`https://monitor.azure.${cloudOf(remoteWrite.endpoint)}/.default`],
     pipelines: {
       extensions: ['health_check', ...(toWorkspace ? ['azure_auth'] : [])],
@@ -44,6 +51,7 @@ export function collectorView(model: GatewayModel): object {
       metrics: metricExporters,
       costs: costsUsed,
       metricProcessors: ['memory_limiter', 'resource', ...(costsUsed ? ['metrics_transform'] : []), 'batch'],
+      tokens: tokens ? [toInsights] : undefined,
       logs: exporters(toInsights, debug),
       logReceivers: accessLogPath === undefined ? ['otlp'] : ['otlp', 'file_log'],
     },

@@ -1,7 +1,9 @@
 import type { BackendValues, ClientValues, PoolValues } from '../settings/declarations/index.ts';
 import {
+  allPools,
   backendAuthMode,
   backendClientId,
+  backendHeader,
   backendName,
   cooldown,
   corsRequestHeaders,
@@ -61,7 +63,7 @@ export function buildModel(
   const backends = settings.backends.map((each) => backend(each, settings, written));
   return {
     backends,
-    pools: settings.pools.map((each) => pool(each, settings, backends)),
+    pools: allPools(settings).map((each) => pool(each, settings, backends)),
     clients: clients(settings, written),
     authentication: authentication(settings),
     balancing: balancing(settings, values.LB_ALG),
@@ -112,7 +114,7 @@ export function buildModel(
       allowUntestedApisix: values.GATEWAY_ALLOW_UNTESTED_APISIX,
       trustedProxies: values.GATEWAY_TRUSTED_PROXIES ?? [],
       trustedCaFile: values.GATEWAY_TRUSTED_CA_FILE,
-      backendHeader: values.GATEWAY_BACKEND_HEADER,
+      backendHeader: backendHeader(settings).value,
       e2eTestMode: values.GATEWAY_E2E_TEST_MODE,
       secrets: values.GATEWAY_SECRETS,
     }),

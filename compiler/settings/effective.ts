@@ -5,6 +5,7 @@
 import type { BackendValues, PoolValues } from './declarations/index.ts';
 import type { Settings } from './parse.ts';
 import type { Secret } from './secret.ts';
+import { testPools } from './test-mode.ts';
 import type { Algorithm, PoolBackend } from './types.ts';
 
 /** The effective value of a setting, and the other setting that determines it, if any. */
@@ -239,6 +240,18 @@ export const cooldown = ({ values }: Settings): Effective<number> =>
     ? { value: values.AI_PROXY_COOLDOWN_MAX, follows: 'AI_PROXY_COOLDOWN_MAX' }
     : { value: values.AI_PROXY_COOLDOWN };
 
+/** The pools of the settings, and those of the test mode. */
+export const allPools = (settings: Settings): readonly PoolValues[] => [
+  ...settings.pools,
+  ...testPools(settings),
+];
+
+/** Whether answers name their backend. The scenarios of the test mode read that. */
+export const backendHeader = ({ values, sources }: Settings): Effective<boolean> =>
+  values.GATEWAY_E2E_TEST_MODE && !sources.has('GATEWAY_BACKEND_HEADER')
+    ? { value: true, follows: 'GATEWAY_E2E_TEST_MODE' }
+    : { value: values.GATEWAY_BACKEND_HEADER };
+
 /** The path prefix of a pool. */
 export const poolPath = (_: Settings, pool: PoolValues): Effective<string | undefined> =>
   own(pool.PATH) ?? following(`GATEWAY_POOL_NAME_${pool.index}`, pool.NAME && `/${pool.NAME}`) ?? NOTHING;
@@ -275,7 +288,7 @@ export const poolAlgorithm = ({ values }: Settings, pool: PoolValues): Effective
 /** Whether the plain paths or a pool use an algorithm. */
 export const usesAlgorithm = (settings: Settings, algorithm: Algorithm): boolean =>
   settings.values.LB_ALG === algorithm ||
-  settings.pools.some((pool) => poolAlgorithm(settings, pool).value === algorithm);
+  allPools(settings).some((pool) => poolAlgorithm(settings, pool).value === algorithm);
 
 /** Whether the plain paths or a pool follow an order that a request sets. */
 export const usesPreferred = (settings: Settings): boolean => usesAlgorithm(settings, 'preferred');

@@ -251,11 +251,6 @@ describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
       /^error CORS_/m,
     ],
     [
-      'what is not built yet',
-      { ...GOOD, GATEWAY_E2E_TEST_MODE: 'true' },
-      /^error GATEWAY_E2E_TEST_MODE: .*NOT_BUILT_YET/ms,
-    ],
-    [
       'an env file that is not there',
       { GATEWAY_ENV_FILES: '/no.env' },
       /^error \/no\.env: .*ENV_FILE_UNREADABLE/ms,

@@ -49,7 +49,7 @@ const base = {
   APIM_GATEWAY_LOGS_INGEST_URI: 'https://dce.example.com/dataCollectionRules/dcr-0/streams/x?api-version=1',
 };
 
-/** Settings of a feature that is not built yet: they are refused, and their secrets must stay hidden all the same. */
+/** Settings that are refused together: their secrets must stay hidden all the same. */
 const unbuilt = {
   ENABLE_OIDC: 'true',
   OIDC_CLIENT_ID: 'client',

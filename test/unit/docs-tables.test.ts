@@ -175,3 +175,31 @@ describe('docs/mock.md', () => {
     }
   });
 });
+
+describe("the function of API Management's name over the table of records", () => {
+  const page = textOf('docs/apim-records.md');
+  const [, list = ''] = /^APISIXGatewayLogs_CL\n\| project\n(.*?)```/ms.exec(page) ?? [];
+  /** What the query makes, and from which column. */
+  const made = list.split(',').map((each) => {
+    const [, name = '', from = name] = /^\s*(\w+)(?: = (\w+))?/.exec(each) ?? [];
+    return { name, from };
+  });
+  const columns = firstCells(section('docs/apim-records.md', 'Columns'));
+
+  test('reads only columns that the table has', () => {
+    expect(made.length).toBeGreaterThan(15);
+    for (const { from } of made) expect(columns).toContain(from);
+  });
+
+  test("has the columns that the toolkit's queries use", () => {
+    const used = [
+      'TimeGenerated',
+      'OperationName',
+      'BackendId',
+      'TotalTime',
+      'ResponseCode',
+      'ResponseHeaders',
+    ];
+    for (const name of used) expect(made.map((each) => each.name)).toContain(name);
+  });
+});

@@ -1,5 +1,6 @@
 import { type Condition, setting } from '../declaration.ts';
 import {
+  allPools,
   corsRequestHeaders,
   highLaneLimit,
   limitStrategy,
@@ -43,7 +44,7 @@ const ANY_LIMIT: Condition = {
     settings.values.ENABLE_RATE_LIMIT ||
     settings.values.ENABLE_QUOTA ||
     settings.values.AI_RATE_LIMIT_SHARED_LIMIT !== undefined ||
-    settings.pools.some((each) => each.TOKENS_PER_MINUTE !== undefined) ||
+    allPools(settings).some((each) => each.TOKENS_PER_MINUTE !== undefined) ||
     settings.clients.some((each) => each.REQUESTS_PER_MINUTE !== undefined) ||
     // Replicas share the order of backends in the same Redis.
     usesPreferred(settings),

@@ -12,11 +12,13 @@ import { guardrailRules } from './guardrails.ts';
 import { placeholderRules } from './placeholders.ts';
 import { poolRules } from './pools.ts';
 import type { RuleContext } from './rule.ts';
+import { testModeRules } from './test-mode.ts';
 
 const RULES = [
   ...backendRules,
   ...clientRules,
   ...poolRules,
+  ...testModeRules,
   ...balancingRules,
   ...guardrailRules,
   ...budgetRules,

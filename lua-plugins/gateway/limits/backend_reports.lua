@@ -5,6 +5,7 @@ local memo = require("genai.util.memo")
 local picking = require("genai.balancing.picking")
 local shared_keys = require("genai.util.shared_keys")
 local shared_memory = require("gateway.mechanisms.shared_memory")
+local times = require("gateway.mechanisms.times")
 local ipairs = ipairs
 local max = math.max
 local setmetatable = setmetatable
@@ -15,10 +16,11 @@ local _M = {}
 local state = shared_memory.state
 
 -- A backend counts tokens for a minute, so an older report says nothing.
-local KNOWN_S = 60
+local KNOWN_S = times.budget_minute
 
--- If no answer has brought a report for this long, one request may find out whether there is more.
-local FRESH_S = 5
+-- If no answer has brought a report for five seconds, one request may find out whether there is
+-- more.
+local FRESH_S = KNOWN_S / 12
 
 
 local keys_of = memo.of(function(budget)

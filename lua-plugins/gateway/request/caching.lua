@@ -22,7 +22,6 @@ local on_abort = ngx.on_abort
 local worker_count = ngx.worker.count
 local concat = table.concat
 local ipairs = ipairs
-local rawget = rawget
 local setmetatable = setmetatable
 local sub = string.sub
 local type = type
@@ -115,7 +114,7 @@ local function digest_of(record, settings)
         scope = settings.scope,
         client = record.client_name,
         -- Pools do not share answers. The field exists only in a gateway with several pools.
-        pool = rawget(record, "pool_name"),
+        pool = record.pool_name,
         target = record.target,
         lines = record.passed_lines,
     }))

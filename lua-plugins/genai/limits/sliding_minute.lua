@@ -1,5 +1,6 @@
 --- Tokens that were counted in the last minute, in memory that workers share. The minute is kept in
--- buckets of one second, so that a token counts for 60 to 61 seconds, never for less.
+-- buckets of one second, so that a token counts for 60 to 61 seconds, never for less. A minute that
+-- tests shorten has as many seconds, which are shorter too.
 -- `genai.limits.redis_minute` does the same in Redis.
 
 local floor = math.floor
@@ -12,10 +13,14 @@ local mt = { __index = _M }
 -- expired.
 local SLOTS = 64
 
+-- How many seconds before the current one count.
+local SECONDS = 60
+local LIFETIME = SECONDS + 2
+
 -- The sum of all buckets is kept for the current second, so that a request reads two numbers and
 -- not one for each second. It is computed again in each second: two workers that change it at the
 -- same moment may lose one change.
-local SUM_S = 2
+local SUM_LIFETIME = 2
 
 
 --- The minute of one budget.
@@ -30,16 +35,16 @@ function _M.new(store, prefix, seconds)
         keys[slot] = prefix .. slot
     end
     return setmetatable({ store = store, keys = keys, sum = prefix .. "sum", at = prefix .. "at",
-                          seconds = seconds, lifetime = seconds + 2 }, mt)
+                          length = seconds / SECONDS }, mt)
 end
 
 
 -- Adds up all buckets.
 local function add_up(self, now)
     local store, keys = self.store, self.keys
-    local second = floor(now)
+    local second = floor(now / self.length)
     local used = 0
-    for each = second - self.seconds, second do
+    for each = second - SECONDS, second do
         used = used + (store:get(keys[each % SLOTS]) or 0)
     end
     return used
@@ -49,12 +54,13 @@ end
 --- The number of tokens that count now.
 -- @tparam number now seconds
 function _M:used(now)
-    local store, second = self.store, floor(now)
+    local store, length = self.store, self.length
+    local second = floor(now / length)
     local used = (store:get(self.at) or 0) >= second and store:get(self.sum)
     if not used then
         used = add_up(self, now)
-        store:set(self.sum, used, SUM_S)
-        store:set(self.at, second, SUM_S)
+        store:set(self.sum, used, SUM_LIFETIME * length)
+        store:set(self.at, second, SUM_LIFETIME * length)
     end
     return used
 end
@@ -63,7 +69,8 @@ end
 -- Changes a bucket and the sum.
 local function change(self, second, by, init)
     local store = self.store
-    local left = store:incr(self.keys[second % SLOTS], by, init, init and self.lifetime)
+    local left = store:incr(self.keys[second % SLOTS], by, init,
+                            init and LIFETIME * self.length)
     if left then
         store:incr(self.sum, by)
     end
@@ -74,11 +81,11 @@ end
 -- Milliseconds until fewer than `bound` tokens count, if none are added.
 local function wait_ms(self, now, used, bound)
     local store, keys = self.store, self.keys
-    local second = floor(now)
-    for each = second - self.seconds, second do
+    local second = floor(now / self.length)
+    for each = second - SECONDS, second do
         used = used - (store:get(keys[each % SLOTS]) or 0)
         if used < bound then
-            return (each + self.seconds + 1 - now) * 1000
+            return ((each + SECONDS + 1) * self.length - now) * 1000
         end
     end
     return 0
@@ -97,7 +104,7 @@ function _M:reserve(now, tokens, bound)
     if used >= bound then
         return nil, used, wait_ms(self, now, used, bound)
     end
-    local second = floor(now)
+    local second = floor(now / self.length)
     change(self, second, tokens, 0)
     return second, used
 end
@@ -109,10 +116,10 @@ end
 -- @tparam number second as `reserve` returned it
 -- @tparam number by
 function _M:correct(now, second, by)
-    local current = floor(now)
+    local current = floor(now / self.length)
     if by > 0 then
         change(self, current, by, 0)
-    elseif by < 0 and current - second <= self.seconds and change(self, second, by) == 0 then
+    elseif by < 0 and current - second <= SECONDS and change(self, second, by) == 0 then
         -- Clients choose the names of deployments, so buckets of names that no backend has must not
         -- fill the memory.
         self.store:delete(self.keys[second % SLOTS])
