@@ -19,6 +19,7 @@ const COMMANDS = {
   mock: () => import('./commands/mock.ts'),
   up: () => import('./commands/up.ts'),
   down: () => import('./commands/down.ts'),
+  deploy: () => import('./commands/deploy.ts'),
   container: () => import('./commands/container.ts'),
   watch: () => import('./commands/watch.ts'),
   e2e: () => import('./commands/e2e.ts'),
@@ -31,8 +32,10 @@ Exit codes:
   0   success
   1   the settings have errors
   2   the settings differ (diff), or an assertion does not hold (e2e)
-  3   a file cannot be read or written, a port is in use, or Docker fails
+  3   a file cannot be read or written, a port is in use, Docker fails, or a
+      deployment fails
   64  wrong usage
+  130 a deployment was interrupted
 
 Examples:
   genai-gateway up --mock                               see a failover without Azure

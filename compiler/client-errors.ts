@@ -240,7 +240,7 @@ export const CLIENT_ERRORS: Readonly<Record<string, ClientError>> = {
     statuses: [504],
     about: 'No backend answered within the time-outs and the deadline.',
     operator:
-      'See `AI_PROXY_READ_TIMEOUT` and `AI_PROXY_DEADLINE`; reasoning models may need minutes before their first token.',
+      'See `AI_PROXY_READ_TIMEOUT`, `AI_PROXY_FIRST_BYTE_TIMEOUT` and `AI_PROXY_DEADLINE`; reasoning models may need minutes before their first token.',
   },
 };
 

@@ -19,11 +19,24 @@ export const CONCERNS = {
     'lua-plugins/apisix_internals/redis_clients.lua',
     'test/support/restart.ts',
   ],
+  'azure-deploy-command': [
+    'compiler/deploy/**',
+    'deploy/azure/**',
+    'test/support/azure-double.ts',
+    'test/support/deploy/**',
+  ],
   'azure-deployment': [
     'deploy/azure/**',
     'docker/**',
     'test/fixtures/azure/**',
     'test/support/azure-d*.ts',
+    'test/support/terraform.ts',
+  ],
+  'azure-page': [
+    'deploy/azure/**',
+    'docs/azure.md',
+    'test/fixtures/azure/programs/**',
+    'test/support/azure-*.ts',
     'test/support/terraform.ts',
   ],
   ...Object.fromEntries(

@@ -12,6 +12,7 @@ import { startRedis } from '../../test/support/redis.ts';
 import { isAvailable } from '../../test/support/requirements.ts';
 import { secretFolder } from '../../test/support/secret-folder.ts';
 import { startBackend } from './backend.ts';
+import { answerCache } from './cache.ts';
 import { chatBody, expectAll, median, percentile, type Request, send } from './load.ts';
 import { metricsPage } from './metrics.ts';
 import { mixedLoad } from './mixed.ts';
@@ -603,6 +604,7 @@ const SECTIONS = [
   'policies',
   'secrets',
   'backends',
+  'cache',
   'start',
   'metrics',
   'reload',
@@ -645,6 +647,7 @@ try {
   if (isWanted('policies')) await policies(address);
   if (isWanted('secrets')) await secrets(address);
   if (isWanted('backends')) await backends(address);
+  if (isWanted('cache')) await answerCache(address, print);
   if (isWanted('start')) await coldStart(address, print);
   if (isWanted('metrics')) await metricsPage(host, print);
   if (isWanted('reload')) await reloads(address, print, argumentsOf());

@@ -11,7 +11,7 @@ import { type BackendValues, listSettings, type PoolValues } from '../settings/d
 import type { Effective } from '../settings/effective.ts';
 import { type KnownName, nearestName, resolveName } from '../settings/names.ts';
 import { emptyBackend, emptyPool, parseSettings, type Settings } from '../settings/parse.ts';
-import { defaultText, descriptionOf, outputTexts } from '../settings/reference.ts';
+import { defaultText, outputTexts } from '../settings/reference.ts';
 import { Secret } from '../settings/secret.ts';
 import { isUnreadFile, readSources } from '../settings/sources.ts';
 import { lackingFor } from '../settings/without-effect.ts';
@@ -63,7 +63,7 @@ export async function explain(name: string, options: CommonOptions, terminal: Te
   const lacking = lackingFor(declaration, settings, backendOf(known, settings), poolOf(known, settings));
   const explanation = {
     name: variable,
-    description: descriptionOf(declaration),
+    description: declaration.description,
     section: declaration.section,
     expected: declaration.type.expected,
     default: defaultText(declaration),
@@ -170,12 +170,12 @@ function related(word: string): string {
   const found =
     named.length > 0
       ? named
-      : all.filter(({ declaration }) => descriptionOf(declaration).toLowerCase().includes(wanted));
+      : all.filter(({ declaration }) => declaration.description.toLowerCase().includes(wanted));
   if (found.length === 0) return '';
   const width = Math.max(...found.slice(0, MAX_RELATED).map(({ name }) => name.length));
   const lines = found
     .slice(0, MAX_RELATED)
-    .map(({ name, declaration }) => `  ${name.padEnd(width)}  ${descriptionOf(declaration)}\n`);
+    .map(({ name, declaration }) => `  ${name.padEnd(width)}  ${declaration.description}\n`);
   const rest = found.length - MAX_RELATED;
   return `Related settings:\n${lines.join('')}${rest > 0 ? `  and ${rest} more: docs/settings.md\n` : ''}`;
 }

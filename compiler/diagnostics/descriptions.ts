@@ -113,10 +113,6 @@ export const DESCRIPTIONS: Readonly<Record<DiagnosticCode, Description>> = {
       'Clients must authenticate, because GATEWAY_REQUIRE_AUTH is not set. The APISIX accelerator let everyone in by default.',
     remedy: 'Set GATEWAY_REQUIRE_AUTH=true to keep authentication on and to remove this message.',
   },
-  NOT_BUILT_YET: {
-    about: 'A setting asks for a feature that this version does not have.',
-    remedy: 'Remove the setting, or use what the diagnostic names instead.',
-  },
   SETTING_WITHOUT_EFFECT: {
     about: 'A setting has no effect, because another setting is missing.',
     remedy: 'Set the other setting, or remove this one.',
@@ -373,6 +369,19 @@ export const DESCRIPTIONS: Readonly<Record<DiagnosticCode, Description>> = {
     about:
       'The token limits of the lanes are on, but a lane has no limit of its own, so a default applies: 200 tokens per minute in the high lane, 20 in the low lane, for the whole gateway. One conversation uses them up.',
     remedy: 'Set AI_RATE_LIMIT_HIGH_LIMIT and AI_RATE_LIMIT_LOW_LIMIT to what your backends can take.',
+  },
+  CACHE_ENTRY_SIZE: {
+    about: 'The largest stored answer is too large for the memory of the answer cache.',
+    remedy: 'Set CACHE_MEMORY to at least four times CACHE_MAX_ENTRY_SIZE.',
+  },
+  CACHE_NOT_ENCRYPTED: {
+    about: 'The answer cache stores answers of models in Redis without encryption.',
+    remedy: 'Set CACHE_ENCRYPTION_KEY, the same secret for all replicas.',
+  },
+  CACHE_SAME_KEYS: {
+    about: 'The secret of the answer cache and its previous secret are the same.',
+    remedy:
+      'For a rotation, set CACHE_ENCRYPTION_KEY_PREVIOUS to the old secret and CACHE_ENCRYPTION_KEY to a new one. Otherwise remove CACHE_ENCRYPTION_KEY_PREVIOUS.',
   },
   REQUESTS_AND_TOKENS: {
     about: 'A client has a budget of tokens, but the limiter counts requests.',

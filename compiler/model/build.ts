@@ -35,6 +35,7 @@ import type {
   Authentication,
   Backend,
   Balancing,
+  Cache,
   Client,
   Cors,
   Failover,
@@ -92,6 +93,7 @@ export function buildModel(
           }),
     },
     limits: limits(settings, written),
+    ...(values.ENABLE_CACHE && values.CACHE_TTL > 0 ? { cache: cache(settings, written) } : {}),
     ...(values.ENABLE_CORS ? { cors: cors(settings) } : {}),
     ...(values.ENABLE_IP_RESTRICTION
       ? {
@@ -249,11 +251,12 @@ function failover(settings: Settings): Failover {
     maxAttempts: values.AI_PROXY_MAX_ATTEMPTS,
     deadline: values.AI_PROXY_DEADLINE,
     cooldown: { default: cooldown(settings).value, max: values.AI_PROXY_COOLDOWN_MAX },
-    timeouts: {
+    timeouts: compact({
       connect: values.AI_PROXY_CONNECT_TIMEOUT,
       send: values.AI_PROXY_SEND_TIMEOUT,
       read: values.AI_PROXY_READ_TIMEOUT,
-    },
+      firstByte: values.AI_PROXY_FIRST_BYTE_TIMEOUT,
+    }),
     keepaliveMaxAge: values.AI_PROXY_KEEPALIVE_MAX_AGE,
     streamHold: values.AI_PROXY_STREAM_HOLD,
     streamHeartbeat: values.AI_PROXY_STREAM_HEARTBEAT || undefined,
@@ -262,7 +265,7 @@ function failover(settings: Settings): Failover {
 
 function redis(
   { values }: Settings,
-  prefix: 'RESPONSES_AFFINITY_REDIS' | 'AI_RATE_LIMIT_REDIS',
+  prefix: 'RESPONSES_AFFINITY_REDIS' | 'AI_RATE_LIMIT_REDIS' | 'CACHE_REDIS',
   written: Written,
 ): Redis {
   return compact({
@@ -272,6 +275,27 @@ function redis(
     password: written(values[`${prefix}_PASSWORD`]),
     database: values[`${prefix}_DATABASE`],
     tls: values[`${prefix}_TLS`],
+  });
+}
+
+function cache(settings: Settings, written: Written): Cache {
+  const { values } = settings;
+  const isShared = values.CACHE_POLICY === 'redis';
+  const key = isShared ? written(values.CACHE_ENCRYPTION_KEY) : undefined;
+  return compact({
+    ttl: values.CACHE_TTL,
+    scope: values.CACHE_SCOPE,
+    operations: values.CACHE_OPERATIONS,
+    maxEntry: values.CACHE_MAX_ENTRY_SIZE,
+    memory: values.CACHE_MEMORY,
+    countsTokens: values.CACHE_COUNTS_TOKENS,
+    redis: isShared
+      ? { ...redis(settings, 'CACHE_REDIS', written), timeout: values.CACHE_REDIS_TIMEOUT_MS }
+      : undefined,
+    encryption:
+      key === undefined
+        ? undefined
+        : compact({ key, previous: written(values.CACHE_ENCRYPTION_KEY_PREVIOUS) }),
   });
 }
 

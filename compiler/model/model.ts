@@ -16,6 +16,8 @@ export interface GatewayModel {
   readonly healthChecks?: HealthChecks;
   readonly affinity: Affinity;
   readonly limits: Limits;
+  /** Undefined: answers are not cached. */
+  readonly cache?: Cache;
   readonly cors?: Cors;
   readonly ipRestriction?: { readonly kind: 'allow' | 'deny'; readonly ranges: readonly string[] };
   readonly hardenResponses: boolean;
@@ -102,7 +104,13 @@ export interface Failover {
   readonly deadline?: number;
   /** `fixed`: the length of cooldowns whatever delay an answer gives. */
   readonly cooldown: { readonly default: number; readonly max: number; readonly fixed?: number };
-  readonly timeouts: { readonly connect: number; readonly send: number; readonly read: number };
+  readonly timeouts: {
+    readonly connect: number;
+    readonly send: number;
+    readonly read: number;
+    /** Undefined: `read`. */
+    readonly firstByte?: number;
+  };
   /** Longest lifetime of a kept-alive connection. */
   readonly keepaliveMaxAge: number;
   readonly streamHold: number;
@@ -132,6 +140,20 @@ export interface Affinity {
   /** In seconds. */
   readonly ttl: number;
   readonly redis?: Redis & { readonly timeout: number };
+}
+
+export interface Cache {
+  readonly ttl: number;
+  readonly scope: 'client' | 'gateway';
+  readonly operations: readonly string[];
+  /** In bytes. */
+  readonly maxEntry: number;
+  /** Memory for stored and arriving answers of a replica, in bytes. */
+  readonly memory: number;
+  readonly countsTokens: boolean;
+  /** Undefined: each replica stores answers in its memory. */
+  readonly redis?: Redis & { readonly timeout: number };
+  readonly encryption?: { readonly key: ModelSecret; readonly previous?: ModelSecret };
 }
 
 export interface Limits {

@@ -12,6 +12,7 @@ export const SECTIONS = [
   'Balancing and failover',
   'Pools',
   'Guardrails',
+  'Answer cache',
   'Telemetry',
   'Managed identity',
   'Accepted for compatibility',
@@ -67,8 +68,6 @@ export interface Declaration<T = unknown> {
   effectiveOfPool?(settings: Settings, pool: PoolValues): Effective<T | undefined>;
   /** The conditions under which the setting has an effect; all of them must hold. */
   readonly needs?: Condition | readonly Condition[];
-  /** The name of a feature that does not exist yet: turning it on is an error. */
-  readonly notBuilt?: string;
   /** The value is never printed, and is written as a reference unless GATEWAY_SECRETS=inline. */
   readonly sensitive?: true;
   /** Values that look like keys but may be something else, such as ids of other systems or hashes. */

@@ -227,6 +227,13 @@ export const retryStatuses = (settings: Settings): Effective<readonly number[]> 
 const ascending = (statuses: readonly number[]): readonly number[] =>
   [...new Set(statuses)].sort((a, b) => a - b);
 
+/** How long a backend may think before the first byte of its answer, in milliseconds. */
+export const firstByteTimeout = ({ values }: Settings): Effective<number> =>
+  own(values.AI_PROXY_FIRST_BYTE_TIMEOUT) ?? {
+    value: values.AI_PROXY_READ_TIMEOUT,
+    follows: 'AI_PROXY_READ_TIMEOUT',
+  };
+
 /** The cooldown of a backend whose answer gives no delay, at most AI_PROXY_COOLDOWN_MAX. */
 export const cooldown = ({ values }: Settings): Effective<number> =>
   values.AI_PROXY_COOLDOWN > values.AI_PROXY_COOLDOWN_MAX

@@ -103,6 +103,17 @@ local METRICS = {
       labels = { "result" } },
     { key = "affinity_redis", type = "counter", name = "genai_affinity_redis_failures_total",
       help = "Failed calls of the Redis of affinity" },
+    { key = "cache", type = "counter", name = "genai_cache_requests_total",
+      help = "Requests that the answer cache saw, by what it did",
+      labels = { "result", "reason", "request_llm_model" } },
+    { key = "cache_saved", type = "counter", name = "genai_cache_saved_tokens_total",
+      help = "Tokens of stored answers that were sent in place of new ones",
+      labels = { "kind", "consumer", "lane", "request_llm_model", "llm_model" } },
+    { key = "cache_stores", type = "counter", name = "genai_cache_stores_total",
+      help = "Answers that were to be stored, by result",
+      labels = { "result" } },
+    { key = "cache_redis", type = "counter", name = "genai_cache_redis_failures_total",
+      help = "Failed calls of the Redis of the answer cache" },
     { key = "entra_tokens", type = "counter", name = "genai_entra_token_requests_total",
       help = "Requests for tokens of Entra ID, by outcome",
       labels = { "outcome" } },
@@ -421,6 +432,18 @@ function _M.affinity_redis_failed()
 end
 
 
+--- Counts an answer that was to be stored.
+-- @tparam string result "stored", "too_large", "no_memory", "not_whole" or "redis"
+function _M.cache_stored(result)
+    count("cache_stores", { result })
+end
+
+
+function _M.cache_redis_failed()
+    count("cache_redis", EMPTY)
+end
+
+
 --- Counts a request without a valid credential.
 -- @tparam string credential what the client sent: "none", "key" or "token"
 function _M.authentication_failed(credential)
@@ -543,6 +566,19 @@ local function count_model(record, status, consumer, lane)
 end
 
 
+-- Counts what the answer cache did, and the tokens that it saved.
+local function count_cache(record, consumer, lane)
+    local facts, cache = record.facts, record.cache
+    local model, served = facts.model_label or "", facts.served_label or ""
+    count("cache", { cache.result, cache.reason, model })
+    local saved = facts.saved
+    if saved then
+        count("cache_saved", { "prompt", consumer, lane, model, served }, saved.prompt)
+        count("cache_saved", { "completion", consumer, lane, model, served }, saved.completion)
+    end
+end
+
+
 --- Counts a request at its end, however it ended.
 -- @tparam table ctx
 -- @tparam table record settled
@@ -566,6 +602,9 @@ function _M.request_ended(ctx, record)
     count("bandwidth", { "ingress", pool }, tonumber(var.request_length) or 0)
     count("bandwidth", { "egress", pool }, tonumber(var.bytes_sent) or 0)
 
+    if record.cache then
+        count_cache(record, consumer, lane)
+    end
     if target and (target.generates or target.makes_content and record.answer.usage) then
         count_model(record, tonumber(var.status) or 0, consumer, lane)
     end

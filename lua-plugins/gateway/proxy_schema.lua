@@ -63,6 +63,46 @@ local metrics_schema = {
     additionalProperties = false,
 }
 
+local cache_schema = {
+    type = "object",
+    properties = {
+        -- lifetime of an answer
+        ttl_ms = { type = "integer", minimum = 1 },
+        -- who shares answers
+        scope = { type = "string", enum = { "client", "gateway" } },
+        operations = {
+            type = "array",
+            minItems = 1,
+            uniqueItems = true,
+            items = {
+                type = "string",
+                enum = { "chat_completions", "completions", "embeddings", "responses" },
+            },
+        },
+        -- bytes of the largest stored answer
+        max_entry = { type = "integer", minimum = 1 },
+        -- bytes of answers that are arriving, over all workers
+        arriving_memory = { type = "integer", minimum = 1 },
+        -- whether budgets are charged for stored answers
+        counts_tokens = { type = "boolean" },
+        -- where answers are stored; default: in shared memory
+        redis = redis_schema,
+        -- secrets from which keys are derived, or the settings whose files contain them
+        encryption = {
+            type = "object",
+            properties = {
+                key = name_schema,
+                key_setting = setting_schema,
+                previous = name_schema,
+                previous_setting = setting_schema,
+            },
+            additionalProperties = false,
+        },
+    },
+    required = { "ttl_ms", "scope", "operations", "max_entry", "arriving_memory" },
+    additionalProperties = false,
+}
+
 local interval_schema = { type = "integer", minimum = 1000 }
 
 local health_checks_schema = {
@@ -120,6 +160,7 @@ return {
                 connect_ms = milliseconds_schema,
                 send_ms = milliseconds_schema,
                 read_ms = milliseconds_schema,
+                first_byte_ms = { type = "integer", minimum = 1 },
             },
             required = { "connect_ms", "send_ms", "read_ms" },
             additionalProperties = false,
@@ -151,6 +192,7 @@ return {
             required = { "ttl_s" },
             additionalProperties = false,
         },
+        cache = cache_schema,
         backend_header = { type = "boolean" },
         metrics = metrics_schema,
         health_checks = health_checks_schema,

@@ -49,7 +49,7 @@ _M.FILE = "/conf/apisix.yaml"
 
 -- The memory that config.yaml declares.
 local DICTS = { "genai-gateway-state", "genai-gateway-affinity", "genai-gateway-failures",
-                "prometheus-metrics" }
+                "genai-gateway-cache", "prometheus-metrics" }
 
 
 local function new_dicts(scheduler)

@@ -1,4 +1,5 @@
---- A Redis that runs scripts on hashes, with a clock that tests set; as `client:eval` of lua-resty-redis.
+--- A Redis that runs scripts on hashes and texts, with a clock that tests set; as `client:eval` of
+-- lua-resty-redis.
 
 local floor = math.floor
 local loadstring = loadstring
@@ -12,8 +13,9 @@ local mt = { __index = _M }
 
 
 --- @tparam number now milliseconds; tests move `redis.now` on
-function _M.new(now)
-    return setmetatable({ now = now, hashes = {}, expires = {} }, mt)
+-- @tparam table|nil texts values by key, which tests share with other commands
+function _M.new(now, texts)
+    return setmetatable({ now = now, hashes = {}, expires = {}, texts = texts or {} }, mt)
 end
 
 
@@ -64,6 +66,24 @@ function COMMANDS.HINCRBY(self, key, field, by)
 end
 
 
+function COMMANDS.GET(self, key)
+    local text = self.texts[key]
+    return text ~= nil and text or false
+end
+
+
+function COMMANDS.SET(self, key, value)
+    self.texts[key] = value
+    return "OK"
+end
+
+
+function COMMANDS.DEL(self, key)
+    self.texts[key] = nil
+    return 1
+end
+
+
 function COMMANDS.EXPIRE(self, key, seconds)
     self.expires[key] = self.now + seconds * 1000
     return 1
@@ -85,7 +105,7 @@ function _M:run(script, count, ...)
         return COMMANDS[name](self, ...)
     end
     local chunk = assert(loadstring(script))
-    setfenv(chunk, setmetatable({ redis = { call = call }, KEYS = keys, ARGV = arguments },
+    setfenv(chunk, setmetatable({ redis = { call = call, pcall = call }, KEYS = keys, ARGV = arguments },
                                 { __index = _G }))
     local answer = chunk()
     if type(answer) == "table" then

@@ -202,6 +202,7 @@ const pool = fc.record({
 
 const wholeGateway = fc.record({
   AI_PROXY_READ_TIMEOUT: optional(fc.integer({ min: 1, max: 3_600 })),
+  AI_PROXY_FIRST_BYTE_TIMEOUT: optional(fc.integer({ min: 1, max: 3_600 })),
   AI_PROXY_RETRY_STATUSES: optional(distinct(fc.integer({ min: 400, max: 599 }))),
   AI_PROXY_MAX_ATTEMPTS: optional(fc.integer({ min: 1, max: 20 })),
   AI_RATE_LIMIT_HIGH_LIMIT: optional(positive),

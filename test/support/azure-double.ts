@@ -1,5 +1,5 @@
 /**
- * A double of Azure for Terraform: Resource Manager, Entra ID and the front doors of vaults, for one subscription, behind a
+ * A double of Azure for Terraform: Resource Manager, Entra ID and the front doors of vaults and storage accounts, for one subscription, behind a
  * proxy that programs reach by HTTPS_PROXY, so that they use the names of the public cloud and no packet leaves this host.
  * It keeps what is put, adds what Azure itself decides (ids, keys, addresses), and checks nothing: whether Azure would take a
  * body, only Azure can tell.
@@ -13,6 +13,7 @@ import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Blobs } from './azure-blobs.ts';
 
 export const TENANT = '11111111-1111-4111-8111-111111111111';
 export const SUBSCRIPTION = '22222222-2222-4222-8222-222222222222';
@@ -25,6 +26,7 @@ const HOSTS = [
   'login.microsoftonline.com',
   'graph.microsoft.com',
   '*.vault.azure.net',
+  '*.blob.core.windows.net',
 ];
 
 type Json = Record<string, unknown>;
@@ -54,6 +56,8 @@ export interface AzureDouble {
   properties(id: string): Json | undefined;
   /** The value of a vault's secret. */
   secret(vault: string, name: string): unknown;
+  /** The content of each blob, by `account/container/name`. */
+  blobs(): ReadonlyMap<string, string>;
   /** For a program that is to find Azure here. */
   readonly environment: Readonly<Record<string, string>>;
   stop(): Promise<void>;
@@ -153,7 +157,9 @@ const MADE_ALONG: Readonly<Record<string, (resource: Resource) => readonly Resou
     const { defaultIngestionSettings } = resource.properties as {
       defaultIngestionSettings: Record<string, string>;
     };
-    return Object.values(defaultIngestionSettings).map((id) => ({
+    const made = Object.values(defaultIngestionSettings);
+    const groups = new Set(made.map((id) => id.replace(/\/providers\/.*/, '')));
+    return [...groups, ...made].map((id) => ({
       id,
       type: typeOf(id),
       location: resource.location,
@@ -207,6 +213,11 @@ class ResourceManager {
         return resource === undefined ? missing(path) : [method === 'HEAD' ? 204 : 200, resource];
       }
     }
+  }
+
+  /** Whether there is a resource whose id, in lower case, matches. */
+  has(id: RegExp): boolean {
+    return [...this.resources.keys()].some((key) => id.test(key));
   }
 
   private put(path: string, body: Json): readonly [number, unknown] {
@@ -464,17 +475,29 @@ export async function startAzureDouble(): Promise<AzureDouble> {
   const { key, cert, file } = certificateIn(folder);
   const manager = new ResourceManager();
   const vaults = new Vaults();
+  const blobs = new Blobs((account, container) =>
+    manager.has(new RegExp(`/storageaccounts/${account}/blobservices/default/containers/${container}$`)),
+  );
   const calls: Call[] = [];
   const open = new Set<Socket>();
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const chunks: Buffer[] = [];
     for await (const chunk of request) chunks.push(chunk as Buffer);
-    const text = Buffer.concat(chunks).toString('utf8');
+    const content = Buffer.concat(chunks);
+    const text = content.toString('utf8');
     const { method = '', url: target = '', headers } = request;
     const host = headers.host?.replace(/:.*/, '') ?? '';
     const { pathname, searchParams } = new URL(target, `https://${host}`);
     const path = decodeURIComponent(pathname).replace(/\/$/, '');
+    if (host.endsWith('.blob.core.windows.net')) {
+      const [account = ''] = host.split('.');
+      const answer = blobs.answer({ method, account, path, query: searchParams, headers, content });
+      calls.push({ method, host, target, status: answer.status, body: text });
+      response.writeHead(answer.status, answer.headers);
+      response.end(method === 'HEAD' ? undefined : answer.content);
+      return;
+    }
     const json = headers['content-type']?.includes('json') && text !== '' ? (JSON.parse(text) as Json) : {};
     const [status, body] =
       host === 'login.microsoftonline.com'
@@ -525,6 +548,7 @@ export async function startAzureDouble(): Promise<AzureDouble> {
     },
     resources: () => [...manager.resources.values()].map(({ id }) => id),
     properties: (id) => manager.resources.get(id.toLowerCase())?.properties as Json | undefined,
+    blobs: () => blobs.texts(),
     secret: (vault, name) => vaults.valueOf(`${vault}.vault.azure.net`, name),
     environment: {
       HTTPS_PROXY: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`,

@@ -34,6 +34,7 @@ const KINDS = {
   prometheus: () => imageAvailable(PROMETHEUS_IMAGE),
   luajit: () => programAvailable('luajit', 'luajit', '-v'),
   jq: () => programAvailable('jq', 'jq', '--version'),
+  curl: () => programAvailable('curl', 'curl', '--version'),
   openssl: () => programAvailable('openssl', 'openssl', 'version'),
   promtool: () => programAvailable('promtool', 'promtool', '--version'),
   compose: () => programAvailable('docker compose v2', 'docker', 'compose', 'version'),

@@ -111,9 +111,14 @@ export class TerraformCopy {
     return join(this.folder, name);
   }
 
+  /** What Terraform needs in its environment here. */
+  environment(): NodeJS.ProcessEnv {
+    return environment(this.folder);
+  }
+
   /** Runs terraform in a folder of the copy. */
   run(folder: string, args: readonly string[], more: Readonly<Record<string, string>> = {}): Promise<Ran> {
-    return run(program(), args, this.path(folder), { ...environment(this.folder), ...more });
+    return run(program(), args, this.path(folder), { ...this.environment(), ...more });
   }
 
   /** Once for each folder. A module has no lock file: it gets the versions that stacks have. */

@@ -1,4 +1,5 @@
 /** Every module and stack of deploy/azure: its form, its types, its lock file, and the tests that it has itself. */
+import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { textOf } from '../support/repository.ts';
 import { cannotRun } from '../support/requirements.ts';
@@ -59,6 +60,31 @@ describe.skipIf(cannotRun('the Terraform of deploy/azure', 'terraform'))('terraf
     const { code, stdout, stderr } = await copy.run('deploy/azure', ['fmt', '-check', '-recursive', '-diff']);
     expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: '', stderr: '' });
   });
+
+  test.each(STACKS)(
+    'takes the versions of the lock file of %s, and adds the checksums that it lacks',
+    async (stack) => {
+      const fresh = new TerraformCopy(FILES);
+      try {
+        const locked = textOf(`${stack}/.terraform.lock.hcl`);
+        const { code, stderr } = await fresh.run(stack, [
+          'init',
+          '-backend=false',
+          '-input=false',
+          '-no-color',
+        ]);
+        expect(code, stderr).toBe(0);
+        const after = readFileSync(fresh.path(`${stack}/.terraform.lock.hcl`), 'utf8');
+        const versions = (text: string) => text.match(/^provider .*|^ {2}(?:version|constraints) .*/gm);
+        expect(versions(after)).toEqual(versions(locked));
+        const providers = after.split(/^provider /m).slice(1);
+        for (const provider of providers) expect(provider).toMatch(/"h1:/);
+      } finally {
+        fresh.remove();
+      }
+    },
+    PATIENCE_MS,
+  );
 
   // One after the other: each starts the providers, which take all of a core and a gigabyte.
   describe.each([...MODULES, ...STACKS])('%s', (folder) => {

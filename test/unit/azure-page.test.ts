@@ -132,13 +132,18 @@ describe.skipIf(cannotRun('the jq commands of docs/azure.md', 'jq'))('the jq com
     for (const value of Object.values(values)) expect(value).toMatch(/^value of /);
   });
 
-  test('leave the records out where 05-observability makes no table', () => {
+  test('pass on nothing where 05-observability makes no table, and 20-workload takes that', () => {
     const { filter = '' } = passed.at(-1) ?? {};
-    const values = JSON.parse(jq([filter], { gateway_logs_ingest_uri: { value: null } })) as Record<
+    const values = JSON.parse(jq([filter], { app_insights_id: { value: 'an id' } })) as Record<
       string,
       unknown
     >;
-    expect(values).toMatchObject({ gateway_log_ingest_uri: '', gateway_log_ingest_dcr_id: '' });
+    const { text } = stack('20-workload');
+    for (const name of ['gateway_log_ingest_uri', 'gateway_log_ingest_dcr_id']) {
+      expect(values[name]).toBeNull();
+      const [, declared = ''] = new RegExp(`^variable "${name}" \\{\\n(.*?)^\\}`, 'ms').exec(text) ?? [];
+      expect(declared).toMatch(/^ +nullable += false$/m);
+    }
   });
 
   test('turn a plan into an env file that `genai-gateway check` accepts', async () => {

@@ -126,19 +126,25 @@ describe('the access log fields that docs/access-log.md lists', () => {
     GATEWAY_CLIENT_NAME_0: 'app',
     GATEWAY_CLIENT_KEY_0: 'key-of-client-0-0123456789',
   };
-  const fieldsWith = async (mode: string): Promise<string[]> => {
-    const { documents } = await compileVariables({ ...SETTINGS, GATEWAY_LOG_MODE: mode });
+  const fieldsWith = async (mode: string, more: Readonly<Record<string, string>> = {}): Promise<string[]> => {
+    const { documents } = await compileVariables({ ...SETTINGS, GATEWAY_LOG_MODE: mode, ...more });
     const { nginx_config } = parse(documents['config.yaml']) as {
       nginx_config: { http: { access_log_format: string } };
     };
     return Object.keys(JSON.parse(nginx_config.http.access_log_format));
   };
-  const [always = '', detailed = ''] = section('docs/access-log.md', 'Fields').split(
-    'With `GATEWAY_LOG_MODE`',
+  const [always = '', cached = '', detailed = ''] = section('docs/access-log.md', 'Fields').split(
+    /^With `(?:ENABLE_CACHE|GATEWAY_LOG_MODE)`/m,
   );
 
   test('for every line are those of the rendered log format, in order', async () => {
     expect(firstCells(always)).toEqual(await fieldsWith('prod'));
+  });
+
+  test('with ENABLE_CACHE are those of the rendered log format, in order', async () => {
+    expect([...firstCells(always), ...firstCells(cached)]).toEqual(
+      await fieldsWith('prod', { ENABLE_CACHE: 'true' }),
+    );
   });
 
   test.each(['test', 'dev'])(

@@ -2,6 +2,7 @@
 import type { Backend, BackendCredential, GatewayModel, Pool, Preferred, Redis } from '../../model/model.ts';
 import { SECRETS_ITEM } from '../encodings.ts';
 import { accessLogFields } from './access-log.ts';
+import { cacheMemory } from './cache.ts';
 import type { LimitRules } from './limit-rules.ts';
 import { ownMetrics } from './metrics.ts';
 import type { UsedPlugins } from './plugins.ts';
@@ -54,7 +55,7 @@ const ofPool = (model: GatewayModel, { backends, balancing, failover, budget }: 
 
 /** The data for the plugins of one service. */
 function serviceView(id: string, model: GatewayModel, rules: LimitRules, uses: UsedPlugins): object {
-  const { limits, failover, balancing, affinity } = model;
+  const { limits, failover, balancing, affinity, cache } = model;
   const isOwn = balancing.algorithm === 'latency' || balancing.algorithm === 'preferred';
   const details = model.backends.map(backendDetails).filter((each) => each !== undefined);
   const { fixed } = failover.cooldown;
@@ -74,6 +75,10 @@ function serviceView(id: string, model: GatewayModel, rules: LimitRules, uses: U
       redis_password_setting: settingOfFile(limits.redis?.password),
     }),
     affinityPasswordSetting: settingOfFile(affinity.redis?.password),
+    cacheMemory: cacheMemory(model),
+    cachePasswordSetting: settingOfFile(cache?.redis?.password),
+    cacheKeySetting: settingOfFile(cache?.encryption?.key),
+    cachePreviousKeySetting: settingOfFile(cache?.encryption?.previous),
     backendDetails: details.length > 0 ? details : undefined,
     fallbackStrategy: fallbackStrategy(failover.retryStatuses),
     maxRetries: failover.maxAttempts === undefined ? undefined : { count: failover.maxAttempts - 1 },

@@ -1,5 +1,5 @@
 import { type Condition, setting } from '../declaration.ts';
-import { cooldown, retryStatuses, usesAlgorithm } from '../effective.ts';
+import { cooldown, firstByteTimeout, retryStatuses, usesAlgorithm } from '../effective.ts';
 import {
   ALGORITHMS,
   absolutePath,
@@ -89,6 +89,16 @@ export const balancingSettings = {
     example: '300s',
     output: [`${PROXY}.timeouts.read_ms`],
     changed: NO_EFFECT,
+  }),
+  AI_PROXY_FIRST_BYTE_TIMEOUT: setting(duration({ max: 3_600_000 }), {
+    section,
+    description:
+      'Longest wait for the first byte of the answer, instead of AI_PROXY_READ_TIMEOUT, which then counts between bytes only. For a gateway behind a proxy that ends silent requests: AI_PROXY_STREAM_HEARTBEAT keeps a stream open only after its first byte.',
+    defaultText: 'AI_PROXY_READ_TIMEOUT',
+    example: '230s',
+    output: [`${PROXY}.timeouts.first_byte_ms`],
+    effective: firstByteTimeout,
+    isNew: true,
   }),
   AI_PROXY_KEEPALIVE_MAX_AGE: setting(duration({ min: 1_000 }), {
     section,

@@ -9,7 +9,7 @@ import {
   usesPreferred,
 } from '../effective.ts';
 import type { Settings } from '../parse.ts';
-import { apiKey, boolean, cidr, duration, host, integer, list, number, oneOf, text, url } from '../types.ts';
+import { apiKey, boolean, cidr, host, integer, list, number, oneOf, text, url } from '../types.ts';
 import { hasValue, LANES, switchedOn } from './conditions.ts';
 
 const section = 'Guardrails';
@@ -67,11 +67,6 @@ const SHARED_BUDGET: Condition = hasValue('AI_RATE_LIMIT_SHARED_LIMIT');
 const CORS: Condition = switchedOn('ENABLE_CORS');
 const IP_RESTRICTION: Condition = switchedOn('ENABLE_IP_RESTRICTION');
 const OIDC: Condition = switchedOn('ENABLE_OIDC');
-const CACHE: Condition = {
-  when: ({ values }) => values.ENABLE_CACHE,
-  words: 'the cache, which is not built yet',
-  switches: [],
-};
 
 /** `**` is not allowed: APISIX would allow everything, even with credentials. */
 const httpToken = (expected: string) => text(expected, /^(?:\*|[A-Za-z0-9!#$%&'+.^_|~-]+)$/);
@@ -455,21 +450,5 @@ export const guardrailSettings = {
     example: 'https://gateway.example.com/callback',
     output: [],
     needs: OIDC,
-  }),
-  ENABLE_CACHE: setting(boolean(), {
-    section,
-    description: 'Turns on a cache of answers to identical requests.',
-    notBuilt: 'the cache of answers to identical requests',
-    default: false,
-    example: 'false',
-    output: [],
-  }),
-  CACHE_TTL: setting(duration({ min: 0, max: 86_400_000 }), {
-    section,
-    description: 'Lifetime of a cached answer. Unused until the cache is built.',
-    defaultText: 'none',
-    example: '60',
-    output: [],
-    needs: CACHE,
   }),
 } as const;

@@ -1,6 +1,7 @@
 import type { Declaration, SettingValues } from '../declaration.ts';
 import { backendDefaults, backendFields } from './backends.ts';
 import { balancingSettings } from './balancing.ts';
+import { cacheSettings } from './cache.ts';
 import { clientFields } from './clients.ts';
 import { gatewaySettings } from './gateway.ts';
 import { guardrailSettings } from './guardrails.ts';
@@ -17,6 +18,7 @@ export const plainSettings = {
   ...balancingSettings,
   ...preferredSettings,
   ...guardrailSettings,
+  ...cacheSettings,
   ...telemetrySettings,
   ...identitySettings,
   ...compatibilitySettings,

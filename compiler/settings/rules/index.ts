@@ -5,6 +5,7 @@ import { acceleratorRules } from './accelerator.ts';
 import { backendRules } from './backends.ts';
 import { balancingRules } from './balancing.ts';
 import { budgetRules } from './budgets.ts';
+import { cacheRules } from './cache.ts';
 import { clientRules } from './clients.ts';
 import { gatewayRules } from './gateway.ts';
 import { guardrailRules } from './guardrails.ts';
@@ -21,6 +22,7 @@ const RULES = [
   ...balancingRules,
   ...guardrailRules,
   ...budgetRules,
+  ...cacheRules,
   ...gatewayRules,
   ...placeholderRules,
   ...acceleratorRules,

@@ -529,6 +529,17 @@ function _M.inspect(body, content_type, wants)
 end
 
 
+--- Scans a JSON body a second time, for something else; yields to other requests.
+-- @tparam table body
+-- @tparam table plan as `json_scan.plan` makes it
+-- @treturn table the scan
+-- @treturn nil|string why the body cannot be read
+function _M.scan(body, plan)
+    local scan = json_scan.new(plan)
+    return scan, scan_body(body, scan)
+end
+
+
 --- The same body with a different model name.
 -- @tparam string name
 function _M.with_model(body, name)

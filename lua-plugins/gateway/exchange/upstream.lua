@@ -97,7 +97,8 @@ local function limit_read(socket, timeouts, deadline)
 end
 
 
--- Reads until the head is complete. The pieces are joined once, not after each read.
+-- Reads until the head is complete. The pieces are joined once, not after each read. The socket's
+-- limit counts until the first bytes.
 local function read_head(socket, timeouts)
     local parts, size, tail, interim = {}, 0, "", 0
     local deadline
@@ -133,7 +134,8 @@ local function read_head(socket, timeouts)
                 return response, err
             end
             parts, size, tail = { text }, #text, sub(text, -2)
-            socket:settimeouts(timeouts.connect_ms, timeouts.send_ms, timeouts.read_ms)
+            socket:settimeouts(timeouts.connect_ms, timeouts.send_ms,
+                               timeouts.first_byte_ms or timeouts.read_ms)
         end
         if size > 0 then
             deadline = deadline or ngx_now() + HEAD_MS / 1000
@@ -148,7 +150,14 @@ end
 local function converse(socket, head, body, timeouts)
     local ok, write_err = write(socket, head, body)
     if ok then
+        local first_byte_ms = timeouts.first_byte_ms
+        if first_byte_ms then
+            socket:settimeouts(timeouts.connect_ms, timeouts.send_ms, first_byte_ms)
+        end
         local response, err = read_head(socket, timeouts)
+        if first_byte_ms and response then
+            socket:settimeouts(timeouts.connect_ms, timeouts.send_ms, timeouts.read_ms)
+        end
         return response, err, true
     end
     local early = { connect_ms = timeouts.connect_ms, send_ms = timeouts.send_ms,
@@ -181,7 +190,8 @@ end
 -- @tparam string method
 -- @tparam string|table head the request's head, possibly in pieces
 -- @tparam string|function|nil body
--- @tparam table timeouts `connect_ms`, `send_ms`, `read_ms`
+-- @tparam table timeouts `connect_ms`, `send_ms`, `read_ms`; `first_byte_ms`, if the first byte of
+--   the answer has a limit of its own
 -- @tparam boolean is_fresh true: over a new connection
 -- @treturn table|nil the exchange: `status`, `headers`, and its methods
 -- @treturn string|nil what failed: "connect", "stale" (a kept connection was closed), "reset" or

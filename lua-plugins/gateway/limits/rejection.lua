@@ -18,7 +18,7 @@ local function limiter_of(ctx, record, code, message)
     end
     for _, name in ipairs(record.limiters) do
         local conf = request_context.plugin_conf(ctx, name)
-        if conf.rejected_code == code and conf.rejected_msg == message then
+        if conf and conf.rejected_code == code and conf.rejected_msg == message then
             return name, conf
         end
     end

@@ -181,7 +181,8 @@ end
 
 -- The tokens that a request has used; nil: they are not known.
 local function usage_of(record)
-    local usage = record.answer.usage
+    -- A stored answer has a reservation only if it counts.
+    local usage = record.answer.usage or record.facts.saved
     if usage then
         return floor(usage.total)
     elseif record.facts.estimated_tokens then

@@ -44,6 +44,7 @@ _M.FIELDS = {
         wants_stream = { "before_proxy", "preparation", "true: the body asks for a stream" },
         passed_lines = { "before_proxy", "preparation", "header lines that are sent to the backend" },
         empty_length = { "before_proxy", "preparation", "0: an empty body is sent with a content-length" },
+        cache = { "before_proxy", "caching", "its part in the answer cache; nil: there is no cache" },
         body_memory = { "before_proxy", "body_memory", "bytes of memory reserved for the body" },
 
         -- limits
@@ -66,7 +67,8 @@ _M.FIELDS = {
         is_open = { "before_proxy", "open_stream",
                     "true: the head of a stream was sent before there was output" },
         is_answered = { "before_proxy", "answering", "true: the last attempt's answer is passed on" },
-        status = { "before_proxy", "answering, final_error", "of that answer, or of the gateway's error" },
+        status = { "before_proxy", "answering, caching, final_error",
+                   "of that answer, or of the gateway's error" },
         error_code = { "any", "azure-openai-errors, final_error",
                        "the code of the gateway's error, for answer, log, metric and span" },
         is_broken = { "before_proxy", "azure-openai-proxy", "true: the gateway itself failed" },
@@ -128,6 +130,7 @@ _M.FIELDS = {
         model = { "before_proxy", "served_by", "the model's name in the answer" },
         service_tier = { "before_proxy", "served_by", "the service tier that the answer names" },
         tail = { "before_proxy", "served_by", "the last events of a stream without usage" },
+        is_complete = { "before_proxy", "forwarding", "true: a stream has its end; only with a cache" },
         is_spilled = { "before_proxy", "metrics", "true: Azure spilled the request over" },
         awaited_by = { "before_proxy", "latency", "the choice that waits for the first output" },
     },
@@ -163,6 +166,7 @@ _M.FIELDS = {
         service_tier = { "log", "settlement", "one of genai.telemetry.labels, or nil" },
         first_ms = { "log", "settlement", "milliseconds to the first output, or to the answer's head" },
         backend_ms = { "log", "settlement", "total milliseconds of all attempts" },
+        saved = { "log", "settlement", "tokens of a stored answer, as genai.openai.token_usage reads them" },
         estimated_tokens = { "log", "settlement", "estimate for an answer without usage" },
         error = { "log", "settlement", "a code, a status or an outcome; nil: no error" },
         error_source = { "log", "settlement", "\"gateway\", \"backend\" or \"client\"" },

@@ -108,6 +108,9 @@ function _M.send(ctx, record, backend, is_fresh)
     if authorization and exchange.status == 401 then
         entra_tokens.refused(backend.identity, authorization)
     end
+    if record.cache then
+        record.cache:tap(exchange)
+    end
     local failure = answer_check.of_head(record, exchange)
     local preamble
     local is_stream = exchange:is_event_stream(record.wants_stream)

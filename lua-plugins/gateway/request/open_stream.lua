@@ -19,8 +19,8 @@ local _M = {}
 local CLIENT_CLOSED = 499
 
 
---- Adds the headers for the backend, the number of attempts and a token budget, if they are
--- enabled.
+--- Adds the headers for the backend, the number of attempts, a token budget and the cache, if they
+-- are enabled.
 -- @tparam table record
 -- @tparam table|nil backend nil: no backend answered
 function _M.add_headers(record, backend)
@@ -31,15 +31,27 @@ function _M.add_headers(record, backend)
     if record.reservation then
         shared_budgets.add_headers(record)
     end
+    if record.cache then
+        record.cache:add_headers()
+    end
 end
 
 
--- Sends bytes. Ends the request if the client has disconnected.
+-- Ends the request of a client that has disconnected, unless others wait for its answer.
+local function leave(record, exchange)
+    if record.cache and record.cache:stays() then
+        return
+    end
+    exchange:close()
+    attempts.ends(record, attempts.CLIENT_ABORT)
+    ngx_exit(CLIENT_CLOSED)
+end
+
+
+-- Sends bytes.
 local function send(record, exchange, bytes)
     if not forwarding.pass_on(bytes) then
-        exchange:close()
-        attempts.ends(record, attempts.CLIENT_ABORT)
-        ngx_exit(CLIENT_CLOSED)
+        leave(record, exchange)
     end
     record.answer.has_begun = true
 end
@@ -60,9 +72,7 @@ function _M.open(ctx, record, exchange)
     ngx.header["Content-Length"] = nil
     _M.add_headers(record, attempts.last(record).backend)
     if not forwarding.flush_head() then
-        exchange:close()
-        attempts.ends(record, attempts.CLIENT_ABORT)
-        ngx_exit(CLIENT_CLOSED)
+        leave(record, exchange)
     end
 end
 

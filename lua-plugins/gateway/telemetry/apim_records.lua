@@ -65,6 +65,12 @@ local function add_admitted(seen, record, conf)
     seen.gateway_status = record.status
     seen.failure = record.best_failure
     seen.backend_ms = facts.backend_ms or 0
+    if record.cache then
+        local saved = facts.saved
+        seen.cache = record.cache.result
+        seen.saved_prompt_tokens = saved and saved.prompt
+        seen.saved_completion_tokens = saved and saved.completion
+    end
     if conf.include_req_body then
         seen.request_body = logged_body(record)
     end

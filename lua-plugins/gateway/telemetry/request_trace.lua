@@ -184,6 +184,14 @@ local function add_admitted(attributes, ctx, record)
     add_int(attributes, "genai_gateway.attempts", #attempts)
     add_text(attributes, "genai_gateway.failover", facts.failover)
     add_int(attributes, "genai_gateway.estimated_tokens", facts.estimated_tokens)
+    if record.cache then
+        add_text(attributes, "genai_gateway.cache", record.cache.result)
+        add_int(attributes, "genai_gateway.cache_age_s", record.cache.age_s)
+        add_int(attributes, "genai_gateway.saved_prompt_tokens", facts.saved and facts.saved.prompt)
+        add_int(attributes, "genai_gateway.saved_completion_tokens",
+                facts.saved and facts.saved.completion)
+        add_text(attributes, "gen_ai.response.model", record.cache.hit and record.cache.hit.model)
+    end
     if record.is_answered then
         add_text(attributes, "genai_gateway.backend", attempts[#attempts].backend.name)
         add_answer(attributes, record)

@@ -1,8 +1,9 @@
 locals {
-  has_metrics = var.azure_monitor_workspace_id != null
-  has_logs    = var.log_analytics_workspace_id != null
+  has_metrics = var.enabled && var.azure_monitor_workspace_id != null
+  has_logs    = var.enabled && var.log_analytics_workspace_id != null
 
-  action_group_id = var.alert_action_group_id == "" ? azurerm_monitor_action_group.this[0].id : var.alert_action_group_id
+  made_group_id   = one(azurerm_monitor_action_group.this[*].id)
+  action_group_id = var.enabled && var.alert_action_group_id != "" ? var.alert_action_group_id : local.made_group_id
 
   # The rules themselves are those of every Prometheus; only their thresholds are replaced here.
   rule_groups = { for group in yamldecode(file("${path.module}/../../../../examples/observability/alerts.yml")).groups : group.name => group.rules }
@@ -23,7 +24,7 @@ locals {
 }
 
 resource "azurerm_monitor_action_group" "this" {
-  count = var.alert_action_group_id == "" ? 1 : 0
+  count = var.enabled && var.alert_action_group_id == "" ? 1 : 0
 
   name                = "ag-${var.name_suffix}"
   resource_group_name = var.resource_group_name
@@ -41,11 +42,12 @@ resource "azurerm_monitor_action_group" "this" {
   }
 
   dynamic "webhook_receiver" {
-    for_each = var.alert_webhook_receivers
+    # Plans show how many there are, and no address.
+    for_each = nonsensitive(range(length(var.alert_webhook_receivers)))
 
     content {
-      name                    = webhook_receiver.value.name
-      service_uri             = webhook_receiver.value.uri
+      name                    = nonsensitive(var.alert_webhook_receivers[webhook_receiver.value].name)
+      service_uri             = var.alert_webhook_receivers[webhook_receiver.value].uri
       use_common_alert_schema = true
     }
   }

@@ -1,11 +1,11 @@
 output "action_group_id" {
-  description = "The action group that all alerts notify."
+  description = "The action group that all alerts notify. Null without alerts."
   value       = local.action_group_id
 }
 
 output "action_group_name" {
-  description = "The name of that action group."
-  value       = split("/", local.action_group_id)[8]
+  description = "The name of that action group. Null without alerts."
+  value       = try(split("/", local.action_group_id)[8], null)
 }
 
 output "alert_rule_ids" {

@@ -1,3 +1,10 @@
+variable "enabled" {
+  description = "Whether anything is made. The other variables are validated in any case, before an alert depends on them."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "resource_group_name" {
   description = "The resource group of the resources."
   type        = string
@@ -77,6 +84,7 @@ variable "log_table_name" {
   description = "The table of the gateway's records."
   type        = string
   default     = "APISIXGatewayLogs_CL"
+  nullable    = false
 
   validation {
     condition     = can(regex("^[A-Za-z]\\w*_CL$", var.log_table_name))
@@ -128,8 +136,9 @@ variable "alert_webhook_receivers" {
     name = string
     uri  = string
   }))
-  default  = []
-  nullable = false
+  default   = []
+  nullable  = false
+  sensitive = true
 
   validation {
     condition     = alltrue([for each in var.alert_webhook_receivers : startswith(each.uri, "https://") && length(each.name) > 0])
@@ -141,6 +150,7 @@ variable "disabled_metric_alerts" {
   description = "Names of metric alerts of examples/observability/alerts.yml that are not evaluated."
   type        = set(string)
   default     = []
+  nullable    = false
 
   validation {
     condition     = length(setsubtract(var.disabled_metric_alerts, flatten([for group in yamldecode(file("${path.module}/../../../../examples/observability/alerts.yml")).groups : group.rules[*].alert]))) == 0
@@ -164,6 +174,7 @@ variable "alert_unserved_budget_percent" {
   description = "The share of requests that may go unserved, in percent; the error budget of GatewayErrorBudgetBurnsFast and GatewayErrorBudgetBurnsSlowly."
   type        = number
   default     = 1
+  nullable    = false
 
   validation {
     condition     = var.alert_unserved_budget_percent > 0 && var.alert_unserved_budget_percent < 7
@@ -175,6 +186,7 @@ variable "alert_first_token_p95_threshold_ms" {
   description = "Above which time to the first token, of one stream in twenty, GatewayFirstTokenSlow fires."
   type        = number
   default     = 10000
+  nullable    = false
 
   validation {
     condition     = var.alert_first_token_p95_threshold_ms > 0
@@ -186,6 +198,7 @@ variable "alert_failover_threshold_percent" {
   description = "Above which share of answers after a failover, in percent, GatewayFailoverRatioHigh fires."
   type        = number
   default     = 20
+  nullable    = false
 
   validation {
     condition     = var.alert_failover_threshold_percent > 0 && var.alert_failover_threshold_percent < 100
@@ -197,6 +210,7 @@ variable "alert_authentication_failures_per_second" {
   description = "Above how many requests a second with a credential that is not valid GatewayAuthenticationFails fires."
   type        = number
   default     = 1
+  nullable    = false
 
   validation {
     condition     = var.alert_authentication_failures_per_second > 0
@@ -208,6 +222,7 @@ variable "alert_minimum_requests" {
   description = "With fewer requests in five minutes the alerts on shares and on latency of records stay silent."
   type        = number
   default     = 20
+  nullable    = false
 
   validation {
     condition     = var.alert_minimum_requests >= 1
@@ -219,6 +234,7 @@ variable "alert_5xx_threshold_percent" {
   description = "Above which share of answers with 5xx, in percent, an alert fires."
   type        = number
   default     = 5
+  nullable    = false
 
   validation {
     condition     = var.alert_5xx_threshold_percent > 0 && var.alert_5xx_threshold_percent <= 100
@@ -230,6 +246,7 @@ variable "alert_429_threshold_percent" {
   description = "Above which share of answers with 429, in percent, an alert fires."
   type        = number
   default     = 10
+  nullable    = false
 
   validation {
     condition     = var.alert_429_threshold_percent > 0 && var.alert_429_threshold_percent <= 100
@@ -241,6 +258,7 @@ variable "alert_latency_p95_threshold_ms" {
   description = "Above which duration of one successful request in twenty, in milliseconds, an alert fires. Streams count with their last byte."
   type        = number
   default     = 5000
+  nullable    = false
 
   validation {
     condition     = var.alert_latency_p95_threshold_ms > 0

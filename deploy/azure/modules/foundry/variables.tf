@@ -67,18 +67,21 @@ variable "local_auth_enabled" {
   description = "Accept keys of the accounts in addition to Entra ID. The gateway uses none. With true, the keys are in the Terraform state."
   type        = bool
   default     = false
+  nullable    = false
 }
 
 variable "network_isolation" {
   description = "Make a private endpoint for each account."
   type        = bool
   default     = false
+  nullable    = false
 }
 
 variable "private_endpoint_subnet_id" {
   description = "Subnet of the private endpoints. Required with network_isolation."
   type        = string
   default     = ""
+  nullable    = false
 
   validation {
     condition     = !var.network_isolation || var.private_endpoint_subnet_id != ""
@@ -90,6 +93,7 @@ variable "private_endpoint_location" {
   description = "Region of that subnet's virtual network. Required with network_isolation."
   type        = string
   default     = ""
+  nullable    = false
 
   validation {
     condition     = !var.network_isolation || var.private_endpoint_location != ""
@@ -101,6 +105,7 @@ variable "private_dns_zone_ids" {
   description = "Private DNS zones for the names of the accounts. Required with network_isolation."
   type        = list(string)
   default     = []
+  nullable    = false
 
   validation {
     condition     = !var.network_isolation || length(var.private_dns_zone_ids) > 0
@@ -112,6 +117,7 @@ variable "endpoint_suffix" {
   description = "Domain of the endpoints: openai.azure.com, openai.azure.us or openai.azure.cn."
   type        = string
   default     = "openai.azure.com"
+  nullable    = false
 
   validation {
     condition     = contains(["openai.azure.com", "openai.azure.us", "openai.azure.cn"], var.endpoint_suffix)
@@ -123,10 +129,12 @@ variable "log_analytics_workspace_id" {
   description = "Log Analytics workspace for audit logs and metrics of the accounts. Empty: none."
   type        = string
   default     = ""
+  nullable    = false
 }
 
 variable "tags" {
   description = "Tags of all resources."
   type        = map(string)
   default     = {}
+  nullable    = false
 }

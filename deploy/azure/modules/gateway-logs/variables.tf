@@ -64,6 +64,7 @@ variable "table_name" {
   description = "The custom table of the records."
   type        = string
   default     = "APISIXGatewayLogs_CL"
+  nullable    = false
 
   validation {
     condition     = can(regex("^[A-Za-z][A-Za-z0-9_]{0,59}_CL$", var.table_name))
@@ -75,6 +76,7 @@ variable "stream_name" {
   description = "The stream to which the gateway sends records; APIM_GATEWAY_LOGS_STREAM."
   type        = string
   default     = "Custom-APISIXGatewayLogs"
+  nullable    = false
 
   validation {
     condition     = can(regex("^Custom-[A-Za-z0-9_]{1,80}$", var.stream_name))

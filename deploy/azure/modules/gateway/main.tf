@@ -11,6 +11,9 @@ locals {
 
   # ---- settings ----
 
+  # How long the ingress waits for a byte, less what the gateway's answer needs to get there.
+  patience = "${var.ingress_idle_timeout_minutes * 60 - 10}s"
+
   default_settings = {
     ENVIRONMENT = var.environment_code
     # It distinguishes the metrics of environments that share a workspace.
@@ -21,7 +24,11 @@ locals {
     GATEWAY_TRUSTED_PROXIES = join(",", var.trusted_proxies)
     # A stream that is silent for a quarter of the ingress's idle timeout gets a comment, so that the ingress never ends it.
     AI_PROXY_STREAM_HEARTBEAT = "${var.ingress_idle_timeout_minutes * 60 / 4}s"
-    OTEL_COLLECTOR_ENDPOINT   = "127.0.0.1:4318"
+    # Before the head of a backend's answer nothing can be sent that would keep the ingress waiting. So the gateway gives up just
+    # before the ingress does: the client gets an error that says why, and no further attempt begins for nobody.
+    AI_PROXY_FIRST_BYTE_TIMEOUT = local.patience
+    AI_PROXY_DEADLINE           = local.patience
+    OTEL_COLLECTOR_ENDPOINT     = "127.0.0.1:4318"
   }
 
   backend_settings = merge([
@@ -208,6 +215,16 @@ resource "azurerm_container_app" "this" {
         content {
           name        = env.key
           secret_name = env.value
+        }
+      }
+
+      # A value of a secret is no part of a revision. This is, so a change of it makes a new one.
+      dynamic "env" {
+        for_each = var.secrets_revision == "" ? [] : [var.secrets_revision]
+
+        content {
+          name  = "DEPLOYED_SECRETS"
+          value = env.value
         }
       }
 

@@ -53,12 +53,14 @@ variable "registry_id" {
   description = "Resource ID of the container registry. Empty: the images are public."
   type        = string
   default     = ""
+  nullable    = false
 }
 
 variable "registry_login_server" {
   description = "Host name of that registry, for example myregistry.azurecr.io."
   type        = string
   default     = ""
+  nullable    = false
 
   validation {
     condition     = (var.registry_id == "") == (var.registry_login_server == "")
@@ -97,7 +99,8 @@ variable "backends" {
     deployments = optional(list(string), [])
     resource_id = string
   }))
-  default = []
+  default  = []
+  nullable = false
 
   validation {
     condition     = alltrue([for backend in var.backends : can(regex("^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\\.CognitiveServices/accounts/[^/]+$", backend.resource_id))])
@@ -109,6 +112,7 @@ variable "app_settings" {
   description = "Settings of the gateway that are not secret. They win over the settings that Terraform derives."
   type        = map(string)
   default     = {}
+  nullable    = false
 
   validation {
     condition = alltrue([
@@ -122,6 +126,7 @@ variable "secret_settings" {
   description = "Names of secret settings whose values are in the vault, such as GATEWAY_CLIENT_KEY_0. The vault's secret is called gateway-client-key-0."
   type        = set(string)
   default     = []
+  nullable    = false
 
   validation {
     condition     = alltrue([for name in var.secret_settings : can(regex("^[A-Z][A-Z0-9_]*$", name))])
@@ -129,10 +134,17 @@ variable "secret_settings" {
   }
 }
 
+variable "secrets_revision" {
+  description = "A new value starts a new revision. Empty: none."
+  type        = string
+  default     = ""
+}
+
 variable "app_insights_secret_name" {
   description = "The vault's secret with the connection string of Application Insights. Empty: no traces and logs are exported there."
   type        = string
   default     = ""
+  nullable    = false
 }
 
 variable "redis" {
@@ -145,6 +157,7 @@ variable "log_mode" {
   description = "Detail of logs and traces: prod, test or dev."
   type        = string
   default     = "prod"
+  nullable    = false
 
   validation {
     condition     = contains(["prod", "test", "dev"], lower(var.log_mode))
@@ -156,6 +169,7 @@ variable "logs_ingest_uri" {
   description = "Ingestion URI of the rule for APIM-style records. Empty: no records are sent."
   type        = string
   default     = ""
+  nullable    = false
 
   validation {
     condition     = var.logs_ingest_uri == "" || (startswith(var.logs_ingest_uri, "https://") && var.logs_dcr_id != "")
@@ -167,12 +181,14 @@ variable "logs_dcr_id" {
   description = "Resource ID of that rule."
   type        = string
   default     = ""
+  nullable    = false
 }
 
 variable "prometheus_endpoint" {
   description = "Ingestion endpoint of the Azure Monitor workspace. Empty: no metrics are exported."
   type        = string
   default     = ""
+  nullable    = false
 
   validation {
     condition     = var.prometheus_endpoint == "" || (startswith(var.prometheus_endpoint, "https://") && var.prometheus_dcr_id != "")
@@ -184,23 +200,26 @@ variable "prometheus_dcr_id" {
   description = "Resource ID of the workspace's data collection rule."
   type        = string
   default     = ""
+  nullable    = false
 }
 
 variable "external_enabled" {
   description = "Let requests in from outside the environment: from the Internet, or from the virtual network if the environment is internal."
   type        = bool
   default     = true
+  nullable    = false
 }
 
 variable "trusted_proxies" {
   description = "Addresses of the ingress, whose X-Forwarded-For is believed."
   type        = list(string)
   # Container Apps gives its own components, the ingress among them, addresses of this shared range.
-  default = ["100.64.0.0/10"]
+  default  = ["100.64.0.0/10"]
+  nullable = false
 
   validation {
-    condition     = length(var.trusted_proxies) > 0 && alltrue([for range in var.trusted_proxies : can(cidrhost(range, 0))])
-    error_message = "trusted_proxies is not a list of address ranges. Write for example [\"100.64.0.0/10\"]."
+    condition     = length(var.trusted_proxies) > 0 && alltrue([for range in var.trusted_proxies : can(cidrhost(range, 0)) || can(cidrhost("${range}/32", 0))])
+    error_message = "gateway_trusted_proxies is not a list of addresses and ranges. Write for example [\"100.64.0.0/10\"]."
   }
 }
 
@@ -208,12 +227,14 @@ variable "ingress_idle_timeout_minutes" {
   description = "After how many minutes without a byte the ingress ends a request."
   type        = number
   default     = 4
+  nullable    = false
 }
 
 variable "cpu" {
   description = "Processors of the gateway's container."
   type        = number
   default     = 1
+  nullable    = false
 
   validation {
     condition     = var.cpu >= 0.5 && floor(var.cpu * 4) == var.cpu * 4 && var.cpu + var.otel_collector_cpu <= 4
@@ -225,6 +246,7 @@ variable "memory" {
   description = "Memory of the gateway's container: 2 Gi for each processor."
   type        = string
   default     = "2Gi"
+  nullable    = false
 
   validation {
     condition     = try(tonumber(trimsuffix(var.memory, "Gi")) == var.cpu * 2, false)
@@ -236,6 +258,7 @@ variable "otel_collector_image" {
   description = "Image of the OpenTelemetry collector's contrib distribution, 0.158 or later."
   type        = string
   default     = "docker.io/otel/opentelemetry-collector-contrib:0.162.0@sha256:39923a8e431bd1f57be82411999d389fcfe40857492e4365456d97a4c1f74be6"
+  nullable    = false
 
   validation {
     condition     = can(regex("^[^\\s]+(:[^:/\\s]+|@sha256:[0-9a-f]{64})$", var.otel_collector_image)) && !can(regex(":0\\.1([0-4][0-9]|5[0-7])\\.", var.otel_collector_image))
@@ -247,6 +270,7 @@ variable "otel_collector_cpu" {
   description = "Processors of the collector."
   type        = number
   default     = 0.25
+  nullable    = false
 
   validation {
     condition     = var.otel_collector_cpu >= 0.25 && floor(var.otel_collector_cpu * 4) == var.otel_collector_cpu * 4
@@ -258,6 +282,7 @@ variable "otel_collector_memory" {
   description = "Memory of the collector: 2 Gi for each processor."
   type        = string
   default     = "0.5Gi"
+  nullable    = false
 
   validation {
     condition     = try(tonumber(trimsuffix(var.otel_collector_memory, "Gi")) == var.otel_collector_cpu * 2, false)
@@ -269,6 +294,7 @@ variable "min_replicas" {
   description = "Smallest number of replicas. 0 needs cpu_scale_threshold = null."
   type        = number
   default     = 2
+  nullable    = false
 
   validation {
     condition     = var.min_replicas >= 0 && floor(var.min_replicas) == var.min_replicas
@@ -285,6 +311,7 @@ variable "max_replicas" {
   description = "Largest number of replicas."
   type        = number
   default     = 20
+  nullable    = false
 
   validation {
     condition     = var.max_replicas >= max(1, var.min_replicas) && var.max_replicas <= 1000 && floor(var.max_replicas) == var.max_replicas
@@ -296,6 +323,7 @@ variable "http_concurrency" {
   description = "Simultaneous requests of a replica above which another replica starts."
   type        = number
   default     = 60
+  nullable    = false
 
   validation {
     condition     = var.http_concurrency >= 1 && var.http_concurrency <= 1000 && floor(var.http_concurrency) == var.http_concurrency
@@ -318,6 +346,7 @@ variable "termination_grace_period_seconds" {
   description = "How long a replica may serve running requests before it is killed."
   type        = number
   default     = 260
+  nullable    = false
 
   validation {
     condition     = var.termination_grace_period_seconds >= 250 && var.termination_grace_period_seconds <= 600
@@ -329,6 +358,7 @@ variable "max_inactive_revisions" {
   description = "How many earlier revisions Azure keeps. A rollback needs one."
   type        = number
   default     = 10
+  nullable    = false
 
   validation {
     condition     = var.max_inactive_revisions >= 1 && var.max_inactive_revisions <= 100
@@ -340,4 +370,5 @@ variable "tags" {
   description = "Tags of all resources."
   type        = map(string)
   default     = {}
+  nullable    = false
 }

@@ -82,6 +82,7 @@ variable "soft_delete_retention_days" {
   description = "For how many days what was deleted can be restored. It cannot be changed later."
   type        = number
   default     = 90
+  nullable    = false
 
   validation {
     condition     = var.soft_delete_retention_days >= 7 && var.soft_delete_retention_days <= 90
@@ -100,6 +101,7 @@ variable "allowed_ip_ranges" {
   description = "Public IPv4 addresses or CIDR ranges that may reach the vault. With an entry here all others are refused, also Container Apps that are not in a network with access. Empty, and no allowed_subnet_ids: every address may, with an Entra token that has a role."
   type        = list(string)
   default     = []
+  nullable    = false
 
   validation {
     condition     = alltrue([for each in var.allowed_ip_ranges : can(regex("^(\\d{1,3}\\.){3}\\d{1,3}(/\\d{1,2})?$", each))])
@@ -111,6 +113,7 @@ variable "allowed_subnet_ids" {
   description = "Subnets with the service endpoint Microsoft.KeyVault that may reach the vault."
   type        = list(string)
   default     = []
+  nullable    = false
 
   validation {
     condition     = alltrue([for each in var.allowed_subnet_ids : can(regex("(?i)/subnets/[^/]+$", each))])
@@ -122,6 +125,7 @@ variable "secrets_officer_principal_ids" {
   description = "Object ids of the principals that put secrets into the vault, each with the role Key Vault Secrets Officer on this vault."
   type        = set(string)
   default     = []
+  nullable    = false
 
   validation {
     condition     = alltrue([for each in var.secrets_officer_principal_ids : can(regex("^[0-9a-fA-F-]{36}$", each))])

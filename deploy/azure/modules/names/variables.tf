@@ -32,6 +32,7 @@ variable "identifier" {
   description = "Distinguishes several deployments of one workload and environment. Empty: none."
   type        = string
   default     = ""
+  nullable    = false
 
   validation {
     condition     = can(regex("^[a-z0-9]{0,8}$", var.identifier))

@@ -17,6 +17,7 @@ variable "address_space" {
   description = "Address ranges of the virtual network."
   type        = list(string)
   default     = ["10.60.0.0/22"]
+  nullable    = false
 
   validation {
     condition     = length(var.address_space) > 0 && alltrue([for range in var.address_space : can(cidrhost(range, 0))])
@@ -28,6 +29,7 @@ variable "container_apps_subnet_prefix" {
   description = "Address range of the Container Apps environment: /27 or larger. Azure cannot enlarge it later."
   type        = string
   default     = "10.60.0.0/23"
+  nullable    = false
 
   validation {
     condition     = can(cidrhost(var.container_apps_subnet_prefix, 0)) && try(tonumber(split("/", var.container_apps_subnet_prefix)[1]) <= 27, false)
@@ -39,6 +41,7 @@ variable "private_endpoints_subnet_prefix" {
   description = "Address range of the private endpoints."
   type        = string
   default     = "10.60.2.0/26"
+  nullable    = false
 
   validation {
     condition     = can(cidrhost(var.private_endpoints_subnet_prefix, 0))
@@ -50,6 +53,7 @@ variable "client_address_prefixes" {
   description = "Where clients outside the virtual network may come from: address ranges, or one service tag such as Internet. Empty: from nowhere."
   type        = list(string)
   default     = ["Internet"]
+  nullable    = false
 
   validation {
     condition     = length(var.client_address_prefixes) == 1 || alltrue([for range in var.client_address_prefixes : can(cidrhost(range, 0))])
@@ -67,6 +71,7 @@ variable "private_dns_zone_names" {
     key_vault          = "privatelink.vaultcore.azure.net"
     redis              = "privatelink.redis.azure.net"
   }
+  nullable = false
 
   validation {
     condition     = alltrue([for key in ["openai", "cognitive_services", "ai_services", "key_vault", "redis"] : contains(keys(var.private_dns_zone_names), key)])
@@ -78,6 +83,7 @@ variable "existing_virtual_network_id" {
   description = "Resource ID of a virtual network to use. Empty: one is made."
   type        = string
   default     = ""
+  nullable    = false
 
   validation {
     condition     = var.existing_virtual_network_id == "" || can(regex("^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\\.Network/virtualNetworks/[^/]+$", var.existing_virtual_network_id))
@@ -89,6 +95,7 @@ variable "existing_container_apps_subnet_id" {
   description = "Subnet of that network for the Container Apps environment, delegated to Microsoft.App/environments."
   type        = string
   default     = ""
+  nullable    = false
 
   validation {
     condition     = (var.existing_virtual_network_id == "") == (var.existing_container_apps_subnet_id == "")
@@ -100,6 +107,7 @@ variable "existing_private_endpoints_subnet_id" {
   description = "Subnet of that network for private endpoints."
   type        = string
   default     = ""
+  nullable    = false
 
   validation {
     condition     = (var.existing_virtual_network_id == "") == (var.existing_private_endpoints_subnet_id == "")
@@ -111,6 +119,7 @@ variable "existing_private_dns_zone_ids" {
   description = "Private DNS zones to use, by the keys of private_dns_zone_names. They must be linked to the virtual network already."
   type        = map(string)
   default     = {}
+  nullable    = false
 
   validation {
     condition     = alltrue([for key in keys(var.existing_private_dns_zone_ids) : contains(keys(var.private_dns_zone_names), key)])
@@ -122,4 +131,5 @@ variable "tags" {
   description = "Tags of all resources."
   type        = map(string)
   default     = {}
+  nullable    = false
 }

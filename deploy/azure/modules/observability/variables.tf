@@ -55,6 +55,7 @@ variable "log_retention_days" {
   description = "For how many days the workspace keeps logs. 31 days are free of charge."
   type        = number
   default     = 30
+  nullable    = false
 
   validation {
     condition     = var.log_retention_days >= 30 && var.log_retention_days <= 730
@@ -66,6 +67,7 @@ variable "log_daily_quota_gb" {
   description = "After how many GB a day the workspace takes no more. -1: no bound."
   type        = number
   default     = -1
+  nullable    = false
 
   validation {
     condition     = var.log_daily_quota_gb == -1 || var.log_daily_quota_gb > 0
@@ -94,6 +96,7 @@ variable "app_insights_daily_cap_gb" {
   description = "After how many GB a day Application Insights takes no more."
   type        = number
   default     = 10
+  nullable    = false
 
   validation {
     condition     = var.app_insights_daily_cap_gb > 0 && var.app_insights_daily_cap_gb <= 1000

@@ -32,6 +32,7 @@ variable "sku_name" {
   description = "Size of Azure Managed Redis. The smallest sizes hold many more entries than a gateway writes."
   type        = string
   default     = "Balanced_B0"
+  nullable    = false
 
   validation {
     condition = can(regex("^(Balanced_B(0|1|3|5|10|20)|MemoryOptimized_M(10|20)|ComputeOptimized_X(3|5|10|20))$", var.sku_name))
@@ -44,6 +45,7 @@ variable "high_availability_enabled" {
   description = "Run a second node. It doubles the price."
   type        = bool
   default     = true
+  nullable    = false
 }
 
 variable "workload_profile_name" {
@@ -56,6 +58,7 @@ variable "image" {
   description = "Image of the container, by digest or version."
   type        = string
   default     = "docker.io/library/redis:8.6.0-alpine3.23"
+  nullable    = false
 
   validation {
     condition     = can(regex("^[^\\s]+(:[^:/\\s]+|@sha256:[0-9a-f]{64})$", var.image)) && !endswith(var.image, ":latest")
@@ -67,6 +70,7 @@ variable "container_app_environment_id" {
   description = "Environment of the container."
   type        = string
   default     = ""
+  nullable    = false
 
   validation {
     condition     = var.kind != "container" || var.container_app_environment_id != ""
@@ -78,6 +82,7 @@ variable "vault_identity_id" {
   description = "User-assigned identity that reads the vault for the container."
   type        = string
   default     = ""
+  nullable    = false
 
   validation {
     condition     = var.kind != "container" || var.vault_identity_id != ""
@@ -99,12 +104,14 @@ variable "secret_name" {
   description = "Name of the password in the vault."
   type        = string
   default     = "responses-affinity-redis-password"
+  nullable    = false
 }
 
 variable "secret_version" {
   description = "Increase it to write the password again: a new one for the container, the present primary key of Azure Managed Redis."
   type        = number
   default     = 1
+  nullable    = false
 
   validation {
     condition     = var.secret_version >= 1 && floor(var.secret_version) == var.secret_version
@@ -116,6 +123,7 @@ variable "network_isolation" {
   description = "Reach Azure Managed Redis through a private endpoint only."
   type        = bool
   default     = false
+  nullable    = false
 
   validation {
     condition     = !var.network_isolation || var.kind != "managed" || (var.private_endpoint_subnet_id != "" && var.private_dns_zone_id != "")
@@ -127,16 +135,19 @@ variable "private_endpoint_subnet_id" {
   description = "Subnet of the private endpoint."
   type        = string
   default     = ""
+  nullable    = false
 }
 
 variable "private_dns_zone_id" {
   description = "Private DNS zone privatelink.redis.azure.net."
   type        = string
   default     = ""
+  nullable    = false
 }
 
 variable "tags" {
   description = "Tags of all resources."
   type        = map(string)
   default     = {}
+  nullable    = false
 }

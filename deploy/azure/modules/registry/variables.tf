@@ -55,6 +55,7 @@ variable "sku" {
   description = "The tier. Basic is enough for the gateway's image; a private endpoint needs Premium."
   type        = string
   default     = "Basic"
+  nullable    = false
 
   validation {
     condition     = contains(["Basic", "Standard", "Premium"], title(lower(var.sku)))
@@ -73,6 +74,7 @@ variable "push_principal_ids" {
   description = "Object ids of the principals that may push images, each with the role AcrPush on this registry."
   type        = set(string)
   default     = []
+  nullable    = false
 
   validation {
     condition     = alltrue([for each in var.push_principal_ids : can(regex("^[0-9a-fA-F-]{36}$", each))])

@@ -44,6 +44,7 @@ variable "container_name" {
   description = "The blob container of the state."
   type        = string
   default     = "tfstate"
+  nullable    = false
 
   validation {
     condition     = can(regex("^[a-z0-9](-?[a-z0-9]){2,62}$", var.container_name))
@@ -55,6 +56,7 @@ variable "sa_replication_type" {
   description = "How Azure replicates the storage account."
   type        = string
   default     = "LRS"
+  nullable    = false
 
   validation {
     condition     = contains(["LRS", "ZRS", "GRS", "RAGRS", "GZRS", "RAGZRS"], upper(var.sa_replication_type))
@@ -66,6 +68,7 @@ variable "soft_delete_retention_days" {
   description = "For how many days a deleted or overwritten state can be restored."
   type        = number
   default     = 30
+  nullable    = false
 
   validation {
     condition     = var.soft_delete_retention_days >= 1 && var.soft_delete_retention_days <= 365 && floor(var.soft_delete_retention_days) == var.soft_delete_retention_days
@@ -77,6 +80,7 @@ variable "allowed_public_ip_addresses" {
   description = "Public IPv4 addresses or CIDR ranges that may reach the storage account. Empty: every address may, with an Entra token that has the role; keys are off."
   type        = list(string)
   default     = []
+  nullable    = false
 
   validation {
     condition     = alltrue([for each in var.allowed_public_ip_addresses : can(regex("^(\\d{1,3}\\.){3}\\d{1,3}(/([0-9]|[12][0-9]|30))?$", each))])

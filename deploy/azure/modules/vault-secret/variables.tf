@@ -42,6 +42,7 @@ variable "action" {
   description = "Action that returns the credential, for example listKeys. Empty: the credential is a property of the resource itself."
   type        = string
   default     = ""
+  nullable    = false
 
   validation {
     condition     = can(regex("^[A-Za-z]*$", var.action))
@@ -63,6 +64,7 @@ variable "value_version" {
   description = "Increase it to write the credential again, for example after the key was regenerated."
   type        = number
   default     = 1
+  nullable    = false
 
   validation {
     condition     = var.value_version >= 1 && floor(var.value_version) == var.value_version
@@ -74,4 +76,5 @@ variable "tags" {
   description = "Tags of the secret."
   type        = map(string)
   default     = {}
+  nullable    = false
 }

@@ -33,18 +33,21 @@ variable "workload_name" {
   description = "What the deployment is called in names."
   type        = string
   default     = "apisix"
+  nullable    = false
 }
 
 variable "identifier" {
   description = "Distinguishes several deployments of one workload and environment in names. Empty: none."
   type        = string
   default     = ""
+  nullable    = false
 }
 
 variable "tags" {
   description = "Tags of all resources."
   type        = map(string)
   default     = {}
+  nullable    = false
 }
 
 variable "existing_resource_group_id" {
@@ -71,24 +74,28 @@ variable "state_container_name" {
   description = "The blob container of the state."
   type        = string
   default     = "tfstate"
+  nullable    = false
 }
 
 variable "sa_replication_type" {
   description = "How Azure replicates the storage account: LRS, ZRS, GRS, RAGRS, GZRS or RAGZRS."
   type        = string
   default     = "LRS"
+  nullable    = false
 }
 
 variable "soft_delete_retention_days" {
   description = "For how many days a deleted or overwritten state can be restored."
   type        = number
   default     = 30
+  nullable    = false
 }
 
 variable "allowed_public_ip_addresses" {
   description = "Public IPv4 addresses or ranges that may reach the state. Empty: every address may, with an Entra token that has the role."
   type        = list(string)
   default     = []
+  nullable    = false
 }
 
 variable "state_principal_ids" {

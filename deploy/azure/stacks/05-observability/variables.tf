@@ -33,18 +33,21 @@ variable "workload_name" {
   description = "What the deployment is called in names."
   type        = string
   default     = "apisix"
+  nullable    = false
 }
 
 variable "identifier" {
   description = "Distinguishes several deployments of one workload and environment in names. Empty: none."
   type        = string
   default     = ""
+  nullable    = false
 }
 
 variable "tags" {
   description = "Tags of all resources."
   type        = map(string)
   default     = {}
+  nullable    = false
 }
 
 variable "existing_resource_group_id" {
@@ -82,18 +85,21 @@ variable "log_retention_days" {
   description = "For how many days logs are kept, 30 to 730."
   type        = number
   default     = 30
+  nullable    = false
 }
 
 variable "log_daily_quota_gb" {
   description = "After how many GB a day the workspace takes no more. -1: no bound."
   type        = number
   default     = -1
+  nullable    = false
 }
 
 variable "log_local_authentication_enabled" {
   description = "Whether the workspace takes its shared keys. An environment of Container Apps needs them only with the log destination log-analytics."
   type        = bool
   default     = false
+  nullable    = false
 }
 
 variable "app_insights_name_override" {
@@ -107,6 +113,7 @@ variable "app_insights_daily_cap_gb" {
   description = "After how many GB a day Application Insights takes no more."
   type        = number
   default     = 10
+  nullable    = false
 }
 
 variable "existing_azure_monitor_workspace_id" {
@@ -126,6 +133,7 @@ variable "public_network_access_enabled" {
   description = "Whether metrics can be queried from public networks. With false the dashboard needs a private endpoint of the Azure Monitor workspace."
   type        = bool
   default     = true
+  nullable    = false
 }
 
 variable "enable_dashboard" {

@@ -33,18 +33,21 @@ variable "workload_name" {
   description = "What the deployment is called in names."
   type        = string
   default     = "apisix"
+  nullable    = false
 }
 
 variable "identifier" {
   description = "Distinguishes several deployments of one workload and environment in names. Empty: none."
   type        = string
   default     = ""
+  nullable    = false
 }
 
 variable "tags" {
   description = "Tags of all resources."
   type        = map(string)
   default     = {}
+  nullable    = false
 }
 
 variable "existing_resource_group_id" {
@@ -69,6 +72,7 @@ variable "log_analytics_workspace_id" {
   description = "Where access to the registry and the vault is logged; the output of 05-observability. Empty: nowhere."
   type        = string
   default     = ""
+  nullable    = false
 }
 
 variable "existing_acr_id" {
@@ -88,6 +92,7 @@ variable "acr_sku" {
   description = "The registry's tier: Basic, Standard or Premium. A private endpoint needs Premium. The accelerator's default is Premium."
   type        = string
   default     = "Basic"
+  nullable    = false
 }
 
 # tflint-ignore: terraform_unused_declarations # accepted, so that the accelerator's settings work, and only validated
@@ -95,6 +100,7 @@ variable "acr_admin_enabled" {
   description = "Accepted for the accelerator's settings, and always false: images are pushed and pulled by identities."
   type        = bool
   default     = false
+  nullable    = false
 
   validation {
     condition     = var.acr_admin_enabled == false
@@ -106,6 +112,7 @@ variable "acr_public_network_access_enabled" {
   description = "Whether the registry can be reached from public networks. False needs Premium and a private endpoint."
   type        = bool
   default     = true
+  nullable    = false
 }
 
 variable "acr_push_principal_ids" {
@@ -139,18 +146,21 @@ variable "key_vault_purge_protection_enabled" {
   description = "Whether what is deleted in the vault stays restorable against everyone. It cannot be turned off again, and the vault's name is taken for the whole retention."
   type        = bool
   default     = true
+  nullable    = false
 }
 
 variable "key_vault_soft_delete_retention_days" {
   description = "For how many days what was deleted in the vault can be restored, 7 to 90. It cannot be changed later."
   type        = number
   default     = 90
+  nullable    = false
 }
 
 variable "key_vault_public_network_access_enabled" {
   description = "Whether the vault can be reached from public networks. False needs a private endpoint, also for who applies 20-workload."
   type        = bool
   default     = true
+  nullable    = false
 }
 
 # tflint-ignore: terraform_unused_declarations # it only says what key_vault_allowed_ip_ranges does
@@ -177,6 +187,7 @@ variable "key_vault_allowed_subnet_ids" {
   description = "Subnets with the service endpoint Microsoft.KeyVault that may reach the vault."
   type        = list(string)
   default     = []
+  nullable    = false
 }
 
 variable "deployment_principal_id" {

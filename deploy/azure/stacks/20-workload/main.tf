@@ -39,6 +39,10 @@ locals {
     managed_by  = "terraform"
   }, var.tags)
 
+  # They are called sensitive for the sake of error messages alone.
+  app_settings    = nonsensitive(var.app_settings)
+  secret_settings = nonsensitive(var.secret_settings)
+
   platform = merge({
     platform_resource_group_name = ""
     platform_acr_name            = ""
@@ -143,6 +147,11 @@ resource "terraform_data" "inputs" {
       condition     = !local.network_isolation || alltrue([for key in ["key_vault", "redis"] : contains(keys(local.private_dns_zone_ids), key)])
       error_message = "private_dns_zone_ids lacks a zone. With a virtual network write the zones key_vault and redis."
     }
+
+    precondition {
+      condition     = !var.enable_alerts || var.azure_monitor_workspace_id != "" || (var.gateway_log_ingest_uri != "" && var.log_analytics_workspace_id != "")
+      error_message = "enable_alerts is true, and there is nothing to alert on. Write azure_monitor_workspace_id for alerts on metrics, gateway_log_ingest_uri and log_analytics_workspace_id for alerts on records, or enable_alerts = false."
+    }
   }
 }
 
@@ -203,6 +212,7 @@ module "redis" {
   vault_identity_id            = local.vault_identity_id
   key_vault_id                 = local.key_vault_id
   key_vault_uri                = local.key_vault_uri
+  secret_name                  = var.redis_secret_name
   secret_version               = var.redis_secret_version
   network_isolation            = local.network_isolation
   private_endpoint_subnet_id   = local.private_endpoints_subnet_id
@@ -239,8 +249,9 @@ module "gateway" {
   vault_identity_id                = local.vault_identity_id
   key_vault_uri                    = local.key_vault_uri
   backends                         = local.backends
-  app_settings                     = var.app_settings
-  secret_settings                  = var.secret_settings
+  app_settings                     = local.app_settings
+  secret_settings                  = local.secret_settings
+  secrets_revision                 = var.secrets_revision
   app_insights_secret_name         = var.app_insights_id == "" ? "" : module.app_insights_secret[0].name
   redis                            = var.redis_kind == "none" ? null : { host = module.redis[0].host, port = module.redis[0].port, tls = module.redis[0].tls, secret_name = module.redis[0].secret_name }
   log_mode                         = var.gateway_log_mode
@@ -270,16 +281,16 @@ module "gateway" {
 
 module "alerts" {
   source = "../../modules/alerts"
-  count  = var.enable_alerts ? 1 : 0
 
+  enabled                                  = var.enable_alerts
   resource_group_name                      = local.resource_group_name
   location                                 = module.names.location
   name_suffix                              = module.names.suffix
   azure_monitor_workspace_id               = var.azure_monitor_workspace_id == "" ? null : var.azure_monitor_workspace_id
-  cluster_name                             = lookup(var.app_settings, "CLUSTER_NAME", local.gateway_name)
+  cluster_name                             = lookup(local.app_settings, "CLUSTER_NAME", local.gateway_name)
   log_analytics_workspace_id               = var.gateway_log_ingest_uri == "" || var.log_analytics_workspace_id == "" ? null : var.log_analytics_workspace_id
   log_table_name                           = var.gateway_log_table_name
-  gateway_id                               = lookup(var.app_settings, "APIM_GATEWAY_ID", local.gateway_name)
+  gateway_id                               = lookup(local.app_settings, "APIM_GATEWAY_ID", local.gateway_name)
   alert_action_group_id                    = var.alert_action_group_id
   alert_email_receivers                    = var.alert_email_receivers
   alert_webhook_receivers                  = var.alert_webhook_receivers
@@ -295,4 +306,9 @@ module "alerts" {
   alert_latency_p95_threshold_ms           = var.alert_latency_p95_threshold_ms
   alert_no_traffic_window                  = var.alert_no_traffic_window
   tags                                     = local.tags
+}
+
+moved {
+  from = module.alerts[0]
+  to   = module.alerts
 }

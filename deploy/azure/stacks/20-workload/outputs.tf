@@ -33,6 +33,11 @@ output "secret_settings" {
   value       = module.gateway.secret_settings
 }
 
+output "secrets_revision" {
+  description = "The variable of that name, with which the present revision was made."
+  value       = var.secrets_revision
+}
+
 output "role_assignments" {
   description = "The rights of the gateway's identity."
   value       = module.gateway.role_assignments
@@ -65,7 +70,7 @@ output "log_analytics_workspace_id" {
 
 output "alert_action_group_id" {
   description = "The action group that the alerts notify. Null without alerts."
-  value       = one(module.alerts[*].action_group_id)
+  value       = module.alerts.action_group_id
 }
 
 output "azure_monitor_workspace_id" {

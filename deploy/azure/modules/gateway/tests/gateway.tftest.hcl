@@ -171,8 +171,12 @@ run "the_app" {
     error_message = "Metrics and records are wired."
   }
   assert {
-    condition     = output.gateway_settings.AZURE_CLIENT_ID == "0f8fad5b-d9cb-469f-a165-70867728950e" && output.gateway_settings.GATEWAY_TRUSTED_PROXIES == "100.64.0.0/10" && output.gateway_settings.AI_PROXY_STREAM_HEARTBEAT == "60s" && output.gateway_settings.GATEWAY_WORKERS == "1"
+    condition     = output.gateway_settings.AZURE_CLIENT_ID == "0f8fad5b-d9cb-469f-a165-70867728950e" && output.gateway_settings.GATEWAY_TRUSTED_PROXIES == "100.64.0.0/10" && output.gateway_settings.GATEWAY_WORKERS == "1"
     error_message = "The gateway knows its identity, its ingress and its processors."
+  }
+  assert {
+    condition     = output.gateway_settings.AI_PROXY_STREAM_HEARTBEAT == "60s" && output.gateway_settings.AI_PROXY_FIRST_BYTE_TIMEOUT == "230s" && output.gateway_settings.AI_PROXY_DEADLINE == "230s"
+    error_message = "A stream is never silent for as long as the ingress waits, and a request that has no answer by then ends with an error of the gateway."
   }
   assert {
     condition     = output.gateway_settings.RESPONSES_AFFINITY_REDIS_HOST == "amr-genai.westeurope.redis.azure.net" && output.gateway_settings.RESPONSES_AFFINITY_REDIS_PORT == "10000" && output.gateway_settings.RESPONSES_AFFINITY_REDIS_TLS == "true" && !contains(keys(output.gateway_settings), "AI_RATE_LIMIT_POLICY")
@@ -209,22 +213,22 @@ run "a_switch_that_is_off_counts_nothing" {
 run "app_settings_win_over_what_is_derived" {
   command = apply
   variables {
-    app_settings = { AZURE_OPENAI_WEIGHT_0 = "0", AI_PROXY_STREAM_HEARTBEAT = "15s", GATEWAY_WORKERS = "2", AZURE_OPENAI_ENDPOINT_2 = "https://mine.openai.azure.com" }
+    app_settings = { AZURE_OPENAI_WEIGHT_0 = "0", AI_PROXY_STREAM_HEARTBEAT = "15s", AI_PROXY_FIRST_BYTE_TIMEOUT = "10m", GATEWAY_WORKERS = "2", AZURE_OPENAI_ENDPOINT_2 = "https://mine.openai.azure.com" }
   }
   assert {
-    condition     = output.gateway_settings.AZURE_OPENAI_WEIGHT_0 == "0" && output.gateway_settings.AI_PROXY_STREAM_HEARTBEAT == "15s" && output.gateway_settings.GATEWAY_WORKERS == "2" && output.gateway_settings.AZURE_OPENAI_ENDPOINT_2 == "https://mine.openai.azure.com"
+    condition     = output.gateway_settings.AZURE_OPENAI_WEIGHT_0 == "0" && output.gateway_settings.AI_PROXY_STREAM_HEARTBEAT == "15s" && output.gateway_settings.AI_PROXY_FIRST_BYTE_TIMEOUT == "10m" && output.gateway_settings.GATEWAY_WORKERS == "2" && output.gateway_settings.AZURE_OPENAI_ENDPOINT_2 == "https://mine.openai.azure.com"
     error_message = "A provisioned backend can be drained, and others be added."
   }
 }
 
-run "a_longer_idle_timeout_needs_fewer_heartbeats" {
+run "a_longer_idle_timeout_gives_backends_more_time" {
   command = apply
   variables {
     ingress_idle_timeout_minutes = 30
   }
   assert {
-    condition     = output.gateway_settings.AI_PROXY_STREAM_HEARTBEAT == "450s"
-    error_message = "Streams get a heartbeat after a quarter of the idle timeout."
+    condition     = output.gateway_settings.AI_PROXY_STREAM_HEARTBEAT == "450s" && output.gateway_settings.AI_PROXY_FIRST_BYTE_TIMEOUT == "1790s" && output.gateway_settings.AI_PROXY_DEADLINE == "1790s"
+    error_message = "Streams get a heartbeat after a quarter of the idle timeout, and backends have as long as the ingress waits."
   }
 }
 
@@ -389,6 +393,17 @@ run "an_unknown_log_mode_is_refused" {
     log_mode = "verbose"
   }
   expect_failures = [var.log_mode]
+}
+
+run "single_addresses_of_proxies_are_taken" {
+  command = plan
+  variables {
+    trusted_proxies = ["100.64.0.0/10", "203.0.113.7"]
+  }
+  assert {
+    condition     = output.gateway_settings.GATEWAY_TRUSTED_PROXIES == "100.64.0.0/10,203.0.113.7"
+    error_message = "A proxy can be a single address."
+  }
 }
 
 run "proxies_that_are_no_ranges_are_refused" {

@@ -124,10 +124,13 @@ run "a_wrong_prefix_is_refused" {
   expect_failures = [var.azure_openai_custom_subdomain_prefix]
 }
 
-run "a_wrong_group_is_refused" {
+run "ids_that_are_none_are_refused" {
   command = plan
   variables {
+    subscription_id            = "my-subscription"
+    tenant_id                  = "contoso.onmicrosoft.com"
     existing_resource_group_id = "rg-mine"
+    log_analytics_workspace_id = "log"
   }
-  expect_failures = [var.existing_resource_group_id]
+  expect_failures = [var.subscription_id, var.tenant_id, var.existing_resource_group_id, var.log_analytics_workspace_id]
 }

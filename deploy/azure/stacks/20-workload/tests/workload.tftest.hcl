@@ -193,6 +193,47 @@ run "alerts_on_metrics_and_records" {
   }
 }
 
+run "what_another_stack_did_not_make_is_left_out" {
+  command = plan
+  variables {
+    # As outputs of 05-observability are without a table for records.
+    gateway_log_ingest_uri    = null
+    gateway_log_ingest_dcr_id = null
+    # As a tool writes what somebody did not answer.
+    identifier                        = null
+    app_settings                      = null
+    secret_settings                   = null
+    azure_openai_backends             = null
+    platform_acr_id                   = null
+    key_vault_id                      = null
+    container_apps_subnet_prefix      = null
+    private_dns_zone_ids              = null
+    gateway_trusted_proxies           = null
+    log_analytics_workspace_id        = null
+    azure_monitor_workspace_id        = null
+    azure_monitor_prometheus_endpoint = null
+    azure_monitor_prometheus_dcr_id   = null
+    app_insights_id                   = null
+    gateway_min_replicas              = null
+    gateway_cpu                       = null
+    otel_collector_image              = null
+    enable_alerts                     = null
+    tags                              = null
+  }
+  assert {
+    condition     = !contains(keys(output.gateway_settings), "APIM_GATEWAY_LOGS_INGEST_URI") && !contains(keys(output.role_assignments), "logs") && join(" ", output.secret_names) == "responses-affinity-redis-password"
+    error_message = "null says the same as the default."
+  }
+}
+
+run "alerts_on_nothing_are_refused" {
+  command = plan
+  variables {
+    enable_alerts = true
+  }
+  expect_failures = [terraform_data.inputs]
+}
+
 run "secrets_in_variables_are_refused" {
   command = plan
   variables {
@@ -232,8 +273,49 @@ run "ids_that_are_none_are_refused" {
     platform_acr_id            = "crgenai"
     key_vault_id               = "kv-genai"
     existing_resource_group_id = "rg"
+
+    virtual_network_id              = "vnet"
+    container_apps_subnet_id        = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/rg/providers/Microsoft.Network/virtualNetworks/vnet"
+    private_endpoints_subnet_id     = "pe"
+    private_dns_zone_ids            = { key_vault = "privatelink.vaultcore.azure.net", redis = "privatelink.redis.azure.net" }
+    log_analytics_workspace_id      = "log"
+    gateway_log_ingest_dcr_id       = "dcr-0123456789abcdef0123456789abcdef"
+    azure_monitor_workspace_id      = "amw"
+    azure_monitor_prometheus_dcr_id = "dcr-prometheus"
   }
-  expect_failures = [var.platform_acr_id, var.key_vault_id, var.existing_resource_group_id]
+  expect_failures = [
+    var.platform_acr_id,
+    var.key_vault_id,
+    var.existing_resource_group_id,
+    var.virtual_network_id,
+    var.container_apps_subnet_id,
+    var.private_endpoints_subnet_id,
+    var.private_dns_zone_ids,
+    var.log_analytics_workspace_id,
+    var.gateway_log_ingest_dcr_id,
+    var.azure_monitor_workspace_id,
+    var.azure_monitor_prometheus_dcr_id,
+  ]
+}
+
+run "who_and_where_are_checked" {
+  command = plan
+  variables {
+    subscription_id              = "my-subscription"
+    tenant_id                    = "contoso.onmicrosoft.com"
+    container_apps_subnet_prefix = "10.60.0.0"
+    state_storage_account_name   = "St-Genai"
+    foundation_state_blob_key    = "prod/<stack>.tfstate"
+    openai_state_blob_key        = "/prod/15-foundry.tfstate"
+  }
+  expect_failures = [
+    var.subscription_id,
+    var.tenant_id,
+    var.container_apps_subnet_prefix,
+    var.state_storage_account_name,
+    var.foundation_state_blob_key,
+    var.openai_state_blob_key,
+  ]
 }
 
 run "two_backends_with_one_name_are_refused" {
