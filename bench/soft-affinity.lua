@@ -57,7 +57,7 @@ local function workers_of()
         workers[w] = {}
         for b = 1, BACKENDS do
             workers[w][b] = { name = "backend-" .. b, weight = 1, index = b,
-                              memory = { in_flight = 0 } }
+                              memory = { in_flight = 0 }, turns = {} }
         end
     end
     return workers

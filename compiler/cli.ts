@@ -19,8 +19,10 @@ const COMMANDS = {
   mock: () => import('./commands/mock.ts'),
   up: () => import('./commands/up.ts'),
   down: () => import('./commands/down.ts'),
+  deploy: () => import('./commands/deploy.ts'),
   container: () => import('./commands/container.ts'),
   watch: () => import('./commands/watch.ts'),
+  e2e: () => import('./commands/e2e.ts'),
 } satisfies Readonly<Record<string, () => Promise<{ readonly command: Command }>>>;
 
 export const COMMAND_NAMES = Object.keys(COMMANDS) as readonly (keyof typeof COMMANDS)[];
@@ -29,9 +31,11 @@ const HELP = `
 Exit codes:
   0   success
   1   the settings have errors
-  2   the settings differ (diff)
-  3   a file cannot be read or written, a port is in use, or Docker fails
+  2   the settings differ (diff), or an assertion does not hold (e2e)
+  3   a file cannot be read or written, a port is in use, Docker fails, or a
+      deployment fails
   64  wrong usage
+  130 a deployment was interrupted
 
 Examples:
   genai-gateway up --mock                               see a failover without Azure

@@ -25,8 +25,15 @@ export const CLIENT_ERRORS: Readonly<Record<string, ClientError>> = {
   },
   invalid_request: {
     statuses: [400],
-    about: 'The request has a header that cannot be sent to a backend.',
-    client: 'Remove or correct the header that the message names.',
+    about:
+      'The request has a header that cannot be sent to a backend, or the list of preferred backends in its body is not valid.',
+    client: 'Remove or correct what the message names.',
+  },
+  unknown_backend: {
+    statuses: [400],
+    about: 'A request that sets the order of backends names one that does not exist.',
+    client:
+      'Use names of `AZURE_OPENAI_NAME_N`, or endpoints of backends ([pools.md](pools.md#the-order-of-backends)).',
   },
   invalid_request_target: {
     statuses: [400],
@@ -82,6 +89,19 @@ export const CLIENT_ERRORS: Readonly<Record<string, ClientError>> = {
     client: 'Use a model that `GET /openai/v1/models` lists.',
     operator: 'Add the model to `GATEWAY_CLIENT_MODELS_N`.',
   },
+  pool_not_allowed: {
+    statuses: [403],
+    about: 'The path belongs to a pool of backends that this client may not use.',
+    client: 'Use a path that your client may use, such as `/openai/v1` without a prefix.',
+    operator: 'Add the client to `GATEWAY_POOL_CLIENTS_N` ([pools.md](pools.md)).',
+  },
+  invalid_shared_secret: {
+    statuses: [403],
+    about: 'A request that sets the order of backends does not have the shared secret of the gateway.',
+    client: 'Send the secret in the header `x-config-api-secret`.',
+    operator:
+      'Compare the secret with `CONFIG_API_SHARED_SECRET`. If its file cannot be read, every request gets this error ([pools.md](pools.md#the-order-of-backends)).',
+  },
   upstream_refused: {
     statuses: [401, 403],
     about:
@@ -108,7 +128,8 @@ export const CLIENT_ERRORS: Readonly<Record<string, ClientError>> = {
   },
   method_not_allowed: {
     statuses: [405],
-    about: 'The path does not support this method. `/healthz` and `/readyz` support GET and HEAD.',
+    about:
+      'The path does not support this method. `/healthz` and `/readyz` support GET and HEAD, `/helpers/set-preferred-backends` supports POST.',
     client: 'Use a method that the `Allow` header names.',
   },
   request_timeout: {

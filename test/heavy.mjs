@@ -19,6 +19,12 @@ export const CONCERNS = {
     'lua-plugins/apisix_internals/redis_clients.lua',
     'test/support/restart.ts',
   ],
+  'azure-deploy-command': [
+    'compiler/deploy/**',
+    'deploy/azure/**',
+    'test/support/azure-double.ts',
+    'test/support/deploy/**',
+  ],
   'azure-deployment': [
     'deploy/azure/**',
     'docker/**',

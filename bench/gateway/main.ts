@@ -12,10 +12,12 @@ import { startRedis } from '../../test/support/redis.ts';
 import { isAvailable } from '../../test/support/requirements.ts';
 import { secretFolder } from '../../test/support/secret-folder.ts';
 import { startBackend } from './backend.ts';
+import { answerCache } from './cache.ts';
 import { chatBody, expectAll, median, percentile, type Request, send } from './load.ts';
 import { metricsPage } from './metrics.ts';
 import { mixedLoad } from './mixed.ts';
 import { peers } from './peers.ts';
+import { manyPools } from './pools.ts';
 import { reloads } from './reload.ts';
 import { coldStart } from './start.ts';
 
@@ -602,9 +604,11 @@ const SECTIONS = [
   'policies',
   'secrets',
   'backends',
+  'cache',
   'start',
   'metrics',
   'reload',
+  'pools',
   'mixed',
   'peers',
 ] as const;
@@ -643,9 +647,18 @@ try {
   if (isWanted('policies')) await policies(address);
   if (isWanted('secrets')) await secrets(address);
   if (isWanted('backends')) await backends(address);
+  if (isWanted('cache')) await answerCache(address, print);
   if (isWanted('start')) await coldStart(address, print);
   if (isWanted('metrics')) await metricsPage(host, print);
   if (isWanted('reload')) await reloads(address, print, argumentsOf());
+  if (isWanted('pools'))
+    await manyPools(
+      address,
+      print,
+      (gateway, count, paths) =>
+        cpuPerRequest(gateway, count, (index) => chat(paths[index % paths.length] ?? '', gateway, 4096)),
+      argumentsOf(),
+    );
   if (isWanted('peers')) await peers(address, print);
   if (isWanted('mixed')) await mixedLoad(print, argumentsOf()[0]);
 } finally {

@@ -25,6 +25,7 @@ interface Case {
   readonly clients: number;
   readonly backends: number;
   readonly keysInFiles?: true;
+  readonly pools?: number;
 }
 
 const CASES: readonly Case[] = [
@@ -34,6 +35,8 @@ const CASES: readonly Case[] = [
   { name: '10,000 clients', clients: 10_000, backends: 2 },
   { name: '10,000 clients with keys in files', clients: 10_000, backends: 2, keysInFiles: true },
   { name: '1,000 backends', clients: 2, backends: 1_000 },
+  { name: '1 pool', clients: 2, backends: 10, pools: 1 },
+  { name: '50 pools', clients: 2, backends: 10, pools: 50 },
 ];
 
 /**
@@ -97,7 +100,7 @@ const withSampler = (documents: Documents): Documents => ({
   'config.yaml': documents['config.yaml'].replace('plugins:\n', 'plugins:\n  - "bench-sampler"\n'),
 });
 
-function settingsOf({ clients, backends, keysInFiles }: Case, address: string) {
+function settingsOf({ clients, backends, keysInFiles, pools = 0 }: Case, address: string) {
   const settings: Record<string, string> = {
     GATEWAY_WORKERS: '2',
     GATEWAY_CLIENT_TOKENS_PER_MINUTE_0: '1000000000',
@@ -112,6 +115,7 @@ function settingsOf({ clients, backends, keysInFiles }: Case, address: string) {
     settings[`AZURE_OPENAI_NAME_${index}`] = `backend-${index}`;
     settings[`AZURE_OPENAI_KEY_${index}`] = `key-of-the-backend-${index}-0123456789`;
   }
+  for (let index = 0; index < pools; index++) settings[`GATEWAY_POOL_NAME_${index}`] = `pool-${index}`;
   const folder = keysInFiles ? secretFolder(keys) : undefined;
   return { settings: { ...settings, ...(folder?.settings ?? keys) }, remove: () => folder?.remove() };
 }

@@ -1,9 +1,9 @@
 import { existsSync, statSync } from 'node:fs';
 import { Argument, Option } from 'commander';
-import { type CompileResult, compile } from '../compile.ts';
+import { type CompileResult, compile, compileSettings } from '../compile.ts';
 import { type Diagnostic, hasErrors, sortDiagnostics, strict } from '../diagnostics/diagnostic.ts';
 import { nameWithoutKeys } from '../diagnostics/keys.ts';
-import type { EnvFile } from '../settings/sources.ts';
+import type { EnvFile, RawSettings } from '../settings/sources.ts';
 import type { Command } from './command.ts';
 import { IMAGE, notEmpty, settingsOptions } from './options.ts';
 import {
@@ -119,9 +119,29 @@ async function policyOf({ policy }: CheckOptions): Promise<UsedPolicy> {
   return 'policy' in read ? { policy: read.policy, diagnostics: [] } : read;
 }
 
+/**
+ * Checks settings that were already read, with the policy of the current folder, as `check` does for an environment. Prints
+ * the diagnostics to stderr.
+ * @returns whether they have no error
+ */
+export async function checkSettings(
+  raw: RawSettings,
+  environment: string,
+  options: Pick<CommonOptions, 'strict' | 'allow' | 'color' | 'quiet'>,
+  terminal: Terminal,
+): Promise<boolean> {
+  const policy = await policyOf({ image: '' });
+  const result = await compileSettings(raw, {});
+  const candidate = { name: environment, files: [], envFiles: [] };
+  const { diagnostics } = await judged(candidate, result, policy, options);
+  const found = sortDiagnostics([...diagnostics, ...policy.diagnostics]);
+  await printReport(found, { ...options, format: 'text' }, terminal);
+  return !hasErrors(found);
+}
+
 async function checkOne(
   candidate: Candidate,
-  { policy }: UsedPolicy,
+  policy: UsedPolicy,
   options: CheckOptions,
   terminal: Terminal,
 ): Promise<Outcome> {
@@ -130,10 +150,21 @@ async function checkOne(
     envFiles: candidate.envFiles,
     templates: options.templates,
   });
+  return judged(candidate, result, policy, options, unreadEnvFile(result.diagnostics, options, terminal));
+}
+
+/** Adds the diagnostics of the policy, and applies --strict. */
+async function judged(
+  candidate: Candidate,
+  result: CompileResult,
+  { policy }: UsedPolicy,
+  options: Pick<CommonOptions, 'strict' | 'allow'>,
+  more: readonly Diagnostic[] = [],
+): Promise<Outcome> {
   const { model, settings } = result;
   const isStrict = options.strict ?? settings.values.GATEWAY_STRICT;
   const outcome = (further: readonly Diagnostic[] = []): Outcome => {
-    const all = [...result.diagnostics, ...further, ...unreadEnvFile(result.diagnostics, options, terminal)];
+    const all = [...result.diagnostics, ...further, ...more];
     return { ...candidate, result, diagnostics: isStrict ? strict(all, options.allow) : all };
   };
   // Policy rules also run on settings that have only warnings, even with --strict.

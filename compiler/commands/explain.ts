@@ -7,11 +7,11 @@ import { APISIX, COLLECTOR } from '../emit/encodings.ts';
 import { docsUrl } from '../links.ts';
 import { ModelSecret } from '../model/secret.ts';
 import type { Declaration } from '../settings/declaration.ts';
-import { type BackendValues, listSettings } from '../settings/declarations/index.ts';
+import { type BackendValues, listSettings, type PoolValues } from '../settings/declarations/index.ts';
 import type { Effective } from '../settings/effective.ts';
 import { type KnownName, nearestName, resolveName } from '../settings/names.ts';
-import { emptyBackend, parseSettings, type Settings } from '../settings/parse.ts';
-import { defaultText, descriptionOf, outputTexts } from '../settings/reference.ts';
+import { emptyBackend, emptyPool, parseSettings, type Settings } from '../settings/parse.ts';
+import { defaultText, outputTexts } from '../settings/reference.ts';
 import { Secret } from '../settings/secret.ts';
 import { isUnreadFile, readSources } from '../settings/sources.ts';
 import { lackingFor } from '../settings/without-effect.ts';
@@ -60,10 +60,10 @@ export async function explain(name: string, options: CommonOptions, terminal: Te
       severity === 'error' && (setting === variable || setting === `${variable}_FILE`),
   );
   const effective = effectiveOf(known, settings);
-  const lacking = lackingFor(declaration, settings, backendOf(known, settings));
+  const lacking = lackingFor(declaration, settings, backendOf(known, settings), poolOf(known, settings));
   const explanation = {
     name: variable,
-    description: descriptionOf(declaration),
+    description: declaration.description,
     section: declaration.section,
     expected: declaration.type.expected,
     default: defaultText(declaration),
@@ -170,12 +170,12 @@ function related(word: string): string {
   const found =
     named.length > 0
       ? named
-      : all.filter(({ declaration }) => descriptionOf(declaration).toLowerCase().includes(wanted));
+      : all.filter(({ declaration }) => declaration.description.toLowerCase().includes(wanted));
   if (found.length === 0) return '';
   const width = Math.max(...found.slice(0, MAX_RELATED).map(({ name }) => name.length));
   const lines = found
     .slice(0, MAX_RELATED)
-    .map(({ name, declaration }) => `  ${name.padEnd(width)}  ${descriptionOf(declaration)}\n`);
+    .map(({ name, declaration }) => `  ${name.padEnd(width)}  ${declaration.description}\n`);
   const rest = found.length - MAX_RELATED;
   return `Related settings:\n${lines.join('')}${rest > 0 ? `  and ${rest} more: docs/settings.md\n` : ''}`;
 }
@@ -201,6 +201,12 @@ function backendOf(known: KnownName, { backends }: Settings): BackendValues | un
   return backends.find(({ index }) => index === known.index) ?? emptyBackend(known.index);
 }
 
+/** The pool to which an indexed setting belongs. */
+function poolOf(known: KnownName, { pools }: Settings): PoolValues | undefined {
+  if (known.kind !== 'indexed' || known.group !== 'pools') return undefined;
+  return pools.find(({ index }) => index === known.index) ?? emptyPool(known.index);
+}
+
 /** The value of the variable, else the default. */
 function ownValue(known: KnownName, settings: Settings): unknown {
   if (known.kind === 'plain') return settings.values[known.name];
@@ -210,10 +216,14 @@ function ownValue(known: KnownName, settings: Settings): unknown {
 }
 
 /** The effective value, and the setting that determines it. */
-const effectiveOf = (known: KnownName, settings: Settings): Effective<unknown> =>
-  known.declaration.effective?.(settings, backendOf(known, settings) ?? emptyBackend(0)) ?? {
-    value: ownValue(known, settings),
-  };
+function effectiveOf(known: KnownName, settings: Settings): Effective<unknown> {
+  const { declaration } = known;
+  const pool = poolOf(known, settings);
+  const effective = pool
+    ? declaration.effectiveOfPool?.(settings, pool)
+    : declaration.effective?.(settings, backendOf(known, settings) ?? emptyBackend(0));
+  return effective ?? { value: ownValue(known, settings) };
+}
 
 /** The source of the effective value: its own variable, another setting, both if the other one wins, or the default. */
 function sourceText(source: Source | undefined, follows: string | undefined, settings: Settings): string {

@@ -10,7 +10,18 @@ import type { Settings } from '../settings/parse.ts';
 import { type EnvFile, MAX_ENV_FILE_BYTES, namedEnvFiles, readStandardInput } from '../settings/sources.ts';
 
 /** Exit codes, the same for all commands. */
-export const EXIT = { ok: 0, diagnostics: 1, differs: 2, unreadable: 3, unwritable: 3, usage: 64 } as const;
+export const EXIT = {
+  ok: 0,
+  diagnostics: 1,
+  differs: 2,
+  unreadable: 3,
+  unwritable: 3,
+  /** A step of a deployment failed. */
+  failed: 3,
+  usage: 64,
+  /** Ctrl-C before a deployment was complete. */
+  interrupted: 130,
+} as const;
 
 /** The interface of a command to the process. Results go to `out`, diagnostics to `err`. */
 export interface Terminal {

@@ -1,7 +1,6 @@
 /** Turns the accelerator's files of values into the files of an environment. Pure. */
 import stacks from 'virtual:stacks';
 import { withoutKeys } from '../diagnostics/keys.ts';
-import type { Declaration } from '../settings/declaration.ts';
 import { resolveName } from '../settings/names.ts';
 import { isPendingKey, isPlaceholderKey } from '../settings/rules/placeholders.ts';
 import { readSources } from '../settings/sources.ts';
@@ -198,7 +197,7 @@ class Import {
     const declaration = known.is === 'setting' ? known.known.declaration : undefined;
     const isSecret = kind === 'secret' || declaration?.sensitive === true;
     if (isSecret) this.#secretValues.add(written.trim());
-    const reason = reasonToLeaveOut(name, written, isSecret, declaration);
+    const reason = reasonToLeaveOut(name, written, isSecret);
     if (reason !== undefined) {
       this.#leftOut.set(name, reason);
       return;
@@ -360,18 +359,11 @@ const isBlank = (value: TfValue): boolean =>
   textOf(value)?.trim() === '' ||
   (value.kind === 'list' && value.items.length === 0);
 
-function reasonToLeaveOut(
-  name: string,
-  value: string,
-  isSecret: boolean,
-  declaration: Declaration | undefined,
-): string | undefined {
+function reasonToLeaveOut(name: string, value: string, isSecret: boolean): string | undefined {
   if (OF_TERRAFORM.test(name)) return 'Terraform sets it';
   if (value.trim() === '') return 'its value is empty';
   if (isSecret && (isPlaceholderKey(value.trim()) || isPendingKey(value.trim())))
     return 'its value is a placeholder; the vault keeps what it has';
-  if (declaration?.notBuilt !== undefined && /^(?:true|1|yes|on)$/i.test(value.trim()))
-    return `not built: ${declaration.notBuilt}`;
   return undefined;
 }
 

@@ -9,9 +9,11 @@ import type { Entry } from './catalog/entry.ts';
 import { files } from './catalog/files.ts';
 import { names } from './catalog/names.ts';
 import { policy } from './catalog/policy.ts';
+import { pools } from './catalog/pools.ts';
 import { running } from './catalog/running.ts';
 import { sources } from './catalog/sources.ts';
 import { telemetry } from './catalog/telemetry.ts';
+import { testMode } from './catalog/test-mode.ts';
 import { values } from './catalog/values.ts';
 
 export const catalog = {
@@ -20,6 +22,8 @@ export const catalog = {
   ...sources,
   ...backends,
   ...clients,
+  ...pools,
+  ...testMode,
   ...combinations,
   ...telemetry,
   ...files,

@@ -113,10 +113,6 @@ export const DESCRIPTIONS: Readonly<Record<DiagnosticCode, Description>> = {
       'Clients must authenticate, because GATEWAY_REQUIRE_AUTH is not set. The APISIX accelerator let everyone in by default.',
     remedy: 'Set GATEWAY_REQUIRE_AUTH=true to keep authentication on and to remove this message.',
   },
-  NOT_BUILT_YET: {
-    about: 'A setting asks for a feature that this version does not have.',
-    remedy: 'Remove the setting, or use what the diagnostic names instead.',
-  },
   SETTING_WITHOUT_EFFECT: {
     about: 'A setting has no effect, because another setting is missing.',
     remedy: 'Set the other setting, or remove this one.',
@@ -230,7 +226,7 @@ export const DESCRIPTIONS: Readonly<Record<DiagnosticCode, Description>> = {
     remedy: 'Write only the address of the resource.',
   },
   DUPLICATE_NAME: {
-    about: 'Two backends or two clients have the same name.',
+    about: 'Two backends, two clients or two pools have the same name.',
     remedy: 'Give each its own name. Upper and lower case make no difference.',
   },
   DUPLICATE_BACKEND: {
@@ -250,8 +246,8 @@ export const DESCRIPTIONS: Readonly<Record<DiagnosticCode, Description>> = {
   },
   EMPTY_GROUP: {
     about:
-      'The variables of a backend or a client are set, but empty, so the gateway does not have it. Templates with optional values often do this.',
-    remedy: 'Do nothing if you want no such backend or client. Otherwise give the variables a value.',
+      'The variables of a backend, a client or a pool are set, but empty, so the gateway does not have it. Templates with optional values often do this.',
+    remedy: 'Do nothing if you want no such backend, client or pool. Otherwise give the variables a value.',
   },
   ALL_BACKENDS_DRAINED: {
     about: 'Every backend has weight 0, so none gets requests.',
@@ -290,6 +286,56 @@ export const DESCRIPTIONS: Readonly<Record<DiagnosticCode, Description>> = {
     about: 'Authentication is off. Anyone who reaches the gateway can use your capacity.',
     remedy: 'Set GATEWAY_REQUIRE_AUTH=true and give each client a key.',
   },
+  POOL_WITHOUT_NAME: {
+    about: 'A pool has settings, but no name.',
+    remedy: 'Set GATEWAY_POOL_NAME_N, or remove the other settings of the pool.',
+  },
+  POOL_NAME_RESERVED: {
+    about:
+      'A pool is named default. That is the name of the pool of the plain paths in metrics, logs and records.',
+    remedy: 'Choose another name.',
+  },
+  POOL_PATH_RESERVED: {
+    about:
+      "The path of a pool begins with a segment that the gateway serves itself: one of its APIs, such as /openai or /v1, an operation that it also serves without the API's prefix, such as /chat, or one of its own endpoints, such as /readyz. GATEWAY_POOL_PATH_N is / and the name of the pool if it is not set.",
+    remedy: 'Set GATEWAY_POOL_PATH_N to another prefix.',
+  },
+  POOL_PATHS_OVERLAP: {
+    about: 'Two pools have the same path, or the path of one is the beginning of the path of the other.',
+    remedy: 'Give each pool a path of its own, such as /search and /web.',
+  },
+  UNKNOWN_BACKEND: {
+    about: 'GATEWAY_POOL_BACKENDS_N names a backend that does not exist.',
+    remedy: 'Write a name of AZURE_OPENAI_NAME_N. A backend without one is backend-N.',
+  },
+  POOL_DRAINED: {
+    about: 'Every backend of a pool has weight 0 there, so none gets requests.',
+    remedy:
+      'Give at least one backend a weight of 1 or more, in GATEWAY_POOL_BACKENDS_N or AZURE_OPENAI_WEIGHT_N.',
+  },
+  UNKNOWN_CLIENT: {
+    about: 'GATEWAY_POOL_CLIENTS_N names a client that does not exist.',
+    remedy: 'Write a name of GATEWAY_CLIENT_NAME_N. The client of GATEWAY_CLIENT_KEY is gateway-client.',
+  },
+  POOL_TOKENS_WITHOUT_OIDC: {
+    about: 'GATEWAY_POOL_CLIENTS_N names subjects of tokens, but the gateway accepts no tokens.',
+    remedy: 'Set ENABLE_OIDC=true with its settings, or name clients only.',
+  },
+  PREFERRED_WITHOUT_SECRET: {
+    about:
+      'The order of backends is set by a request to /helpers/set-preferred-backends. Without a shared secret any client can send it, and so move the requests of all others to other backends.',
+    remedy: 'Set CONFIG_API_SHARED_SECRET, and give it only to what sets the order.',
+  },
+  TEST_MODE: {
+    about:
+      'GATEWAY_E2E_TEST_MODE=true adds the pools of the toolkit, with an endpoint by which any client moves the requests of others to other backends.',
+    remedy: 'Use it for tests only. With `--strict`, `--allow TEST_MODE` keeps it a warning.',
+  },
+  TEST_MODE_BACKENDS: {
+    about:
+      'The pools of the test mode use backends by their names: ptu-backend-1, payg-backend-1 and payg-backend-2. One of them does not exist.',
+    remedy: 'Give the backends these names with AZURE_OPENAI_NAME_N, or remove GATEWAY_E2E_TEST_MODE.',
+  },
   HASH_KEY_INVALID: {
     about: 'LB_HASH_KEY is not a key of the kind that LB_HASH_ON names.',
     remedy: 'Write a key of that kind.',
@@ -314,10 +360,28 @@ export const DESCRIPTIONS: Readonly<Record<DiagnosticCode, Description>> = {
     about: 'The value of a setting must be less than that of another setting, and is not.',
     remedy: 'Lower the first setting, or raise the second.',
   },
+  RESERVE_ABOVE_LIMIT: {
+    about:
+      'A budget of tokens reserves more for the high lane than it has, so no request of the low lane would pass.',
+    remedy: 'Reserve a part of the budget, such as 30 percent.',
+  },
   LIMITS_BY_DEFAULT: {
     about:
       'The token limits of the lanes are on, but a lane has no limit of its own, so a default applies: 200 tokens per minute in the high lane, 20 in the low lane, for the whole gateway. One conversation uses them up.',
     remedy: 'Set AI_RATE_LIMIT_HIGH_LIMIT and AI_RATE_LIMIT_LOW_LIMIT to what your backends can take.',
+  },
+  CACHE_ENTRY_SIZE: {
+    about: 'The largest stored answer is too large for the memory of the answer cache.',
+    remedy: 'Set CACHE_MEMORY to at least four times CACHE_MAX_ENTRY_SIZE.',
+  },
+  CACHE_NOT_ENCRYPTED: {
+    about: 'The answer cache stores answers of models in Redis without encryption.',
+    remedy: 'Set CACHE_ENCRYPTION_KEY, the same secret for all replicas.',
+  },
+  CACHE_SAME_KEYS: {
+    about: 'The secret of the answer cache and its previous secret are the same.',
+    remedy:
+      'For a rotation, set CACHE_ENCRYPTION_KEY_PREVIOUS to the old secret and CACHE_ENCRYPTION_KEY to a new one. Otherwise remove CACHE_ENCRYPTION_KEY_PREVIOUS.',
   },
   REQUESTS_AND_TOKENS: {
     about: 'A client has a budget of tokens, but the limiter counts requests.',

@@ -29,6 +29,7 @@ const SETS: Readonly<Record<DocumentName, readonly Pattern[]>> = {
     '**/retry_statuses',
     '**/fallback_strategy',
     'clients/*/models',
+    '**/azure-openai-proxy/pool/clients',
     '**/azure-openai-proxy/metrics/models',
     '**/audiences',
     '**/whitelist',

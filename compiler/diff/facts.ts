@@ -42,7 +42,8 @@ export interface Facts {
 const THE_SERVICE = 'azure-openai';
 
 export function factsOf(apisix: Tree): Facts {
-  const service = items(get(apisix, 'services')).find((each) => text(get(each, 'id')) === THE_SERVICE);
+  const services = items(get(apisix, 'services'));
+  const service = services.find((each) => text(get(each, 'id')) === THE_SERVICE);
   const plugins = get(service, 'plugins');
   const proxy = get(plugins, 'azure-openai-proxy');
   const pool = get(plugins, 'ai-proxy-multi');
@@ -57,7 +58,7 @@ export function factsOf(apisix: Tree): Facts {
     balancer: text(get(proxy, 'balancer')) ?? text(get(get(pool, 'balancer'), 'algorithm')) ?? 'roundrobin',
     retryStatuses: items(get(proxy, 'retry_statuses')).flatMap((each) => number(each) ?? []),
     maxRetries: number(get(pool, 'max_retries')),
-    limits: limits(plugins),
+    limits: new Map([...limits(plugins), ...services.flatMap(sharedBudget)]),
     allowedOrigins: (text(get(get(plugins, 'cors'), 'allow_origins')) ?? '').split(',').filter(Boolean),
     addresses: isMapping(addresses) ? [...addresses.keys()].find((key) => key.endsWith('list')) : undefined,
     plainSecrets: plainSecrets(apisix),
@@ -113,6 +114,15 @@ function limits(plugins: Tree | undefined): Map<string, number> {
   return new Map(
     [...rules, ...quota, rate].flatMap(([name, count]) => (count === undefined ? [] : [[name, count]])),
   );
+}
+
+/** The budget of a service that both lanes share, with its name. */
+function sharedBudget(service: Tree): [string, number][] {
+  const budget = get(get(get(service, 'plugins'), 'azure-openai-limits'), 'budget');
+  const tokens = number(get(budget, 'tokens_per_minute'));
+  if (tokens === undefined) return [];
+  const pool = text(get(budget, 'pool'));
+  return [[`tokens a minute of both lanes${pool === undefined ? '' : ` of pool ${pool}`}`, tokens]];
 }
 
 const get = (tree: Tree | undefined, key: string): Tree | undefined =>

@@ -95,7 +95,10 @@ const THE_SERVICE = 'azure-openai';
 
 function inPlugin(service: string, plugin: string, path: readonly string[]): ObjectPlace {
   const [list, item, ...rest] = path;
-  const named = (name: string) => (service === THE_SERVICE ? name : `${name} of service ${service}`);
+  const named = (name: string) =>
+    service === THE_SERVICE
+      ? name
+      : `${name} of ${service.replace(/^(?!pool-)/, 'service ').replace(/^pool-/, 'pool ')}`;
   if (item !== undefined) {
     if (plugin === 'ai-proxy-multi' && list === 'instances') return place('backend', named(item), rest);
     if (plugin === 'azure-openai-proxy' && list === 'backends')

@@ -15,6 +15,10 @@ interface Cost {
   readonly usdPerToken: number;
 }
 
+/** The metric of API Management that the toolkit queries in Application Insights, and its dimension for the client. */
+const TOTAL_TOKENS = 'Total Tokens';
+const SUBSCRIPTION = 'Subscription ID';
+
 /** The exporters of a pipeline; undefined if it has none. */
 const exporters = (...names: readonly (string | false)[]): string[] | undefined => {
   const used = names.filter((name) => name !== false);
@@ -31,11 +35,14 @@ export function collectorView(model: GatewayModel): object {
   const costs = costsOf(model);
   const traces = exporters(toInsights, debug);
   const metricExporters = exporters(toWorkspace, debug);
+  const tokens = toInsights !== false && model.server.e2eTestMode;
   const costsUsed = metricExporters !== undefined && costs.length > 0;
   return {
     ...model,
     costs,
     besideGateway: isLoopback(metrics.target),
+    totalTokens: tokens && { name: TOTAL_TOKENS, client: SUBSCRIPTION },
+    scrapes: metricExporters !== undefined || tokens,
     remoteWriteScopes: remoteWrite && [`https://monitor.azure.${cloudOf(remoteWrite.endpoint)}/.default`],
     pipelines: {
       extensions: ['health_check', ...(toWorkspace ? ['azure_auth'] : [])],
@@ -44,6 +51,7 @@ export function collectorView(model: GatewayModel): object {
       metrics: metricExporters,
       costs: costsUsed,
       metricProcessors: ['memory_limiter', 'resource', ...(costsUsed ? ['metrics_transform'] : []), 'batch'],
+      tokens: tokens ? [toInsights] : undefined,
       logs: exporters(toInsights, debug),
       logReceivers: accessLogPath === undefined ? ['otlp'] : ['otlp', 'file_log'],
     },
@@ -54,7 +62,7 @@ export function collectorView(model: GatewayModel): object {
  * Uses the price of the model at the backend; if it has none, the price of the model that the client requested. The
  * mapping of deployment names is known, so nothing is priced twice.
  */
-function costsOf({ telemetry, backends, clients }: GatewayModel): Cost[] {
+function costsOf({ telemetry, backends, cache, clients }: GatewayModel): Cost[] {
   const { prices } = telemetry.metrics;
   const priced = new Set(prices.map(({ model }) => model.toLowerCase()));
   const names = new Map(
@@ -89,6 +97,12 @@ function costsOf({ telemetry, backends, clients }: GatewayModel): Cost[] {
       const each = { prompt: prompt / TOKENS_PER_PRICE, completion: completion / TOKENS_PER_PRICE };
       return [
         ...labels.flatMap((of) => [cost('prompt', of, each.prompt), cost('completion', of, each.completion)]),
+        ...(cache === undefined
+          ? []
+          : labels.flatMap((of) => [
+              savedCost('prompt', of, each.prompt),
+              savedCost('completion', of, each.completion),
+            ])),
         ...[...labels, routed].flatMap((of) => [
           servedCost('prompt', of, each.prompt),
           servedCost('completion', of, each.completion),
@@ -112,6 +126,15 @@ const cost = (component: Cost['component'], labels: Cost['labels'], usdPerToken:
 const servedCost = (component: Cost['component'], labels: Cost['labels'], usdPerToken: number): Cost => ({
   name: 'llm_served_cost_usd',
   metric: '^apisix_genai_served_tokens_total$',
+  labels: { ...labels, kind: `^${component}$` },
+  component,
+  usdPerToken,
+});
+
+/** The cost of the tokens that backends did not have to make, because the answer was stored. */
+const savedCost = (component: Cost['component'], labels: Cost['labels'], usdPerToken: number): Cost => ({
+  name: 'llm_saved_cost_usd',
+  metric: '^apisix_genai_cache_saved_tokens_total$',
   labels: { ...labels, kind: `^${component}$` },
   component,
   usdPerToken,

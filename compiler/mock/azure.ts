@@ -169,13 +169,14 @@ function modelOf(json: Json, multipart: Buffer | undefined, contentType: string)
 }
 
 function refusal(
-  { profile }: Config,
+  { profile, limits }: Config,
   { kind, retryAfterMs }: { readonly kind: 'tokens' | 'requests'; readonly retryAfterMs: number },
   about: { readonly operation: string; readonly apiVersion: string; readonly deployment: string },
 ): Behaviour {
   if (profile === 'azure-ptu') return throttledPtu({ retryAfterMs: Math.ceil(retryAfterMs) });
   const retryAfter = Math.ceil(retryAfterMs / 1000);
   if (profile === 'azure-standard') return throttled({ era: 'a', kind, retryAfter, ...about });
+  const { windowMs } = limits[about.deployment] ?? limits['*'] ?? {};
   const message = `Requests to the OpenAI API Simulator have exceeded call rate limit. Please retry after ${retryAfter} seconds.`;
   return {
     status: 429,
@@ -183,6 +184,8 @@ function refusal(
       'Content-Type': null,
       'Retry-After': String(retryAfter),
       [`x-ratelimit-reset-${kind}`]: String(retryAfter),
+      // The simulator reports whole seconds, which may be longer than a whole window that is shorter than a minute.
+      ...(windowMs === undefined ? {} : { 'retry-after-ms': String(Math.ceil(retryAfterMs)) }),
     },
     body: { error: { code: '429', message } },
   };

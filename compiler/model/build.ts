@@ -1,7 +1,9 @@
-import type { BackendValues, ClientValues } from '../settings/declarations/index.ts';
+import type { BackendValues, ClientValues, PoolValues } from '../settings/declarations/index.ts';
 import {
+  allPools,
   backendAuthMode,
   backendClientId,
+  backendHeader,
   backendName,
   cooldown,
   corsRequestHeaders,
@@ -10,28 +12,41 @@ import {
   identityClientId,
   ingestion,
   limitStrategy,
+  poolAlgorithm,
+  poolBackends,
+  poolCooldown,
+  poolMaxAttempts,
+  poolPath,
+  poolRetryStatuses,
   recordsClientId,
   requestKey,
   retryStatuses,
   sampleRate,
   tokenAudiences,
   tokenResource,
+  usesPreferred,
   usesTokenFile,
 } from '../settings/effective.ts';
 import type { Settings } from '../settings/parse.ts';
 import type { Secret } from '../settings/secret.ts';
+import type { Algorithm } from '../settings/types.ts';
 import type {
   ApimRecords,
   Authentication,
   Backend,
+  Balancing,
+  Cache,
   Client,
   Cors,
   Failover,
   GatewayModel,
   Limits,
+  Pool,
+  Preferred,
   Redis,
   RemoteWrite,
   Telemetry,
+  TokenBudget,
 } from './model.ts';
 import { ModelSecret, type SecretsMode } from './secret.ts';
 
@@ -45,18 +60,15 @@ export function buildModel(
 ): GatewayModel {
   const { values } = settings;
   const written: Written = (secret) => secret && new ModelSecret(secret, secrets);
+  const backends = settings.backends.map((each) => backend(each, settings, written));
   return {
-    backends: settings.backends.map((each) => backend(each, settings, written)),
+    backends,
+    pools: allPools(settings).map((each) => pool(each, settings, backends)),
     clients: clients(settings, written),
     authentication: authentication(settings),
-    balancing: {
-      algorithm: values.LB_ALG,
-      ...(values.LB_ALG === 'chash'
-        ? { hash: compact({ on: values.LB_HASH_ON, key: values.LB_HASH_KEY }) }
-        : {}),
-      ...(values.LB_AFFINITY === undefined ? {} : { affinity: values.LB_AFFINITY }),
-    },
+    balancing: balancing(settings, values.LB_ALG),
     failover: failover(settings),
+    ...(usesPreferred(settings) ? { preferred: preferred(settings, written) } : {}),
     ...(values.APISIX_ACTIVE_HEALTH_CHECKS
       ? {
           healthChecks: compact({
@@ -81,6 +93,7 @@ export function buildModel(
           }),
     },
     limits: limits(settings, written),
+    ...(values.ENABLE_CACHE && values.CACHE_TTL > 0 ? { cache: cache(settings, written) } : {}),
     ...(values.ENABLE_CORS ? { cors: cors(settings) } : {}),
     ...(values.ENABLE_IP_RESTRICTION
       ? {
@@ -101,7 +114,7 @@ export function buildModel(
       allowUntestedApisix: values.GATEWAY_ALLOW_UNTESTED_APISIX,
       trustedProxies: values.GATEWAY_TRUSTED_PROXIES ?? [],
       trustedCaFile: values.GATEWAY_TRUSTED_CA_FILE,
-      backendHeader: values.GATEWAY_BACKEND_HEADER,
+      backendHeader: backendHeader(settings).value,
       e2eTestMode: values.GATEWAY_E2E_TEST_MODE,
       secrets: values.GATEWAY_SECRETS,
     }),
@@ -142,6 +155,64 @@ function backend(each: BackendValues, settings: Settings, written: Written): Bac
     deployments: each.DEPLOYMENTS,
     region: each.REGION,
   });
+}
+
+/** A named pool. `backends` are all of the gateway. */
+function pool(each: PoolValues, settings: Settings, backends: readonly Backend[]): Pool {
+  const common = failover(settings);
+  const fixed = poolCooldown(settings, each).value;
+  const byName = new Map(backends.map((one) => [one.name, one]));
+  return compact({
+    name: required(each.NAME),
+    path: required(poolPath(settings, each).value),
+    backends: poolBackends(settings, each).value.map(({ name, priority, weight }) => ({
+      ...required(byName.get(name)),
+      priority,
+      weight,
+    })),
+    clients: each.CLIENTS,
+    balancing: balancing(settings, poolAlgorithm(settings, each).value),
+    failover: compact({
+      ...common,
+      retryStatuses: poolRetryStatuses(settings, each).value,
+      maxAttempts: poolMaxAttempts(settings, each).value,
+      cooldown: fixed === undefined ? common.cooldown : { ...common.cooldown, fixed },
+    }),
+    budget: poolBudget(each),
+  });
+}
+
+function poolBudget({ TOKENS_PER_MINUTE, HIGH_RESERVE, BUDGET_SOURCE }: PoolValues): TokenBudget | undefined {
+  if (BUDGET_SOURCE === 'backend') return { highReserve: HIGH_RESERVE };
+  return TOKENS_PER_MINUTE === undefined
+    ? undefined
+    : { tokensPerMinute: TOKENS_PER_MINUTE, highReserve: HIGH_RESERVE };
+}
+
+function balancing({ values }: Settings, algorithm: Algorithm): Balancing {
+  return compact({
+    algorithm,
+    hash: algorithm === 'chash' ? compact({ on: values.LB_HASH_ON, key: values.LB_HASH_KEY }) : undefined,
+    // Consistent hashing already keeps requests together, by another key.
+    affinity: algorithm === 'chash' ? undefined : values.LB_AFFINITY,
+  });
+}
+
+/** The limiters' client of Redis waits as long. */
+const PREFERRED_REDIS_TIMEOUT = 500;
+
+function preferred(settings: Settings, written: Written): Preferred {
+  const { values } = settings;
+  const shared =
+    values.RESPONSES_AFFINITY_REDIS_HOST === undefined
+      ? values.AI_RATE_LIMIT_POLICY === 'redis'
+        ? { ...redis(settings, 'AI_RATE_LIMIT_REDIS', written), timeout: PREFERRED_REDIS_TIMEOUT }
+        : undefined
+      : {
+          ...redis(settings, 'RESPONSES_AFFINITY_REDIS', written),
+          timeout: values.RESPONSES_AFFINITY_REDIS_TIMEOUT_MS,
+        };
+  return compact({ secret: written(values.CONFIG_API_SHARED_SECRET), redis: shared });
 }
 
 function clients({ values, clients: indexed }: Settings, written: Written): Client[] {
@@ -194,7 +265,7 @@ function failover(settings: Settings): Failover {
 
 function redis(
   { values }: Settings,
-  prefix: 'RESPONSES_AFFINITY_REDIS' | 'AI_RATE_LIMIT_REDIS',
+  prefix: 'RESPONSES_AFFINITY_REDIS' | 'AI_RATE_LIMIT_REDIS' | 'CACHE_REDIS',
   written: Written,
 ): Redis {
   return compact({
@@ -204,6 +275,27 @@ function redis(
     password: written(values[`${prefix}_PASSWORD`]),
     database: values[`${prefix}_DATABASE`],
     tls: values[`${prefix}_TLS`],
+  });
+}
+
+function cache(settings: Settings, written: Written): Cache {
+  const { values } = settings;
+  const isShared = values.CACHE_POLICY === 'redis';
+  const key = isShared ? written(values.CACHE_ENCRYPTION_KEY) : undefined;
+  return compact({
+    ttl: values.CACHE_TTL,
+    scope: values.CACHE_SCOPE,
+    operations: values.CACHE_OPERATIONS,
+    maxEntry: values.CACHE_MAX_ENTRY_SIZE,
+    memory: values.CACHE_MEMORY,
+    countsTokens: values.CACHE_COUNTS_TOKENS,
+    redis: isShared
+      ? { ...redis(settings, 'CACHE_REDIS', written), timeout: values.CACHE_REDIS_TIMEOUT_MS }
+      : undefined,
+    encryption:
+      key === undefined
+        ? undefined
+        : compact({ key, previous: written(values.CACHE_ENCRYPTION_KEY_PREVIOUS) }),
   });
 }
 
@@ -218,6 +310,13 @@ function limits(settings: Settings, written: Written): Limits {
           scope: values.AI_RATE_LIMIT_SCOPE,
         }
       : undefined,
+    shared:
+      values.AI_RATE_LIMIT_SHARED_LIMIT === undefined
+        ? undefined
+        : {
+            tokensPerMinute: values.AI_RATE_LIMIT_SHARED_LIMIT,
+            highReserve: values.AI_RATE_LIMIT_HIGH_RESERVE,
+          },
     strategy: limitStrategy(settings).value,
     rejection: { status: values.AI_RATE_LIMIT_REJECT_CODE, message: values.AI_RATE_LIMIT_REJECT_MESSAGE },
     requestRate: values.ENABLE_RATE_LIMIT

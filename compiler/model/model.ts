@@ -1,17 +1,23 @@
 /** The gateway in domain terms: no YAML, no variables, no plugin names. Durations are in milliseconds. */
-import type { DeploymentName, ModelPrice } from '../settings/types.ts';
+import type { Algorithm, DeploymentName, ModelPrice } from '../settings/types.ts';
 import type { ModelSecret } from './secret.ts';
 
 export interface GatewayModel {
   /** In the order of their index. */
   readonly backends: readonly Backend[];
+  /** The named pools in addition to the pool of the plain paths, in the order of their index. */
+  readonly pools: readonly Pool[];
   readonly clients: readonly Client[];
   readonly authentication: Authentication;
   readonly balancing: Balancing;
   readonly failover: Failover;
+  /** The endpoint that sets the order of backends; undefined: nothing follows such an order. */
+  readonly preferred?: Preferred;
   readonly healthChecks?: HealthChecks;
   readonly affinity: Affinity;
   readonly limits: Limits;
+  /** Undefined: answers are not cached. */
+  readonly cache?: Cache;
   readonly cors?: Cors;
   readonly ipRestriction?: { readonly kind: 'allow' | 'deny'; readonly ranges: readonly string[] };
   readonly hardenResponses: boolean;
@@ -29,6 +35,28 @@ export interface Backend {
   /** The deployments that the backend serves; undefined: all, with the names that clients use. */
   readonly deployments?: readonly DeploymentName[];
   readonly region?: string;
+}
+
+/** A group of backends with path prefix and rules of its own. */
+export interface Pool {
+  readonly name: string;
+  /** The prefix of its paths, without a slash at the end. */
+  readonly path: string;
+  /** With the priorities and weights that they have in this pool. */
+  readonly backends: readonly Backend[];
+  /** The names of the clients that may use it; undefined: all. */
+  readonly clients?: readonly string[];
+  readonly balancing: Balancing;
+  readonly failover: Failover;
+  readonly budget?: TokenBudget;
+}
+
+/** The order of backends that a request sets. */
+export interface Preferred {
+  /** The value that the request must have, in addition to the key of a client. */
+  readonly secret?: ModelSecret;
+  /** Where replicas share the order; undefined: each replica has its own. */
+  readonly redis?: Redis & { readonly timeout: number };
 }
 
 export type BackendCredential =
@@ -60,7 +88,7 @@ export interface Authentication {
 }
 
 export interface Balancing {
-  readonly algorithm: 'roundrobin' | 'chash' | 'latency';
+  readonly algorithm: Algorithm;
   readonly hash?: {
     readonly on: 'consumer' | 'header' | 'cookie' | 'vars' | 'vars_combinations';
     readonly key?: string;
@@ -74,7 +102,8 @@ export interface Failover {
   /** Undefined: one attempt at each backend. */
   readonly maxAttempts?: number;
   readonly deadline?: number;
-  readonly cooldown: { readonly default: number; readonly max: number };
+  /** `fixed`: the length of cooldowns whatever delay an answer gives. */
+  readonly cooldown: { readonly default: number; readonly max: number; readonly fixed?: number };
   readonly timeouts: {
     readonly connect: number;
     readonly send: number;
@@ -113,6 +142,20 @@ export interface Affinity {
   readonly redis?: Redis & { readonly timeout: number };
 }
 
+export interface Cache {
+  readonly ttl: number;
+  readonly scope: 'client' | 'gateway';
+  readonly operations: readonly string[];
+  /** In bytes. */
+  readonly maxEntry: number;
+  /** Memory for stored and arriving answers of a replica, in bytes. */
+  readonly memory: number;
+  readonly countsTokens: boolean;
+  /** Undefined: each replica stores answers in its memory. */
+  readonly redis?: Redis & { readonly timeout: number };
+  readonly encryption?: { readonly key: ModelSecret; readonly previous?: ModelSecret };
+}
+
 export interface Limits {
   /** Limits of the two lanes. */
   readonly lanes?: {
@@ -122,6 +165,8 @@ export interface Limits {
     readonly window: number;
     readonly scope: 'gateway' | 'client';
   };
+  /** The budget for each deployment that both lanes share. */
+  readonly shared?: TokenBudget;
   /** The unit that lanes and token budgets count. */
   readonly strategy: 'total_tokens' | 'prompt_tokens' | 'completion_tokens' | 'req';
   readonly rejection: { readonly status: number; readonly message: string };
@@ -132,6 +177,14 @@ export interface Limits {
   readonly requestKey: 'client' | 'ip';
   /** Undefined: each replica counts separately. */
   readonly redis?: Redis;
+}
+
+/** A budget of tokens over a sliding minute, for each deployment. */
+export interface TokenBudget {
+  /** Undefined: the backends count, and report what they have left. */
+  readonly tokensPerMinute?: number;
+  /** Requests of the low lane are rejected while less than this is left. */
+  readonly highReserve: number;
 }
 
 export interface Cors {

@@ -139,6 +139,7 @@ export const POLICY_RULES = {
       const redis: readonly [string, Redis | undefined][] = [
         ['AI_RATE_LIMIT_REDIS_TLS', model.limits.redis],
         ['RESPONSES_AFFINITY_REDIS_TLS', model.affinity.redis],
+        ['CACHE_REDIS_TLS', model.cache?.redis],
       ];
       for (const [setting, server] of redis) if (server && !server.tls) report('POLICY_TLS', setting, {});
     },

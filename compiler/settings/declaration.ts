@@ -1,4 +1,4 @@
-import type { BackendValues, PlainName } from './declarations/index.ts';
+import type { BackendValues, PlainName, PoolValues } from './declarations/index.ts';
 import type { Effective } from './effective.ts';
 import type { Settings } from './parse.ts';
 import type { Secret } from './secret.ts';
@@ -10,7 +10,9 @@ export const SECTIONS = [
   'Clients',
   'Gateway',
   'Balancing and failover',
+  'Pools',
   'Guardrails',
+  'Answer cache',
   'Telemetry',
   'Managed identity',
   'Accepted for compatibility',
@@ -27,12 +29,21 @@ export type OutputPath = `${DocumentName}: ${string}`;
  * settings, whose type derives from the declarations.
  */
 export interface Condition {
-  /** @param backend present for a field of a backend */
-  when(settings: Settings, backend?: BackendValues): boolean;
-  /** The text after "has no effect without". `N` stands for the index of the backend. */
+  /**
+   * @param backend present for a field of a backend
+   * @param pool present for a field of a pool
+   */
+  when(settings: Settings, backend?: BackendValues, pool?: PoolValues): boolean;
+  /** The text after "has no effect without". `N` stands for the index of the backend or pool. */
   readonly words: string;
   /** If one of these settings has an invalid value, it is unknown whether the condition holds. */
-  readonly switches: readonly (PlainName | 'AZURE_OPENAI_AUTH_MODE_N')[];
+  readonly switches: readonly (
+    | PlainName
+    | 'AZURE_OPENAI_AUTH_MODE_N'
+    | 'GATEWAY_POOL_LB_ALG_N'
+    | 'GATEWAY_POOL_TOKENS_PER_MINUTE_N'
+    | 'GATEWAY_POOL_BUDGET_SOURCE_N'
+  )[];
 }
 
 /** Everything about one setting. Parsing, help, schema, reference and suggestions derive from it. */
@@ -53,10 +64,10 @@ export interface Declaration<T = unknown> {
   readonly defaultText?: string;
   /** The effective value, if other settings influence it. Only fields of a backend use `backend`. */
   effective?(settings: Settings, backend: BackendValues): Effective<T | Secret | undefined>;
+  /** The same for a field of a pool. */
+  effectiveOfPool?(settings: Settings, pool: PoolValues): Effective<T | undefined>;
   /** The conditions under which the setting has an effect; all of them must hold. */
   readonly needs?: Condition | readonly Condition[];
-  /** The name of a feature that does not exist yet: turning it on is an error. */
-  readonly notBuilt?: string;
   /** The value is never printed, and is written as a reference unless GATEWAY_SECRETS=inline. */
   readonly sensitive?: true;
   /** Values that look like keys but may be something else, such as ids of other systems or hashes. */

@@ -2,9 +2,11 @@
  * Effective values that depend on several settings. Declarations refer to these functions, so this file must not use a
  * declaration when it is loaded.
  */
-import type { BackendValues } from './declarations/index.ts';
+import type { BackendValues, PoolValues } from './declarations/index.ts';
 import type { Settings } from './parse.ts';
 import type { Secret } from './secret.ts';
+import { testPools } from './test-mode.ts';
+import type { Algorithm, PoolBackend } from './types.ts';
 
 /** The effective value of a setting, and the other setting that determines it, if any. */
 export interface Effective<T> {
@@ -237,6 +239,76 @@ export const cooldown = ({ values }: Settings): Effective<number> =>
   values.AI_PROXY_COOLDOWN > values.AI_PROXY_COOLDOWN_MAX
     ? { value: values.AI_PROXY_COOLDOWN_MAX, follows: 'AI_PROXY_COOLDOWN_MAX' }
     : { value: values.AI_PROXY_COOLDOWN };
+
+/** The pools of the settings, and those of the test mode. */
+export const allPools = (settings: Settings): readonly PoolValues[] => [
+  ...settings.pools,
+  ...testPools(settings),
+];
+
+/** Whether answers name their backend. The scenarios of the test mode read that. */
+export const backendHeader = ({ values, sources }: Settings): Effective<boolean> =>
+  values.GATEWAY_E2E_TEST_MODE && !sources.has('GATEWAY_BACKEND_HEADER')
+    ? { value: true, follows: 'GATEWAY_E2E_TEST_MODE' }
+    : { value: values.GATEWAY_BACKEND_HEADER };
+
+/** The path prefix of a pool. */
+export const poolPath = (_: Settings, pool: PoolValues): Effective<string | undefined> =>
+  own(pool.PATH) ?? following(`GATEWAY_POOL_NAME_${pool.index}`, pool.NAME && `/${pool.NAME}`) ?? NOTHING;
+
+/** A backend of a pool with its priority and weight there. */
+export interface Member extends PoolBackend {
+  readonly priority: number;
+  readonly weight: number;
+}
+
+/** The backends of a pool, with the priorities and weights that they have there. Unknown names are left out. */
+export function poolBackends(settings: Settings, pool: PoolValues): Effective<readonly Member[]> {
+  const { BACKENDS: listed } = pool;
+  const all = settings.backends.map((each) => ({
+    name: backendName(settings, each).value,
+    priority: each.PRIORITY,
+    weight: each.WEIGHT,
+  }));
+  if (listed === undefined) return { value: all };
+  return {
+    value: listed.flatMap(({ name, priority, weight }) => {
+      const own = all.find((each) => each.name.toLowerCase() === name.toLowerCase());
+      return own
+        ? [{ name: own.name, priority: priority ?? own.priority, weight: weight ?? own.weight }]
+        : [];
+    }),
+  };
+}
+
+/** The algorithm by which a pool chooses a backend. */
+export const poolAlgorithm = ({ values }: Settings, pool: PoolValues): Effective<Algorithm> =>
+  own(pool.LB_ALG) ?? { value: values.LB_ALG, follows: 'LB_ALG' };
+
+/** Whether the plain paths or a pool use an algorithm. */
+export const usesAlgorithm = (settings: Settings, algorithm: Algorithm): boolean =>
+  settings.values.LB_ALG === algorithm ||
+  allPools(settings).some((pool) => poolAlgorithm(settings, pool).value === algorithm);
+
+/** Whether the plain paths or a pool follow an order that a request sets. */
+export const usesPreferred = (settings: Settings): boolean => usesAlgorithm(settings, 'preferred');
+
+/** The statuses that lead to the next attempt in a pool, ascending. */
+export function poolRetryStatuses(settings: Settings, pool: PoolValues): Effective<readonly number[]> {
+  if (pool.RETRY_STATUSES !== undefined) return { value: ascending(pool.RETRY_STATUSES) };
+  const { value, follows = 'AI_PROXY_RETRY_STATUSES' } = retryStatuses(settings);
+  return { value, follows };
+}
+
+/** Most attempts for one request of a pool; undefined: one at each backend. */
+export const poolMaxAttempts = ({ values }: Settings, pool: PoolValues): Effective<number | undefined> =>
+  own(pool.MAX_ATTEMPTS) ?? following('AI_PROXY_MAX_ATTEMPTS', values.AI_PROXY_MAX_ATTEMPTS) ?? NOTHING;
+
+/** The length of the cooldowns that requests of a pool begin, at most AI_PROXY_COOLDOWN_MAX; undefined: as elsewhere. */
+export const poolCooldown = ({ values }: Settings, pool: PoolValues): Effective<number | undefined> =>
+  pool.COOLDOWN !== undefined && pool.COOLDOWN > values.AI_PROXY_COOLDOWN_MAX
+    ? { value: values.AI_PROXY_COOLDOWN_MAX, follows: 'AI_PROXY_COOLDOWN_MAX' }
+    : { value: pool.COOLDOWN };
 
 /**
  * Headers that OpenAI SDKs and clients of the gateway send. Browsers do not accept `*` for them together with

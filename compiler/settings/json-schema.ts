@@ -1,7 +1,7 @@
 import * as z from 'zod/mini';
 import type { Declaration } from './declaration.ts';
 import { indexedGroups, plainSettings } from './declarations/index.ts';
-import { defaultText, descriptionOf } from './reference.ts';
+import { defaultText } from './reference.ts';
 
 /** The JSON Schema of one variable. */
 function property(declaration: Declaration): Record<string, unknown> {
@@ -15,7 +15,7 @@ function property(declaration: Declaration): Record<string, unknown> {
   });
   return {
     ...schema,
-    description: `${descriptionOf(declaration)} Expected ${declaration.type.expected}. Default: ${defaultText(declaration)}.`,
+    description: `${declaration.description} Expected ${declaration.type.expected}. Default: ${defaultText(declaration)}.`,
     ...(declaration.sensitive ? { writeOnly: true } : { examples: [declaration.example] }),
     ...(declaration.replacedBy === undefined ? {} : { deprecated: true }),
   };

@@ -36,7 +36,7 @@ export type NameVerdict =
 
 /** Unknown names with these prefixes are reported. */
 const OUR_PREFIXES =
-  /^(?:AZURE_OPENAI_|GATEWAY_|AI_PROXY_|AI_RATE_LIMIT_|RATE_LIMIT_|QUOTA_|LB_|CORS_|IP_WHITE|IP_BLACK|OIDC_|RESPONSES_AFFINITY_|APIM_GATEWAY_|PROMETHEUS_|ENABLE_|APISIX_ACTIVE_)/;
+  /^(?:AZURE_OPENAI_|GATEWAY_|AI_PROXY_|AI_RATE_LIMIT_|CACHE_|RATE_LIMIT_|QUOTA_|LB_|CORS_|IP_WHITE|IP_BLACK|OIDC_|RESPONSES_AFFINITY_|APIM_GATEWAY_|PROMETHEUS_|ENABLE_|APISIX_ACTIVE_)/;
 
 /** Names with our prefixes that belong to other software: SDKs, the platform, Prometheus and OpenTelemetry. */
 const FOREIGN = new Set([

@@ -10,7 +10,9 @@ import {
   type GroupName,
   indexedGroups,
   type PlainValues,
+  type PoolValues,
   plainSettings,
+  poolFields,
 } from './declarations/index.ts';
 import { type KnownName, meantByForeign, resolveName } from './names.ts';
 import { Secret } from './secret.ts';
@@ -24,6 +26,7 @@ export interface Settings {
   /** In the order of their indexes. */
   readonly backends: readonly BackendValues[];
   readonly clients: readonly ClientValues[];
+  readonly pools: readonly PoolValues[];
   /** The source of each given setting, by variable name. A setting that is not in it has its default. */
   readonly sources: ReadonlyMap<string, Source>;
   /** Settings that were given but are invalid; they have their default too. */
@@ -52,6 +55,7 @@ export function parseSettings(raw: RawSettings): ParseResult {
   const indexed: Record<GroupName, Map<number, Record<string, unknown>>> = {
     backends: new Map(),
     clients: new Map(),
+    pools: new Map(),
   };
   const unusable = new Set<string>(sources.keys());
   for (const [name, each] of given) {
@@ -73,6 +77,7 @@ export function parseSettings(raw: RawSettings): ParseResult {
       values: withDefaults<PlainValues>(plainSettings, plain),
       backends: inOrder<BackendValues>(backendFields, indexed.backends),
       clients: inOrder<ClientValues>(clientFields, indexed.clients),
+      pools: inOrder<PoolValues>(poolFields, indexed.pools),
       sources,
       unusable,
     }),
@@ -93,6 +98,9 @@ export function writesInline({ variables }: RawSettings): boolean {
 export const emptyBackend = (index: number): BackendValues =>
   withDefaults<BackendValues>(backendFields, { index });
 
+/** A pool without any settings. */
+export const emptyPool = (index: number): PoolValues => withDefaults<PoolValues>(poolFields, { index });
+
 function inOrder<T>(
   fields: Readonly<Record<string, unknown>>,
   group: Map<number, Record<string, unknown>>,
@@ -112,7 +120,13 @@ function withDefaults<T>(declarations: Readonly<Record<string, unknown>>, given:
 }
 
 /** The field, in addition to the key, that a group must have. */
-const ANCHORS: Readonly<Record<GroupName, string>> = { backends: 'ENDPOINT', clients: 'NAME' };
+const ANCHORS: Readonly<Record<GroupName, string>> = {
+  backends: 'ENDPOINT',
+  clients: 'NAME',
+  pools: 'NAME',
+};
+
+const WHAT = { backends: 'backend', clients: 'client', pools: 'pool' } as const;
 
 /**
  * Templates often set the variables of optional backends and clients to empty values. A group whose anchor and key are
@@ -144,7 +158,7 @@ function withoutEmptyGroups(given: Map<string, Given>, diagnostics: Diagnostic[]
     // A single empty endpoint or name counts as unset.
     if (!key && ignored.length === 0) continue;
     const args = {
-      what: known.group === 'backends' ? ('backend' as const) : ('client' as const),
+      what: WHAT[known.group],
       index: known.index,
       empty: [anchor, key].flatMap((each) => each?.variable ?? []),
       ignored: ignored.map(({ variable }) => variable),
@@ -330,7 +344,8 @@ function parseValue(name: string, given: Given, inline: boolean, diagnostics: Di
 
 /** The setting in which a misplaced key belongs. */
 function settingForKey(known: KnownName): string | undefined {
-  if (known.kind === 'indexed') return `${indexedGroups[known.group].prefix}KEY_${known.index}`;
+  if (known.kind === 'indexed')
+    return known.group === 'pools' ? undefined : `${indexedGroups[known.group].prefix}KEY_${known.index}`;
   const password = known.name.replace(/_REDIS_[A-Z_]+$/, '_REDIS_PASSWORD');
   return password !== known.name && Object.hasOwn(plainSettings, password) ? password : undefined;
 }

@@ -13,6 +13,7 @@ const BACKEND_PREFIX =
   /^(?:AZURE_?OPEN_?AI|AZURE_AI(?:_FOUNDRY|_SERVICES|_INFERENCE)?|AZURE_FOUNDRY|AI_FOUNDRY|FOUNDRY|AZURE_COGNITIVE_SERVICES|AOAI|OPEN_?AI|LLM|BACKEND|UPSTREAM)(?:_|$)/;
 /** `AZURE_` alone is not specific to OpenAI, so only these names are matched. */
 const AZURE_ALONE = /^AZURE_(?=API_(?:KEY|BASE|ENDPOINT|URL|VERSION)$)/;
+const POOL_PREFIX = /^GATEWAY_POOL(?:_|$)/;
 const CLIENT_PREFIX = /^(?:GATEWAY_CLIENT|GATEWAY_CONSUMER|GATEWAY_USER|GATEWAY|CLIENT|CONSUMER)(?:_|$)/;
 
 /** Synonyms for the fields of a group. The name of a field is its own synonym. */
@@ -45,6 +46,16 @@ const FIELD_WORDS: Readonly<Record<GroupName, Readonly<Record<string, string>>>>
       'TPM TPM_LIMIT TOKENS TOKEN_LIMIT TOKENS_MINUTE TOKEN_RATE_LIMIT MAX_TPM TOKENS_PER_MIN',
     REQUESTS_PER_MINUTE: 'RPM RPM_LIMIT REQUESTS REQUEST_LIMIT RATE_LIMIT MAX_RPM REQUESTS_PER_MIN',
     TOKENS_PER_DAY: 'TPD TPD_LIMIT DAILY_TOKENS TOKENS_DAY TOKENS_DAILY DAILY_LIMIT MAX_BUDGET BUDGET QUOTA',
+  },
+  pools: {
+    NAME: 'ID LABEL POOL POOL_NAME',
+    PATH: 'PREFIX PATH_PREFIX URL_PREFIX ROUTE URI BASE_PATH',
+    BACKENDS: 'BACKEND MEMBERS UPSTREAMS INSTANCES ENDPOINTS TARGETS',
+    CLIENTS: 'CLIENT ALLOWED_CLIENTS CONSUMERS USERS',
+    LB_ALG: 'ALG ALGORITHM LB_ALGORITHM BALANCER STRATEGY ROUTING',
+    RETRY_STATUSES: 'RETRY_STATUS RETRY_ON RETRY_CODES STATUSES',
+    MAX_ATTEMPTS: 'ATTEMPTS MAX_RETRIES RETRIES NUM_RETRIES',
+    COOLDOWN: 'COOLDOWN_TIME COOL_DOWN COOLDOWN_SECONDS',
   },
 };
 
@@ -259,7 +270,11 @@ function meaning(nearest: string | undefined, words: string, note?: string): Rec
 }
 
 /** The field for each synonym, by group. */
-const fields = once(() => ({ backends: words('backends'), clients: words('clients') }));
+const fields = once(() => ({
+  backends: words('backends'),
+  clients: words('clients'),
+  pools: words('pools'),
+}));
 
 const words = (group: GroupName): ReadonlyMap<string, string> =>
   new Map(
@@ -286,6 +301,11 @@ export function meantBy(name: string): Meant | undefined {
     const field = backend === '' ? index && 'ENDPOINT' : fields().backends.get(backend);
     if (field) return { nearest: indexed('backends', field, index ?? '0') };
     if (Object.hasOwn(ofAllBackends(), backend)) return ofAllBackends()[backend];
+  }
+  const pool = stem.replace(POOL_PREFIX, '');
+  if (pool !== stem) {
+    const field = pool === '' ? 'NAME' : fields().pools.get(pool);
+    return field === undefined ? undefined : { nearest: indexed('pools', field, index ?? '0') };
   }
   if (index === undefined && !stem.startsWith('GATEWAY_CLIENT_')) return undefined;
   const client = stem.replace(CLIENT_PREFIX, '');

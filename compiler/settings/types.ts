@@ -259,6 +259,10 @@ export function oneOf<const T extends string>(
 const optional = <K extends string>(key: K, value: string | undefined): { readonly [P in K]?: string } =>
   value === undefined ? {} : ({ [key]: value } as { readonly [P in K]: string });
 
+/** The ways to choose a backend among several. */
+export const ALGORITHMS = ['roundrobin', 'chash', 'latency', 'preferred'] as const;
+export type Algorithm = (typeof ALGORITHMS)[number];
+
 /** The value by which soft affinity chooses a backend. */
 export interface AffinityKey {
   readonly on: 'prompt_cache_key' | 'client' | 'header';
@@ -395,6 +399,18 @@ export function absolutePath(): ValueType<string> {
   return text('an absolute path of letters, digits and . _ - /', /^(?:\/[A-Za-z0-9._-]+)+$/);
 }
 
+/** A path prefix: segments that no client or proxy would normalize away, without a slash at the end. */
+export function pathPrefix(): ValueType<string> {
+  const PATTERN = /^(?:\/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}){1,5}$/;
+  return custom<string>(
+    'a path of one to five segments such as /search, each of letters, digits and . _ -, without a dot at its beginning and a slash at the end',
+    (value) => value,
+    PATTERN,
+    String,
+    (value) => `/${value.replace(/^\/+|\/+$/g, '')}`,
+  );
+}
+
 /** Printable ASCII, 1 to 512 characters, so that it fits into one HTTP header value. */
 export function apiKey(): ValueType<string> {
   return text('1 to 512 printable ASCII characters', /^[\x20-\x7e]{1,512}$/);
@@ -481,6 +497,36 @@ export function deployment(): ValueType<DeploymentName> {
     },
     /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?:=[A-Za-z0-9][A-Za-z0-9._-]{0,99})?$/,
     ({ name, backendName }) => (name === backendName ? name : `${name}=${backendName}`),
+  );
+}
+
+export interface PoolBackend {
+  readonly name: string;
+  /** Undefined: the priority of the backend. */
+  readonly priority?: number;
+  /** Undefined: the weight of the backend. */
+  readonly weight?: number;
+}
+
+/** `name`, `name:priority` or `name:priority:weight`. */
+export function poolBackend(): ValueType<PoolBackend> {
+  return custom<PoolBackend>(
+    'name, name:priority or name:priority:weight, with a priority up to 1000000 and a weight up to 10000',
+    (value) => {
+      const [name = '', priority, weight] = value.split(':');
+      if (Number(priority ?? 0) > 1_000_000 || Number(weight ?? 0) > 10_000)
+        return { issue: 'it is out of range' };
+      return {
+        name,
+        ...(priority === undefined ? {} : { priority: Number(priority) }),
+        ...(weight === undefined ? {} : { weight: Number(weight) }),
+      };
+    },
+    /^[A-Za-z0-9._-]{1,100}(?::(?:0|[1-9]\d{0,6})(?::(?:0|[1-9]\d{0,4}))?)?$/,
+    ({ name, priority, weight }) =>
+      [name, ...(priority === undefined ? [] : [priority]), ...(weight === undefined ? [] : [weight])].join(
+        ':',
+      ),
   );
 }
 

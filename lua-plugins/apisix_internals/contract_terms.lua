@@ -64,11 +64,13 @@ return {
         -- field.
         {
             module = "apisix.plugins.limit-count.init",
-            mentions = { "apisix_plugin.conf_version(conf)", "conf.allow_degradation" },
+            mentions = { "apisix_plugin.conf_version(conf)", "conf.allow_degradation",
+                         "conf._meta.parent", "parent.resource_key .. ':'" },
         },
         {
             module = "apisix.plugins.limit-req",
-            mentions = { "apisix_plugin.conf_version(conf)", "conf.allow_degradation" },
+            mentions = { "apisix_plugin.conf_version(conf)", "conf.allow_degradation",
+                         "conf._meta.parent", "parent.resource_key .. ':'" },
         },
         {
             module = "apisix.plugins.ai-rate-limiting",

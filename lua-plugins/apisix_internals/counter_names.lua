@@ -9,6 +9,7 @@ local contract = require("apisix_internals.contract")
 
 local need = contract.part("counter_names")
 local plugin = need("apisix.plugin")
+local gsub = string.gsub
 
 local _M = {}
 
@@ -24,6 +25,18 @@ function _M.install()
             return VERSION
         end
         return conf_version(conf)
+    end
+end
+
+
+--- Lets a limiter count together with that of another service. Counters are named after the item
+-- that has the plugin, and without this each pool would have budgets of its own.
+-- @tparam table conf of the limiter
+-- @tparam string id of the other service
+function _M.count_with(conf, id)
+    local parent = conf._meta.parent
+    if not parent.is_renamed then
+        parent.resource_key, parent.is_renamed = gsub(parent.resource_key, "[^/]*$", id, 1), true
     end
 end
 

@@ -39,61 +39,62 @@ local LATENCY_BUCKETS = { 10, 100, 500, 1000, 5000, 10000, 60000, 600000 }
 local MODEL_LATENCY_BUCKETS = { 200, 500, 1000, 2000, 5000, 10000, 60000, 600000 }
 
 -- In the order of the page. A label exists only if a question in docs/observability.md, a panel or
--- an alert needs it. Labels become "other" in the order of genai/telemetry/series.lua.
+-- an alert needs it; `pool` is left out if there is only one pool. Labels become "other" in the
+-- order of genai/telemetry/series.lua.
 local METRICS = {
     { key = "status", type = "counter", name = "http_status",
       help = "Requests by the status that the client got",
-      labels = { "code", "route", "consumer", "lane", "response_source" } },
+      labels = { "code", "route", "consumer", "lane", "response_source", "pool" } },
     { key = "latency", type = "histogram", name = "http_latency", buckets = LATENCY_BUCKETS,
       help = "Duration of a request in milliseconds",
       labels = { "type", "lane", "operation" } },
     { key = "bandwidth", type = "counter", name = "bandwidth",
       help = "Bytes from clients (ingress) and to them (egress)",
-      labels = { "type" } },
+      labels = { "type", "pool" } },
     { key = "model_latency", type = "histogram", name = "llm_latency",
       buckets = MODEL_LATENCY_BUCKETS,
       help = "Duration of a model's answer in milliseconds",
       labels = { "type", "node", "request_llm_model" } },
     { key = "prompt_tokens", type = "counter", name = "llm_prompt_tokens",
       help = "Tokens of prompts, as backends report them",
-      labels = { "consumer", "lane", "request_llm_model", "llm_model" } },
+      labels = { "consumer", "lane", "request_llm_model", "llm_model", "pool" } },
     { key = "completion_tokens", type = "counter", name = "llm_completion_tokens",
       help = "Tokens of answers, as backends report them",
-      labels = { "consumer", "lane", "request_llm_model", "llm_model" } },
+      labels = { "consumer", "lane", "request_llm_model", "llm_model", "pool" } },
     { key = "tokens", type = "counter", name = "genai_tokens_total",
       help = "Tokens of kinds that the counters of prompt and completion tokens do not show",
-      labels = { "kind", "consumer", "lane", "request_llm_model", "llm_model" } },
+      labels = { "kind", "consumer", "lane", "request_llm_model", "llm_model", "pool" } },
     { key = "served_tokens", type = "counter", name = "genai_served_tokens_total",
       help = "Tokens by the backend, the model and the service tier that served them",
       labels = { "kind", "node", "request_llm_model", "llm_model", "answer_model", "service_tier",
-                 "spilled" } },
+                 "spilled", "pool" } },
     { key = "audio_seconds", type = "counter", name = "genai_audio_seconds_total",
       help = "Seconds of sound that transcriptions were billed for",
-      labels = { "consumer", "lane", "request_llm_model", "llm_model" } },
+      labels = { "consumer", "lane", "request_llm_model", "llm_model", "pool" } },
     { key = "active", type = "gauge", name = "llm_active_connections",
       help = "Attempts under way at a backend",
       labels = { "node" } },
     { key = "attempts", type = "counter", name = "genai_attempts_total",
       help = "Attempts of requests at backends, and skipped backends, by outcome",
-      labels = { "node", "request_llm_model", "outcome" } },
+      labels = { "node", "request_llm_model", "outcome", "pool" } },
     { key = "failovers", type = "counter", name = "genai_failovers_total",
       help = "Requests that a backend answered after others had failed, by the first failure",
-      labels = { "node", "request_llm_model", "reason" } },
+      labels = { "node", "request_llm_model", "reason", "pool" } },
     { key = "spillovers", type = "counter", name = "genai_spillovers_total",
       help = "Answers that a standard deployment gave in place of a provisioned one",
-      labels = { "node", "request_llm_model" } },
+      labels = { "node", "request_llm_model", "pool" } },
     { key = "unserved", type = "counter", name = "genai_unserved_requests_total",
       help = "Requests that no backend served, by reason",
-      labels = { "request_llm_model", "lane", "reason" } },
+      labels = { "request_llm_model", "lane", "reason", "pool" } },
     { key = "unserved_clients", type = "counter", name = "genai_unserved_by_client_total",
       help = "Requests that no backend served, by client",
-      labels = { "consumer", "reason" } },
+      labels = { "consumer", "reason", "pool" } },
     { key = "cooldowns", type = "counter", name = "genai_cooldowns_total",
       help = "Cooldowns that began",
-      labels = { "node", "request_llm_model", "reason" } },
+      labels = { "node", "request_llm_model", "reason", "pool" } },
     { key = "limiter", type = "counter", name = "genai_limiter_decisions_total",
       help = "Requests that a limiter allowed or rejected",
-      labels = { "limiter", "lane", "consumer", "decision" } },
+      labels = { "limiter", "lane", "consumer", "decision", "pool" } },
     { key = "limiter_degraded", type = "counter", name = "genai_limiter_degraded_total",
       help = "Checks and charges of limits that were skipped because Redis failed",
       labels = { "limiter" } },
@@ -102,6 +103,17 @@ local METRICS = {
       labels = { "result" } },
     { key = "affinity_redis", type = "counter", name = "genai_affinity_redis_failures_total",
       help = "Failed calls of the Redis of affinity" },
+    { key = "cache", type = "counter", name = "genai_cache_requests_total",
+      help = "Requests that the answer cache saw, by what it did",
+      labels = { "result", "reason", "request_llm_model" } },
+    { key = "cache_saved", type = "counter", name = "genai_cache_saved_tokens_total",
+      help = "Tokens of stored answers that were sent in place of new ones",
+      labels = { "kind", "consumer", "lane", "request_llm_model", "llm_model" } },
+    { key = "cache_stores", type = "counter", name = "genai_cache_stores_total",
+      help = "Answers that were to be stored, by result",
+      labels = { "result" } },
+    { key = "cache_redis", type = "counter", name = "genai_cache_redis_failures_total",
+      help = "Failed calls of the Redis of the answer cache" },
     { key = "entra_tokens", type = "counter", name = "genai_entra_token_requests_total",
       help = "Requests for tokens of Entra ID, by outcome",
       labels = { "outcome" } },
@@ -210,6 +222,7 @@ local function create_store()
         is_alive = is_alive,
     })
     for _, each in ipairs(METRICS) do
+        each.optional = "pool"
         metrics[each.key] = store:metric(each)
     end
     for _, gauge in ipairs({ COOLING, HEALTHY, INFO }) do
@@ -253,7 +266,7 @@ local names_by_pool = setmetatable({}, { __mode = "k" })
 
 local function names_of(pool)
     local lines = {}
-    for _, each in ipairs(pool.backends) do
+    for _, each in ipairs(pool.shown_backends or pool.backends) do
         for _, line in ipairs({ each.id, each.name, each.region or "", each.key,
                                 each.health_key or "" })
         do
@@ -325,7 +338,8 @@ function _M.attempt(record, attempt)
         -- A 429 proves that the deployment exists, so its name may become a label.
         learn(record.choice)
     end
-    count("attempts", { attempt.backend.name, _M.model(record.choice), attempt.outcome })
+    count("attempts", { attempt.backend.name, _M.model(record.choice), attempt.outcome,
+                        record.pool_name or "" })
 end
 
 
@@ -340,10 +354,11 @@ function _M.answered(record, backend, headers, first_failed)
     end
     if served_by.is_spilled(headers) then
         record.answer.is_spilled = true
-        count("spillovers", { backend.name, _M.model(record.choice) })
+        count("spillovers", { backend.name, _M.model(record.choice), record.pool_name or "" })
     end
     if first_failed then
-        count("failovers", { backend.name, _M.model(record.choice), first_failed.outcome })
+        count("failovers", { backend.name, _M.model(record.choice), first_failed.outcome,
+                             record.pool_name or "" })
     end
 end
 
@@ -351,8 +366,9 @@ end
 --- Counts a request that no backend served.
 function _M.unserved(ctx, record, status, code)
     local reason = labels.unserved(record.best_failure, status, code)
-    count("unserved", { _M.model(record.choice), lanes.of(ctx), reason })
-    count("unserved_clients", { consumer_name(ctx), reason })
+    local pool = record.pool_name or ""
+    count("unserved", { _M.model(record.choice), lanes.of(ctx), reason, pool })
+    count("unserved_clients", { consumer_name(ctx), reason, pool })
 end
 
 
@@ -374,7 +390,7 @@ function _M.skipped_backends(record)
     local choice = record.choice
     for backend, outcome in pairs(choice.skipped or EMPTY) do
         if not choice.tried[backend] then
-            count("attempts", { backend.name, _M.model(choice), outcome })
+            count("attempts", { backend.name, _M.model(choice), outcome, record.pool_name or "" })
         end
     end
 end
@@ -382,8 +398,8 @@ end
 
 --- Counts a cooldown and shows it on the page.
 -- @tparam table backend
--- @tparam table about `cooldown_label`; also `deployment` and `names` if the cooldown is for a
---   deployment
+-- @tparam table about `pool_name`, `cooldown_label`; also `deployment` and `names` if the cooldown
+--   is for a deployment
 -- @tparam string key of the cooldown
 -- @tparam string reason
 function _M.cooling(backend, about, key, reason)
@@ -400,7 +416,7 @@ function _M.cooling(backend, about, key, reason)
             left_out(COOLING, 1)
         end
     end
-    count("cooldowns", { backend.name, model, reason })
+    count("cooldowns", { backend.name, model, reason, about.pool_name or "" })
 end
 
 
@@ -413,6 +429,18 @@ end
 
 function _M.affinity_redis_failed()
     count("affinity_redis", EMPTY)
+end
+
+
+--- Counts an answer that was to be stored.
+-- @tparam string result "stored", "too_large", "no_memory", "not_whole" or "redis"
+function _M.cache_stored(result)
+    count("cache_stores", { result })
+end
+
+
+function _M.cache_redis_failed()
+    count("cache_redis", EMPTY)
 end
 
 
@@ -475,7 +503,8 @@ function _M.limited(ctx, record)
     local consumer, lane = consumer_name(ctx), lanes.of(ctx)
     for _, limiter in ipairs(record.limiters) do
         local is_refused = limiter == record.refused_by
-        count("limiter", { limiter, lane, consumer, is_refused and "rejected" or "allowed" })
+        count("limiter", { limiter, lane, consumer, is_refused and "rejected" or "allowed",
+                           record.pool_name or "" })
         if is_refused then
             break
         end
@@ -483,9 +512,9 @@ function _M.limited(ctx, record)
 end
 
 
-local function count_kind(kind, amount, consumer, lane, model, served)
+local function count_kind(kind, amount, consumer, lane, model, served, pool)
     if amount and amount > 0 then
-        count("tokens", { kind, consumer, lane, model, served }, amount)
+        count("tokens", { kind, consumer, lane, model, served, pool }, amount)
     end
 end
 
@@ -497,7 +526,8 @@ local function count_served(record, model, served)
     local values = { "prompt", attempt and attempt.backend.name or "", model, served,
                      labels.answer_model(choice.names, answer.model,
                                          choice.deployment and choice.cooldown_label, model),
-                     record.facts.service_tier or "", answer.is_spilled and "true" or "false" }
+                     record.facts.service_tier or "", answer.is_spilled and "true" or "false",
+                     record.pool_name or "" }
     count("served_tokens", values, answer.usage.prompt)
     values[1] = "completion"
     count("served_tokens", values, answer.usage.completion)
@@ -519,17 +549,32 @@ local function count_model(record, status, consumer, lane)
     if usage then
         count_served(record, model, served)
     end
-    local values = { consumer, lane, model, served }
+    local pool = record.pool_name or ""
+    local values = { consumer, lane, model, served, pool }
     count("prompt_tokens", values, usage and usage.prompt or 0)
     count("completion_tokens", values, usage and usage.completion or 0)
     if usage then
         if usage.seconds then
             count("audio_seconds", values, usage.seconds)
         end
-        count_kind("cached", min(usage.cached or 0, usage.prompt), consumer, lane, model, served)
-        count_kind("reasoning", usage.reasoning, consumer, lane, model, served)
+        count_kind("cached", min(usage.cached or 0, usage.prompt), consumer, lane, model, served,
+                   pool)
+        count_kind("reasoning", usage.reasoning, consumer, lane, model, served, pool)
     else
-        count_kind("estimated", facts.estimated_tokens, consumer, lane, model, served)
+        count_kind("estimated", facts.estimated_tokens, consumer, lane, model, served, pool)
+    end
+end
+
+
+-- Counts what the answer cache did, and the tokens that it saved.
+local function count_cache(record, consumer, lane)
+    local facts, cache = record.facts, record.cache
+    local model, served = facts.model_label or "", facts.served_label or ""
+    count("cache", { cache.result, cache.reason, model })
+    local saved = facts.saved
+    if saved then
+        count("cache_saved", { "prompt", consumer, lane, model, served }, saved.prompt)
+        count("cache_saved", { "completion", consumer, lane, model, served }, saved.completion)
     end
 end
 
@@ -542,7 +587,7 @@ function _M.request_ended(ctx, record)
     local lane = target and lanes.of(ctx) or ""
     local consumer = consumer_name(ctx)
     count("status", { var.status or "", request_context.route_name(ctx), consumer, lane,
-                      request_context.response_source(ctx) })
+                      request_context.response_source(ctx), record.pool_name or "" })
 
     local whole, upstream, own = request_context.latencies(ctx)
     local operation = target and target.operation or ""
@@ -553,9 +598,13 @@ function _M.request_ended(ctx, record)
     values[1] = "upstream"
     observe("latency", values, upstream)
 
-    count("bandwidth", { "ingress" }, tonumber(var.request_length) or 0)
-    count("bandwidth", { "egress" }, tonumber(var.bytes_sent) or 0)
+    local pool = record.pool_name or ""
+    count("bandwidth", { "ingress", pool }, tonumber(var.request_length) or 0)
+    count("bandwidth", { "egress", pool }, tonumber(var.bytes_sent) or 0)
 
+    if record.cache then
+        count_cache(record, consumer, lane)
+    end
     if target and (target.generates or target.makes_content and record.answer.usage) then
         count_model(record, tonumber(var.status) or 0, consumer, lane)
     end

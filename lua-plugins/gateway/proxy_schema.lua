@@ -63,6 +63,46 @@ local metrics_schema = {
     additionalProperties = false,
 }
 
+local cache_schema = {
+    type = "object",
+    properties = {
+        -- lifetime of an answer
+        ttl_ms = { type = "integer", minimum = 1 },
+        -- who shares answers
+        scope = { type = "string", enum = { "client", "gateway" } },
+        operations = {
+            type = "array",
+            minItems = 1,
+            uniqueItems = true,
+            items = {
+                type = "string",
+                enum = { "chat_completions", "completions", "embeddings", "responses" },
+            },
+        },
+        -- bytes of the largest stored answer
+        max_entry = { type = "integer", minimum = 1 },
+        -- bytes of answers that are arriving, over all workers
+        arriving_memory = { type = "integer", minimum = 1 },
+        -- whether budgets are charged for stored answers
+        counts_tokens = { type = "boolean" },
+        -- where answers are stored; default: in shared memory
+        redis = redis_schema,
+        -- secrets from which keys are derived, or the settings whose files contain them
+        encryption = {
+            type = "object",
+            properties = {
+                key = name_schema,
+                key_setting = setting_schema,
+                previous = name_schema,
+                previous_setting = setting_schema,
+            },
+            additionalProperties = false,
+        },
+    },
+    required = { "ttl_ms", "scope", "operations", "max_entry", "arriving_memory" },
+    additionalProperties = false,
+}
+
 local interval_schema = { type = "integer", minimum = 1000 }
 
 local health_checks_schema = {
@@ -84,8 +124,26 @@ local health_checks_schema = {
 return {
     type = "object",
     properties = {
+        -- the named pool whose requests these are; nil: the plain paths
+        pool = {
+            type = "object",
+            properties = {
+                name = { type = "string", pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$" },
+                -- the clients that may use it, with `oidc:` before subjects of tokens
+                clients = { type = "array", minItems = 1, items = name_schema },
+            },
+            required = { "name" },
+            additionalProperties = false,
+        },
         -- an algorithm that ai-proxy-multi lacks
-        balancer = { type = "string", enum = { "latency" } },
+        balancer = { type = "string", enum = { "latency", "preferred" } },
+        -- where replicas share the order of backends
+        preferred = {
+            type = "object",
+            properties = { redis = redis_schema },
+            required = { "redis" },
+            additionalProperties = false,
+        },
         -- the value that keeps requests at one backend while it can be used
         soft_affinity = {
             type = "object",
@@ -115,6 +173,8 @@ return {
             properties = {
                 default_ms = milliseconds_schema,
                 max_ms = milliseconds_schema,
+                -- the length whatever delay an answer names; 0: no cooldown
+                fixed_ms = milliseconds_schema,
             },
             required = { "default_ms", "max_ms" },
             additionalProperties = false,
@@ -132,6 +192,7 @@ return {
             required = { "ttl_s" },
             additionalProperties = false,
         },
+        cache = cache_schema,
         backend_header = { type = "boolean" },
         metrics = metrics_schema,
         health_checks = health_checks_schema,

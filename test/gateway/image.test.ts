@@ -250,7 +250,6 @@ describe.skipIf(cannotRunImageTests('the image'))('the image', () => {
       { ...GOOD, ENABLE_CORS: 'on', CORS_ALLOW_ORIGINS: '*', CORS_ALLOW_CREDENTIALS: 'on' },
       /^error CORS_/m,
     ],
-    ['what is not built yet', { ...GOOD, ENABLE_CACHE: 'true' }, /^error ENABLE_CACHE: .*NOT_BUILT_YET/ms],
     [
       'an env file that is not there',
       { GATEWAY_ENV_FILES: '/no.env' },

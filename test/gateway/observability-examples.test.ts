@@ -63,10 +63,11 @@ const MODELS = [
   'left',
   'none',
   'down',
+  'embedded',
 ];
 
 /** Queries without a result when Prometheus scrapes the gateway: only the collector knows prices. */
-const ofCollector = (expr: string) => expr.includes('llm_cost_usd');
+const ofCollector = (expr: string) => /llm_(?:cost|saved_cost)_usd/.test(expr);
 
 /** Alerts that this test does not raise, with the reason. */
 const QUIET: Readonly<Record<string, string>> = {
@@ -119,6 +120,8 @@ describe.skipIf(skipped)(NAME, () => {
         GATEWAY_CLIENT_REQUESTS_PER_MINUTE_1: '1',
         MODEL_PRICES: [...MODELS, 'keyless', 'response'].map((model) => `${model}=1000/2000`).join(','),
         AI_PROXY_COOLDOWN: '1s',
+        ENABLE_CACHE: 'true',
+        CACHE_OPERATIONS: 'embeddings',
         ENABLE_AI_RATE_LIMIT: 'true',
         AI_RATE_LIMIT_WINDOW_SECONDS: '3600',
         AI_RATE_LIMIT_HIGH_LIMIT: '1000000000',
@@ -214,6 +217,8 @@ describe.skipIf(skipped)(NAME, () => {
     await ask('streamed', 200, { stream: true, stream_options: { include_usage: true } });
     chat(0, { events: [chatPrelude, chatText('a')] });
     await ask('silent', 200, { stream: true });
+    for (let count = 0; count < 3; count++)
+      await gateway.openai().embeddings.create({ model: 'embedded', input: 'Hello' });
     // By a path of the classic API too.
     await gateway
       .azure('plain')

@@ -60,6 +60,7 @@ const OUR_PLUGINS = [
   'azure-openai-metrics',
   'azure-openai-auth',
   'azure-openai-proxy',
+  'azure-openai-preferred',
   'azure-openai-limits',
   'apim-gateway-logger',
 ];

@@ -41,16 +41,17 @@ describe('golden scenarios', () => {
       expect(readRendered(documents[document])).toEqual(await readYaml(documents[document]));
     }
     if (documents) {
-      const service = await readYaml(documents['apisix.yaml']);
+      const apisix = await readYaml(documents['apisix.yaml']);
       const config = await readYaml(documents['config.yaml']);
-      // The plugins of the service must be exactly the plugins that config.yaml loads.
-      expect(service).toHaveProperty('document.services.0.plugins');
-      const plugins = Object.keys(
-        (service as { document: { services: [{ plugins: object }] } }).document.services[0].plugins,
+      // The plugins of services and routes must be exactly the plugins that config.yaml loads.
+      expect(apisix).toHaveProperty('document.services.0.plugins');
+      const { services, routes } = (apisix as { document: Record<string, { plugins?: object }[]> }).document;
+      const plugins = [...(services ?? []), ...(routes ?? [])].flatMap((each) =>
+        Object.keys(each.plugins ?? {}),
       );
       expect((config as { document: { plugins: string[] } }).document.plugins.toSorted()).toEqual(
         // `prometheus` is loaded to serve the metrics page. No service uses it.
-        [...plugins, 'prometheus'].toSorted(),
+        [...new Set([...plugins, 'prometheus'])].toSorted(),
       );
     }
     const files: string[] = documents ? [...DOCUMENT_NAMES, 'diagnostics.txt'] : ['diagnostics.txt'];

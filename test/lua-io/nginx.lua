@@ -100,6 +100,12 @@ local function add_output(ngx, current)
 
     ngx.send_headers = send_headers
 
+    --- What runs when the client of this request closes its connection, in place of its end.
+    function ngx.on_abort(run)
+        current().on_abort = run
+        return 1
+    end
+
     function ngx.print(...)
         return output(text_of(...))
     end

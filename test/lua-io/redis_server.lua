@@ -4,6 +4,7 @@
 local error = error
 local insert = table.insert
 local ipairs = ipairs
+local redis_scripts = require("redis_scripts")
 local setmetatable = setmetatable
 local unpack = unpack
 
@@ -15,6 +16,7 @@ local _M = {}
 function _M.new()
     return setmetatable({}, { __index = function(servers, place)
         local server = { data = {}, calls = {}, passwords = {}, tls_names = {}, open = 0 }
+        server.scripts = redis_scripts.new(0, server.data)
         servers[place] = server
         return server
     end })
@@ -88,6 +90,24 @@ local function new_client(servers, scheduler, null)
         return "OK"
     end)
     call("expire", function()
+        return 1
+    end)
+    call("eval", function(server, ...)
+        server.scripts.now = scheduler.now * 1000
+        return server.scripts:run(...) or null
+    end)
+    call("rpush", function(server, key, ...)
+        local list = server.data[key] or {}
+        server.data[key] = list
+        for _, each in ipairs({ ... }) do
+            insert(list, each)
+        end
+        return #list
+    end)
+    call("lrange", function(server, key, from)
+        return { unpack(server.data[key] or {}, from + 1) }
+    end)
+    call("pexpire", function()
         return 1
     end)
 

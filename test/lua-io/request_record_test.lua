@@ -17,7 +17,7 @@ end
 
 
 describe("a record", function()
-    local KINDS = { "record", "attempt", "choice", "answer", "affinity", "facts" }
+    local KINDS = { "record", "attempt", "choice", "answer", "affinity", "reservation", "facts" }
 
     it("refuses to read and to write a field that is not declared, of each kind", function()
         local request_record = record_module(true)
@@ -81,7 +81,7 @@ local FIELDS = record_module(true).FIELDS
 
 -- How a table of the record is named where a field of it is assigned.
 local KIND_OF = { record = "record", choice = "choice", answer = "answer", attempt = "attempt",
-                  facts = "facts", affinity = "affinity",
+                  facts = "facts", affinity = "affinity", reservation = "reservation",
                   ["request_record.of(ctx)"] = "record", ["_M.last(record)"] = "attempt" }
 
 -- Further names of variables that hold such a table where a field of it is read.

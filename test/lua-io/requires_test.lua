@@ -7,7 +7,7 @@ local describe, it, equal = harness.describe, harness.it, harness.equal
 
 -- Rooms of `gateway/`, from bottom to top. A module requires its own room and those below.
 local ROOMS = { "mechanisms", "record", "metrics", "exchange", "credentials", "backends", "affinity",
-                "limits", "request", "telemetry", "readiness" }
+                "limits", "cache", "request", "telemetry", "readiness" }
 
 -- Data without any require, which any room may use.
 local WITHOUT_ROOM = { ["gateway.proxy_schema"] = true }

@@ -81,7 +81,26 @@ local function counts_skipped_backends(sources)
 end
 
 
+-- One request waits for the answer of another one, whose client goes away.
+local function ends_its_part_in_the_cache(sources)
+    local gateway = test_gateway.new({
+        backends = { "a" }, sources = sources,
+        proxy = { cache = { ttl_ms = 60000, scope = "client", operations = { "chat_completions" },
+                            max_entry = 65536, arriving_memory = 1048576 } },
+    })
+    gateway:serve("a", HANGS, { takes = 0.25, status = 200, body = OK.body, headers = OK.headers })
+    local first = gateway:start({ leaves_at = 1 })
+    local second = gateway:start({ leaves_at = 0.5 })
+    local third = gateway:start()
+    gateway:finish(first)
+    equal(gateway:finish(second).status, 499)
+    equal(gateway:finish(third).status, 200)
+    equal(gateway:called(), "a a", "the third takes over when the first has failed")
+end
+
+
 local CHECKS = {
+    { "ends its part in the cache", ends_its_part_in_the_cache },
     { "settles a request of a client that is not known", after_a_refused_client },
     { "gives the memory of the body back", gives_the_memory_of_the_body_back },
     { "ends the attempt that is under way when the client goes away", ends_the_open_attempt },

@@ -396,7 +396,16 @@ function _M:start(options)
     if options.leaves_at then
         world.scheduler:after(options.leaves_at - (world.scheduler.now - request.started), function()
             request.is_gone = true
-            world.scheduler:kill(request.task)
+            if not request.on_abort then
+                world.scheduler:kill(request.task)
+                return
+            end
+            -- `ngx.exit` in there ends the request.
+            world.scheduler:start(request, function(task)
+                if task.exit_code then
+                    world.scheduler:kill(request.task)
+                end
+            end, request.on_abort)
         end)
     end
     return request

@@ -49,7 +49,7 @@ _M.FILE = "/conf/apisix.yaml"
 
 -- The memory that config.yaml declares.
 local DICTS = { "genai-gateway-state", "genai-gateway-affinity", "genai-gateway-failures",
-                "prometheus-metrics" }
+                "genai-gateway-cache", "prometheus-metrics" }
 
 
 local function new_dicts(scheduler)
@@ -213,16 +213,18 @@ local function is_ours(name)
 end
 
 
--- LuaJIT has room for 65,536 declarations, and modules of every worker make the same ones.
+-- Declarations of C are those of the process, which has room for some ten thousand: each world
+-- loads the modules that declare them again.
 local declared = {}
-local ffi = setmetatable({
+local real_ffi = real_require("ffi")
+local ffi_once = setmetatable({
     cdef = function(text)
         if not declared[text] then
-            real_require("ffi").cdef(text)
+            real_ffi.cdef(text)
             declared[text] = true
         end
     end,
-}, { __index = real_require("ffi") })
+}, { __index = real_ffi })
 
 
 -- `require` of a worker: its stubs, LuaJIT's own modules, and ours, each loaded once.
@@ -231,7 +233,7 @@ local function loader(world, worker, stubs)
     return function(name)
         local module = loaded[name] or stubs[name]
         if module == nil and OF_LUAJIT[name] then
-            return name == "ffi" and ffi or real_require(name)
+            return name == "ffi" and ffi_once or real_require(name)
         end
         if module == nil then
             if not is_ours(name) then

@@ -27,6 +27,70 @@ describe("cooldown: how long", function()
 end)
 
 
+describe("cooldown: a fixed length", function()
+    local conf = { default_ms = 10000, max_ms = 60000, fixed_ms = 3000 }
+
+    it("replaces what is named, the default, and the short one of a refused connection", function()
+        equal({ cooldown.duration_ms(nil, conf), cooldown.duration_ms(50000, conf) }, { 3000, 3000 })
+        equal({ cooldown.unreachable_ms(false, false, conf), cooldown.unreachable_ms(true, true, conf) },
+              { 3000, 3000 })
+    end)
+
+    it("may be nothing", function()
+        local none = { default_ms = 10000, max_ms = 60000, fixed_ms = 0 }
+        equal({ cooldown.duration_ms(5000, none), cooldown.unreachable_ms(true, false, none) }, { 0, 0 })
+    end)
+end)
+
+
+describe("cooldown: begun by a request", function()
+    local function entry_of(dict, now)
+        local view = cooldown.view(dict)
+        view:refresh()
+        return view:cooldown("a", nil, now)
+    end
+
+    it("does not shorten one that lasts longer, if it is of a pool with a length of its own", function()
+        local dict = shared_dict.new(NOW)
+        equal(cooldown.start(dict, "a", nil, NOW, 5000, "throttled", true), true)
+        equal(cooldown.start(dict, "a", nil, NOW, 1000, "failing", false, { keeps_longer = true }), false)
+        equal({ entry_of(dict, NOW).till - NOW, entry_of(dict, NOW).reason }, { 5000, "throttled" })
+        equal(cooldown.start(dict, "a", nil, NOW, 9000, "failing", false, { keeps_longer = true }), true)
+        equal(entry_of(dict, NOW).till - NOW, 9000)
+        equal(cooldown.start(dict, "a", nil, NOW, 1000, "failing", false, { lane = "high" }), true)
+        equal(entry_of(dict, NOW).till - NOW, 1000)
+    end)
+
+    it("of the low lane holds for the low lane only", function()
+        local dict = shared_dict.new(NOW)
+        cooldown.start(dict, "a", nil, NOW, 5000, "throttled", true, { lane = "low" })
+        local entry = entry_of(dict, NOW)
+        equal({ cooldown.holds(entry, "low", NOW), cooldown.holds(entry, "high", NOW),
+                cooldown.holds(entry, nil, NOW) }, { true, false, true })
+    end)
+
+    it("of the high lane holds for both, until it would have ended without the low lane", function()
+        local dict = shared_dict.new(NOW)
+        cooldown.start(dict, "a", nil, NOW, 5000, "throttled", true, { lane = "high" })
+        cooldown.start(dict, "a", nil, NOW, 9000, "throttled", true, { lane = "low" })
+        local entry = entry_of(dict, NOW)
+        equal({ cooldown.holds(entry, "high", NOW + 4999), cooldown.holds(entry, "high", NOW + 5000),
+                cooldown.holds(entry, "low", NOW + 8999) }, { true, false, true })
+        -- A third one of the low lane does not move that end.
+        cooldown.start(dict, "a", nil, NOW + 6000, 9000, "throttled", true, { lane = "low" })
+        equal(cooldown.holds(entry_of(dict, NOW + 6000), "high", NOW + 6000), false)
+        cooldown.start(dict, "a", nil, NOW + 7000, 1000, "throttled", true, { lane = "high" })
+        equal(cooldown.holds(entry_of(dict, NOW + 7000), "high", NOW + 7000), true)
+    end)
+
+    it("that is a guess holds for nobody", function()
+        local dict = shared_dict.new(NOW)
+        cooldown.start(dict, "a", nil, NOW, 5000, "failing", false, { lane = "low" })
+        equal(cooldown.holds(entry_of(dict, NOW), "low", NOW), false)
+    end)
+end)
+
+
 describe("cooldown: its name", function()
     it("tells backends and deployments apart", function()
         local id = "east|https://east.openai.azure.com"

@@ -24,7 +24,7 @@ local function workers_of(count, weights)
         for i, weight in ipairs(weights) do
             local name = ("abcdefgh"):sub(i, i)
             workers[worker][i] = { name = name, weight = weight,
-                                   memory = { known = latency_stats.known_of(name) } }
+                                   memory = { known = latency_stats.known_of(name) }, turns = {} }
         end
     end
     return workers

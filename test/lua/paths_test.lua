@@ -10,6 +10,32 @@ local function becomes(forms)
 end
 
 
+describe("path: without the prefix of a pool", function()
+    it("is what follows the prefix and a slash", function()
+        for path, rest in pairs({
+            ["/a/openai/v1/models"] = "/openai/v1/models",
+            ["/a/"] = "/",
+            ["/a//openai"] = "//openai",
+            ["///a/openai"] = "/openai",
+            ["/a/b%2Fc?x=/a/"] = "/b%2Fc?x=/a/",
+        }) do
+            equal(paths.without_prefix(path, "/a"), rest, path)
+        end
+        equal(paths.without_prefix("/teams/search/v1", "/teams/search"), "/v1")
+    end)
+
+    it("does not exist if the path spells the prefix in another way", function()
+        for _, path in ipairs({
+            "", "/", "/a", "/ab/openai", "/A/openai", "/%61/openai", "/b/a/openai", "a/openai",
+            "/teams//search/v1", "/a%2Fopenai", "/a?/openai",
+        }) do
+            equal(paths.without_prefix(path, "/a"), nil, path)
+        end
+        equal(paths.without_prefix("/teams//search/v1", "/teams/search"), nil)
+    end)
+end)
+
+
 describe("path: the form", function()
     it("is that of a path that has it already", function()
         for _, path in ipairs({

@@ -6,7 +6,7 @@ local describe, it, equal = harness.describe, harness.it, harness.equal
 local function backends(weights)
     local list = {}
     for i, weight in ipairs(weights) do
-        list[i] = { name = ("abcdefgh"):sub(i, i), weight = weight, priority = 0, memory = {} }
+        list[i] = { name = ("abcdefgh"):sub(i, i), weight = weight, priority = 0, memory = {}, turns = {} }
     end
     return list
 end

@@ -102,6 +102,21 @@ describe("series", function()
                                  .. 'p_odd{a="a\\"b\\\\c\\nd"} 2\n')
     end)
 
+    it("leaves out the last label if it is optional and empty", function()
+        local store = new(shared_dict.new(0))
+        local metric = store:metric({ name = "requests_total", type = "counter", help = "Requests",
+                                      labels = { "node", "pool" }, optional = "pool" })
+        metric:add(1, { "a", "" })
+        metric:add(2, { "a", "search" })
+        metric:add(4, { "", "search" })
+        store:flush()
+        local lines = shown(store)
+        table.sort(lines)
+        equal(lines, { 'p_requests_total{node="",pool="search"} 4',
+                       'p_requests_total{node="a",pool="search"} 2',
+                       'p_requests_total{node="a"} 1' })
+    end)
+
     it("adds up the parts of a gauge, and drops that of a process that has died", function()
         local dict = shared_dict.new(0)
         local declared = { name = "active", type = "gauge", help = "Active", labels = { "node" } }

@@ -43,10 +43,13 @@ const base = {
   ENABLE_QUOTA: 'true',
   QUOTA_COUNT: '10',
   QUOTA_TIME_WINDOW: '60',
+  ENABLE_CACHE: 'true',
+  CACHE_POLICY: 'redis',
+  CACHE_REDIS_HOST: 'redis.internal',
   APIM_GATEWAY_LOGS_INGEST_URI: 'https://dce.example.com/dataCollectionRules/dcr-0/streams/x?api-version=1',
 };
 
-/** Settings of a feature that is not built yet: they are refused, and their secrets must stay hidden all the same. */
+/** Settings that are refused together: their secrets must stay hidden all the same. */
 const unbuilt = {
   ENABLE_OIDC: 'true',
   OIDC_CLIENT_ID: 'client',

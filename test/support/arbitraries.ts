@@ -190,12 +190,23 @@ const client = fc.record({
   REQUESTS_PER_MINUTE: optional(positive),
 });
 
+const pool = fc.record({
+  // No other path begins so.
+  NAME: fc.stringMatching(/^p-[A-Za-z0-9._-]{1,20}$/),
+  LB_ALG: optional(fc.constantFrom('roundrobin', 'chash', 'latency', 'preferred')),
+  RETRY_STATUSES: optional(distinct(fc.integer({ min: 400, max: 599 }))),
+  MAX_ATTEMPTS: optional(fc.integer({ min: 1, max: 20 })),
+  COOLDOWN: optional(fc.integer({ min: 0, max: 200 })),
+  TOKENS_PER_MINUTE: optional(positive),
+});
+
 const wholeGateway = fc.record({
   AI_PROXY_READ_TIMEOUT: optional(fc.integer({ min: 1, max: 3_600 })),
   AI_PROXY_FIRST_BYTE_TIMEOUT: optional(fc.integer({ min: 1, max: 3_600 })),
   AI_PROXY_RETRY_STATUSES: optional(distinct(fc.integer({ min: 400, max: 599 }))),
   AI_PROXY_MAX_ATTEMPTS: optional(fc.integer({ min: 1, max: 20 })),
   AI_RATE_LIMIT_HIGH_LIMIT: optional(positive),
+  AI_RATE_LIMIT_SHARED_LIMIT: optional(positive),
   AI_RATE_LIMIT_WINDOW_SECONDS: optional(fc.integer({ min: 1, max: 100_000 })),
   AI_RATE_LIMIT_SCOPE: optional(fc.constantFrom('gateway', 'client')),
   LB_ALG: optional(fc.constantFrom('roundrobin', 'chash')),
@@ -223,6 +234,7 @@ export const goodEnvironment = fc
       selector: (each) => each.NAME.toLowerCase(),
     }),
     clients: fc.uniqueArray(client, { minLength: 1, maxLength: 4, selector: (each) => each.NAME }),
+    pools: fc.uniqueArray(pool, { maxLength: 3, selector: (each) => each.NAME.toLowerCase() }),
     labels: fc.tuple(label, label, label, label),
     secrets: fc.constantFrom('reference', 'inline'),
     gateway: wholeGateway,
@@ -237,7 +249,7 @@ export const goodEnvironment = fc
         new Set(DEPLOYMENTS.map((each) => each.split('=')[0]?.toLowerCase())).size === DEPLOYMENTS.length,
     ),
   )
-  .map(({ backends, clients, labels: [service, environment, cluster, message], secrets, gateway }) =>
+  .map(({ backends, clients, pools, labels: [service, environment, cluster, message], secrets, gateway }) =>
     Object.fromEntries([
       ...variables('', [
         {
@@ -253,6 +265,7 @@ export const goodEnvironment = fc
           ...gateway,
         },
       ]),
+      ...variables('GATEWAY_POOL_', pools),
       ...variables(
         'AZURE_OPENAI_',
         backends.map((fields, index) => ({

@@ -162,9 +162,12 @@ function inApisix(scenarios: readonly string[]): void {
         'openai-deployments': '/openai/deployments/*',
         openai: '/openai/*',
         'not-found': '/*',
+        ...Object.fromEntries(model.pools.map(({ name, path }) => [`pool-${name}`, `${path}/*`])),
       });
-      expect(routes.length).toBe(4);
-      const [service] = listOf<{ value: Item }>(await apisix.control('/v1/services'));
+      expect(routes.length).toBe(4 + model.pools.length + (model.preferred ? 1 : 0));
+      const services = listOf<{ value: Item }>(await apisix.control('/v1/services'));
+      expect(services.length).toBe(1 + model.pools.length);
+      const service = services.find(({ value }) => value.id === 'azure-openai');
       const plugins = service?.value.plugins ?? {};
       expect(Object.keys(plugins).sort()).toEqual(expectedPlugins(model));
       const { instances } = plugins['ai-proxy-multi'] as { instances: Instance[] };

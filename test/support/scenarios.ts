@@ -33,6 +33,7 @@ export const FEW_SCENARIOS: readonly string[] = [
   'every-limit-in-redis',
   'ip-deny-list',
   'json-log-file',
+  'pools',
   'secrets-from-files',
 ];
 

@@ -123,6 +123,14 @@ const CHANGES: Readonly<Record<string, { readonly from?: Settings; readonly set:
       OTEL_COLLECTOR_ENDPOINT: '127.0.0.1:4318',
     },
   },
+  'shared-budgets-lowered-and-removed': {
+    from: {
+      AI_RATE_LIMIT_SHARED_LIMIT: '100000',
+      GATEWAY_POOL_NAME_0: 'night',
+      GATEWAY_POOL_TOKENS_PER_MINUTE_0: '80000',
+    },
+    set: { AI_RATE_LIMIT_SHARED_LIMIT: '90000', GATEWAY_POOL_TOKENS_PER_MINUTE_0: undefined },
+  },
   'access-opened': {
     from: {
       ENABLE_IP_RESTRICTION: 'true',

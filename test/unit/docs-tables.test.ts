@@ -126,19 +126,25 @@ describe('the access log fields that docs/access-log.md lists', () => {
     GATEWAY_CLIENT_NAME_0: 'app',
     GATEWAY_CLIENT_KEY_0: 'key-of-client-0-0123456789',
   };
-  const fieldsWith = async (mode: string): Promise<string[]> => {
-    const { documents } = await compileVariables({ ...SETTINGS, GATEWAY_LOG_MODE: mode });
+  const fieldsWith = async (mode: string, more: Readonly<Record<string, string>> = {}): Promise<string[]> => {
+    const { documents } = await compileVariables({ ...SETTINGS, GATEWAY_LOG_MODE: mode, ...more });
     const { nginx_config } = parse(documents['config.yaml']) as {
       nginx_config: { http: { access_log_format: string } };
     };
     return Object.keys(JSON.parse(nginx_config.http.access_log_format));
   };
-  const [always = '', detailed = ''] = section('docs/access-log.md', 'Fields').split(
-    'With `GATEWAY_LOG_MODE`',
+  const [always = '', cached = '', detailed = ''] = section('docs/access-log.md', 'Fields').split(
+    /^With `(?:ENABLE_CACHE|GATEWAY_LOG_MODE)`/m,
   );
 
   test('for every line are those of the rendered log format, in order', async () => {
     expect(firstCells(always)).toEqual(await fieldsWith('prod'));
+  });
+
+  test('with ENABLE_CACHE are those of the rendered log format, in order', async () => {
+    expect([...firstCells(always), ...firstCells(cached)]).toEqual(
+      await fieldsWith('prod', { ENABLE_CACHE: 'true' }),
+    );
   });
 
   test.each(['test', 'dev'])(
@@ -167,5 +173,33 @@ describe('docs/mock.md', () => {
     } finally {
       await mock.stop();
     }
+  });
+});
+
+describe("the function of API Management's name over the table of records", () => {
+  const page = textOf('docs/apim-records.md');
+  const [, list = ''] = /^APISIXGatewayLogs_CL\n\| project\n(.*?)```/ms.exec(page) ?? [];
+  /** What the query makes, and from which column. */
+  const made = list.split(',').map((each) => {
+    const [, name = '', from = name] = /^\s*(\w+)(?: = (\w+))?/.exec(each) ?? [];
+    return { name, from };
+  });
+  const columns = firstCells(section('docs/apim-records.md', 'Columns'));
+
+  test('reads only columns that the table has', () => {
+    expect(made.length).toBeGreaterThan(15);
+    for (const { from } of made) expect(columns).toContain(from);
+  });
+
+  test("has the columns that the toolkit's queries use", () => {
+    const used = [
+      'TimeGenerated',
+      'OperationName',
+      'BackendId',
+      'TotalTime',
+      'ResponseCode',
+      'ResponseHeaders',
+    ];
+    for (const name of used) expect(made.map((each) => each.name)).toContain(name);
   });
 });

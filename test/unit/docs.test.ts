@@ -92,7 +92,7 @@ test('docs/commands.md and --help list exactly the commands of the program', () 
   const commands = COMMAND_NAMES.filter((name) => name !== 'container').sort();
   const listed = (page: string, pattern: RegExp) =>
     [...page.matchAll(pattern)].map(([, name = '']) => name).sort();
-  expect(listed(textOf('docs/commands.md'), /^\| `([a-z]+)\b/gm)).toEqual(commands);
+  expect(listed(textOf('docs/commands.md'), /^\| `([a-z0-9]+)\b/gm)).toEqual(commands);
   const [, help = ''] = /^Commands:\n(.*?)^\S/ms.exec(runCli(['--help']).stdout) ?? [];
-  expect(listed(help, /^ {2}([a-z]+)\b/gm)).toEqual([...commands, 'help'].sort());
+  expect(listed(help, /^ {2}([a-z0-9]+)\b/gm)).toEqual([...commands, 'help'].sort());
 });

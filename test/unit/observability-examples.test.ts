@@ -29,6 +29,8 @@ for (const { name, type, labels } of documentedMetrics()) {
   if (type === 'histogram') known.set(`${name}_bucket`, [...labels, 'le']);
   // docs/collector.md: this metric is a token counter multiplied by a price.
   if (name === 'apisix_llm_prompt_tokens') known.set('llm_cost_usd', [...labels, 'cost_component']);
+  if (name === 'apisix_genai_cache_saved_tokens_total')
+    known.set('llm_saved_cost_usd', [...labels, 'cost_component']);
 }
 
 for (const [, name = '', text = ''] of read('docs/apim-records.md').matchAll(

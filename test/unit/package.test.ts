@@ -11,6 +11,7 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { builtinModules } from 'node:module';
@@ -112,15 +113,34 @@ describe('installing the package', () => {
 });
 
 describe('the package', () => {
-  test('contains the program, Lua plugins, templates, schemas, examples and docs, and nothing else', () => {
-    const folders = ['lua-plugins', 'templates', 'schemas', 'examples', 'docs'];
+  test('contains the program, Lua plugins, templates, schemas, examples, docs and what deploy needs, and nothing else', () => {
+    const folders = ['lua-plugins', 'templates', 'schemas', 'examples', 'docs', 'docker'];
+    const stacks = repositoryFiles('deploy/azure/modules', 'deploy/azure/stacks').filter(
+      (file) => !file.includes('/tests/'),
+    );
     expect(packed()).toEqual(
       [
         ...['LICENSE', 'README.md', 'package.json'],
         ...['dist/THIRD_PARTY_LICENSES.txt', 'dist/bundle.cjs', 'dist/deploy.cjs', 'dist/genai-gateway.cjs'],
         ...repositoryFiles(...folders),
+        ...stacks,
       ].sort(),
     );
+  });
+
+  test('has everything that deploy needs: it gets as far as the tools', () => {
+    mkdirSync(join(folder, 'empty/environments'));
+    const file = (name: string, text: string) =>
+      writeFileSync(join(folder, 'empty/environments', name), text);
+    file('dev.tfvars', 'subscription_id = "5b2c4c1e-8d1a-4f3a-9a55-6f5f3a3f7b10"\nlocation = "westeurope"\n');
+    file('dev.env', 'GATEWAY_CLIENT_NAME_0=app\n');
+    // A folder with Node alone, so that no az of this machine is found.
+    mkdirSync(join(folder, 'node'));
+    symlinkSync(process.execPath, join(folder, 'node/node'));
+    const { code, stderr } = run(['deploy', 'dev', '--plan'], { PATH: join(folder, 'node') });
+    expect(code).toBe(3);
+    expect(stderr).toMatch(/az cannot be started: it is not installed/);
+    expect(stderr).not.toMatch(/missing from|no stack has this variable/);
   });
 
   test('contains no path of the machine that built it', () => {

@@ -72,7 +72,7 @@ describe('the suggested word is the nearest one by meaning, then by spelling', (
   });
 
   test('lists all allowed words when none is near', async () => {
-    expect(await fixOf('LB_ALG', 'fubar')).toBe('write one of roundrobin, chash, latency');
+    expect(await fixOf('LB_ALG', 'fubar')).toBe('write one of roundrobin, chash, latency, preferred');
     expect(await fixOf('AZURE_OPENAI_AUTH_MODE_0', 'x')).toBe('write one of api-key, entra');
   });
 });

@@ -20,7 +20,8 @@ import { Failure, haveImage, launchArguments } from './launch.ts';
 import { readableLines } from './log-lines.ts';
 import { type Prepared, prepare, type UpOptions } from './prepare.ts';
 
-const PORTS = { proxy: 9080, metrics: 9091 } as const;
+/** Ports inside the container. */
+export const PORTS = { proxy: 9080, metrics: 9091 } as const;
 
 /** Returns 200 when the gateway is ready. */
 const READINESS_PATH = '/readyz';
@@ -210,13 +211,14 @@ function startFailure(stderr: string, port: number): string {
 }
 
 /** The published ports, by the port inside the container. */
-async function publishedPorts(docker: Docker, name: string): Promise<Map<number, number>> {
+export async function publishedPorts(docker: Docker, name: string): Promise<Map<number, number>> {
   const { stdout } = await docker.run(['port', name]);
   const lines = [...stdout.matchAll(/^(\d+)\/tcp -> \S+:(\d+)$/gm)];
   return new Map(lines.map(([, inside, outside]) => [Number(inside), Number(outside)]));
 }
 
-async function waitUntilReady(
+/** Waits for readiness, the end of the container, or an interruption. */
+export async function waitUntilReady(
   port: number,
   ended: Promise<void>,
   interrupted: Promise<void>,

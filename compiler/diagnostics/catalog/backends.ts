@@ -65,7 +65,7 @@ export const backends = {
   })),
   EMPTY_GROUP: info(
     (a: {
-      what: 'backend' | 'client';
+      what: 'backend' | 'client' | 'pool';
       index: number;
       empty: readonly string[];
       ignored: readonly string[];

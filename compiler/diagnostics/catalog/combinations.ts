@@ -32,6 +32,11 @@ export const combinations = {
     expected: `${a.low} less than ${a.high}`,
     hint: `lower ${a.low} or raise ${a.high}`,
   })),
+  RESERVE_ABOVE_LIMIT: error((a: { limit: string }) => ({
+    message: `the reserve of the high lane is above ${a.limit}: no request of the low lane would pass`,
+    expected: `at most the value of ${a.limit}`,
+    hint: `lower the reserve or raise ${a.limit}`,
+  })),
   LIMITS_BY_DEFAULT: warning(
     (
       a: {
@@ -61,6 +66,22 @@ export const combinations = {
       };
     },
   ),
+  CACHE_ENTRY_SIZE: error((a: { share: number }) => ({
+    message: `CACHE_MEMORY is less than ${a.share} times CACHE_MAX_ENTRY_SIZE, so that one answer could evict most others`,
+    expected: `CACHE_MEMORY of at least ${a.share} times CACHE_MAX_ENTRY_SIZE`,
+    hint: 'raise CACHE_MEMORY or lower CACHE_MAX_ENTRY_SIZE',
+  })),
+  CACHE_NOT_ENCRYPTED: warning(() => ({
+    message:
+      'answers are stored in Redis in plain text: everyone who can read that Redis can read the answers',
+    expected: 'CACHE_ENCRYPTION_KEY',
+    hint: 'set CACHE_ENCRYPTION_KEY to the output of: openssl rand -base64 48',
+  })),
+  CACHE_SAME_KEYS: error(() => ({
+    message: 'CACHE_ENCRYPTION_KEY and CACHE_ENCRYPTION_KEY_PREVIOUS are the same secret',
+    expected: 'the secret before the last change',
+    hint: 'remove CACHE_ENCRYPTION_KEY_PREVIOUS, or set CACHE_ENCRYPTION_KEY to a new secret',
+  })),
   REQUESTS_AND_TOKENS: error((a: { budget: string }, name) => ({
     message: `${a.budget} counts tokens, but with ${name}=req the limiter counts requests`,
     expected: 'a token strategy, or no token budgets of clients',

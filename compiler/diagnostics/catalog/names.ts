@@ -45,11 +45,6 @@ export const names = {
     expected: 'no change, if this is the effect that you want',
     hint: 'set GATEWAY_REQUIRE_AUTH=true to keep authentication on and to remove this message',
   })),
-  NOT_BUILT_YET: error((a: { feature: string; instead?: string | undefined }, name) => ({
-    message: `this version does not have this feature yet: ${a.feature}`,
-    expected: a.instead ?? `${name} unset`,
-    hint: a.instead ? `use ${a.instead}, or remove ${name}` : `remove ${name}`,
-  })),
   SETTING_WITHOUT_EFFECT: warning((a: { needs: string }, name) => ({
     message: `${name} has no effect without ${a.needs}`,
     expected: a.needs,

@@ -17,6 +17,7 @@ const LOG_FIELDS = {
   client_ip: '$remote_addr',
   client: '$genai_client',
   lane: '$genai_lane',
+  pool: '$genai_pool',
   operation: '$genai_operation',
   requested_model: '$genai_requested_model',
   model: '$genai_model',
@@ -54,10 +55,20 @@ const DETAILED_LOG_FIELDS = {
   route: '$genai_route',
 } as const;
 
+/** Fields that only a gateway with the answer cache has. */
+const CACHE_LOG_FIELDS = {
+  cache: '$genai_cache',
+  cache_age_s: '$genai_cache_age',
+  saved_prompt_tokens: '$genai_saved_prompt_tokens',
+  saved_completion_tokens: '$genai_saved_completion_tokens',
+} as const;
+
 /** The fields of the access log, with their nginx variables. */
-export function accessLogFields(model: GatewayModel): Record<string, string> {
-  return model.telemetry.mode === 'prod' ? LOG_FIELDS : { ...LOG_FIELDS, ...DETAILED_LOG_FIELDS };
-}
+export const accessLogFields = ({ telemetry, cache }: GatewayModel): Record<string, string> => ({
+  ...LOG_FIELDS,
+  ...(cache === undefined ? {} : CACHE_LOG_FIELDS),
+  ...(telemetry.mode === 'prod' ? {} : DETAILED_LOG_FIELDS),
+});
 
 /** nginx inserts the variables with JSON escaping, so the template is JSON text around them. */
 export function accessLogFormat(model: GatewayModel): string {
@@ -67,17 +78,22 @@ export function accessLogFormat(model: GatewayModel): string {
 }
 
 /** nginx variables that only Lua sets. */
-const LUA_LOG_VARIABLES = Object.values({ ...LOG_FIELDS, ...DETAILED_LOG_FIELDS })
-  .filter((variable) => variable.startsWith('$genai_'))
-  .map((variable) => variable.slice(1));
+const luaLogVariables = ({ cache }: GatewayModel): string[] =>
+  Object.values({
+    ...LOG_FIELDS,
+    ...DETAILED_LOG_FIELDS,
+    ...(cache === undefined ? {} : CACHE_LOG_FIELDS),
+  })
+    .filter((variable) => variable.startsWith('$genai_'))
+    .map((variable) => variable.slice(1));
 
 /**
  * Defines these variables as empty, for requests in which no Lua code sets them. Lua can set only variables that the
  * configuration uses, and not every log format uses all of them; so the unused variable `$genai_all` refers to them
  * all.
  */
-export function luaVariables(): string {
-  const all = LUA_LOG_VARIABLES.map((name) => `$${name}`);
+export function luaVariables(model: GatewayModel): string {
+  const all = luaLogVariables(model).map((name) => `$${name}`);
   return [...all.map((name) => [`""`, name]), [`"${all.join('')}"`, '$genai_all']]
     .map(([source, name]) => `map ${source} ${name} { default ""; }\n`)
     .join('');

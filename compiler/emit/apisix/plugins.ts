@@ -13,6 +13,7 @@ export function usedPlugins({ limits, telemetry, ...model }: GatewayModel, rules
   const tokens = isUsed(rules.tokenRules);
   const rate = isUsed(limits.requestRate);
   const counts = isUsed(rules.countRules);
+  const budgets = isUsed(limits.shared) || model.pools.some(({ budget }) => isUsed(budget));
   return {
     'azure-openai-errors': true,
     'request-id': true,
@@ -21,7 +22,8 @@ export function usedPlugins({ limits, telemetry, ...model }: GatewayModel, rules
     'azure-openai-auth': true,
     'azure-openai-proxy': true,
     'ai-proxy-multi': true,
-    'azure-openai-limits': tokens || rate || counts,
+    'azure-openai-preferred': isUsed(model.preferred),
+    'azure-openai-limits': tokens || rate || counts || budgets,
     'ai-rate-limiting': tokens,
     'limit-req': rate,
     'limit-count': counts,

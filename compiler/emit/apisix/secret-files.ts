@@ -24,13 +24,18 @@ export const filesOf = (secrets: readonly (ModelSecret | undefined)[]): FilesByS
 
 /** The files in the item of `secrets`. It has no files of clients, whose lines name them. */
 export const listedFiles = (
-  { affinity, backends, limits, telemetry }: GatewayModel,
+  { affinity, backends, cache, limits, preferred, telemetry }: GatewayModel,
   plugins: UsedPlugins,
 ): FilesBySetting =>
   filesOf([
     affinity.redis?.password,
     ...backends.map(({ credential }) => (credential.kind === 'api-key' ? credential.key : undefined)),
+    cache?.redis?.password,
+    cache?.encryption?.key,
+    cache?.encryption?.previous,
     plugins['azure-openai-limits'] ? limits.redis?.password : undefined,
+    preferred?.secret,
+    preferred?.redis?.password,
     telemetry.apimRecords?.identity.secret,
   ]);
 

@@ -1,6 +1,7 @@
 import { type Condition, setting } from '../declaration.ts';
-import { cooldown, firstByteTimeout, retryStatuses } from '../effective.ts';
+import { cooldown, firstByteTimeout, retryStatuses, usesAlgorithm } from '../effective.ts';
 import {
+  ALGORITHMS,
   absolutePath,
   affinityKey,
   apiKey,
@@ -22,18 +23,18 @@ const NO_EFFECT = 'this setting has an effect; in the accelerator it had none';
 export const FALLBACK_STRATEGIES = ['http_429', 'http_5xx'] as const;
 
 const CONSISTENT_HASH: Condition = {
-  when: ({ values }) => values.LB_ALG === 'chash',
-  words: 'LB_ALG=chash',
-  switches: ['LB_ALG'],
+  when: (settings) => usesAlgorithm(settings, 'chash'),
+  words: 'LB_ALG=chash or GATEWAY_POOL_LB_ALG_N=chash',
+  switches: ['LB_ALG', 'GATEWAY_POOL_LB_ALG_N'],
 };
 const HEALTH_CHECKS: Condition = switchedOn('APISIX_ACTIVE_HEALTH_CHECKS');
 const AFFINITY_REDIS: Condition = hasValue('RESPONSES_AFFINITY_REDIS_HOST');
 
 export const balancingSettings = {
-  LB_ALG: setting(oneOf(['roundrobin', 'chash', 'latency']), {
+  LB_ALG: setting(oneOf(ALGORITHMS), {
     section,
     description:
-      'How a backend is chosen among those of equal priority: `roundrobin` is smooth weighted round robin; `chash` sends requests with the same key to the same backend; `latency` takes the faster of two random backends, by time to first byte.',
+      'How a backend is chosen among those of equal priority: `roundrobin` is smooth weighted round robin; `chash` sends requests with the same key to the same backend; `latency` takes the faster of two random backends, by time to first byte; `preferred` follows the order that a request to /helpers/set-preferred-backends has set, whatever the priorities, and is `roundrobin` without such an order.',
     default: 'roundrobin',
     example: 'chash',
     output: [`${POOL}.balancer.algorithm`, `${PROXY}.balancer`],

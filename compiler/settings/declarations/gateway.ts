@@ -1,4 +1,5 @@
 import { setting } from '../declaration.ts';
+import { backendHeader } from '../effective.ts';
 import { absolutePath, apiKey, boolean, cidr, duration, list, oneOf, size, text } from '../types.ts';
 import { RECORDS } from './conditions.ts';
 
@@ -187,17 +188,20 @@ export const gatewaySettings = {
     section,
     description: 'Adds x-gateway-backend and x-gateway-attempts to responses.',
     default: false,
+    defaultText: 'false; true with GATEWAY_E2E_TEST_MODE',
     example: 'true',
     output: [`${PROXY}.backend_header`],
+    effective: backendHeader,
     isNew: true,
   }),
   GATEWAY_E2E_TEST_MODE: setting(boolean(), {
     section,
     description:
-      'Path prefixes, headers and the preferred-backend endpoint for the scenarios of the APIM toolkit.',
-    notBuilt: 'the toolkit scenarios',
+      'Adds the pools of the APIM GenAI gateway toolkit, such as `/latency-routing`, over the backends ptu-backend-1, payg-backend-1 and payg-backend-2. Only for tests: never turn it on in production.',
     default: false,
-    example: 'false',
-    output: [],
+    example: 'true',
+    output: ['apisix.yaml: services[].id', 'otel-collector.yaml: service.pipelines.metrics/tokens'],
+    changed:
+      'each scenario has backends and rules of its own; in the accelerator all had the same backend list',
   }),
 } as const;

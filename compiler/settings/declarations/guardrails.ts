@@ -1,14 +1,16 @@
 import { type Condition, setting } from '../declaration.ts';
 import {
+  allPools,
   corsRequestHeaders,
   highLaneLimit,
   limitStrategy,
   requestKey,
   tokenAudiences,
+  usesPreferred,
 } from '../effective.ts';
 import type { Settings } from '../parse.ts';
-import { apiKey, boolean, cidr, duration, host, integer, list, number, oneOf, text, url } from '../types.ts';
-import { LANES, switchedOn } from './conditions.ts';
+import { apiKey, boolean, cidr, host, integer, list, number, oneOf, text, url } from '../types.ts';
+import { hasValue, LANES, switchedOn } from './conditions.ts';
 
 const section = 'Guardrails';
 const PLUGINS = 'apisix.yaml: services[].plugins';
@@ -17,8 +19,15 @@ const PER_CLIENT = 'the limit is per client, not per IP address, if authenticati
 const GATEWAY_WIDE = 'there is one budget for the whole gateway, not one for each backend and route';
 const PREFLIGHT = 'preflight requests work; in the accelerator OPTIONS returned 404';
 
+const BUDGET = `${PLUGINS}.azure-openai-limits.budget`;
+
 const inEveryLimiter = <const Key extends string>(key: Key) =>
-  [`${AI_LIMIT}.${key}`, `${PLUGINS}.limit-count.${key}`, `${PLUGINS}.limit-req.${key}`] as const;
+  [
+    `${AI_LIMIT}.${key}`,
+    `${PLUGINS}.limit-count.${key}`,
+    `${PLUGINS}.limit-req.${key}`,
+    `${BUDGET}.${key}`,
+  ] as const;
 
 const hasTokenLimits = ({ values, clients }: Settings): boolean =>
   values.ENABLE_AI_RATE_LIMIT ||
@@ -34,9 +43,13 @@ const ANY_LIMIT: Condition = {
     hasTokenLimits(settings) ||
     settings.values.ENABLE_RATE_LIMIT ||
     settings.values.ENABLE_QUOTA ||
-    settings.clients.some((each) => each.REQUESTS_PER_MINUTE !== undefined),
+    settings.values.AI_RATE_LIMIT_SHARED_LIMIT !== undefined ||
+    allPools(settings).some((each) => each.TOKENS_PER_MINUTE !== undefined) ||
+    settings.clients.some((each) => each.REQUESTS_PER_MINUTE !== undefined) ||
+    // Replicas share the order of backends in the same Redis.
+    usesPreferred(settings),
   words: 'a limit to count',
-  switches: ['ENABLE_AI_RATE_LIMIT', 'ENABLE_RATE_LIMIT', 'ENABLE_QUOTA'],
+  switches: ['ENABLE_AI_RATE_LIMIT', 'ENABLE_RATE_LIMIT', 'ENABLE_QUOTA', 'AI_RATE_LIMIT_SHARED_LIMIT'],
 };
 const LIMITS_IN_REDIS: Condition = {
   when: ({ values }) => values.AI_RATE_LIMIT_POLICY === 'redis',
@@ -50,14 +63,10 @@ const REQUEST_LIMITS: Condition = {
   words: 'ENABLE_RATE_LIMIT=true or ENABLE_QUOTA=true',
   switches: ['ENABLE_RATE_LIMIT', 'ENABLE_QUOTA'],
 };
+const SHARED_BUDGET: Condition = hasValue('AI_RATE_LIMIT_SHARED_LIMIT');
 const CORS: Condition = switchedOn('ENABLE_CORS');
 const IP_RESTRICTION: Condition = switchedOn('ENABLE_IP_RESTRICTION');
 const OIDC: Condition = switchedOn('ENABLE_OIDC');
-const CACHE: Condition = {
-  when: ({ values }) => values.ENABLE_CACHE,
-  words: 'the cache, which is not built yet',
-  switches: [],
-};
 
 /** `**` is not allowed: APISIX would allow everything, even with credentials. */
 const httpToken = (expected: string) => text(expected, /^(?:\*|[A-Za-z0-9!#$%&'+.^_|~-]+)$/);
@@ -117,6 +126,25 @@ export const guardrailSettings = {
     output: [`${AI_LIMIT}.rules[].count`],
     needs: LANES,
     changed: 'it applies to every route; in the accelerator it applied only to one route of the test mode',
+  }),
+  AI_RATE_LIMIT_SHARED_LIMIT: setting(integer(1), {
+    section,
+    description:
+      'Tokens that requests of both lanes together may use in any minute, for each deployment. It works with and without the separate limits of the lanes, and always counts all tokens.',
+    defaultText: 'no limit',
+    example: '100000',
+    output: [`${BUDGET}.tokens_per_minute`],
+    isNew: true,
+  }),
+  AI_RATE_LIMIT_HIGH_RESERVE: setting(integer(0), {
+    section,
+    description:
+      'Tokens of AI_RATE_LIMIT_SHARED_LIMIT that are reserved for the high lane: requests of the low lane get 429 while less than this is left.',
+    default: 0,
+    example: '30000',
+    output: [`${BUDGET}.high_reserve`],
+    needs: SHARED_BUDGET,
+    isNew: true,
   }),
   AI_RATE_LIMIT_REJECT_CODE: setting(integer(400, 599), {
     section,
@@ -422,21 +450,5 @@ export const guardrailSettings = {
     example: 'https://gateway.example.com/callback',
     output: [],
     needs: OIDC,
-  }),
-  ENABLE_CACHE: setting(boolean(), {
-    section,
-    description: 'Turns on a cache of answers to identical requests.',
-    notBuilt: 'the cache of answers to identical requests',
-    default: false,
-    example: 'false',
-    output: [],
-  }),
-  CACHE_TTL: setting(duration({ min: 0, max: 86_400_000 }), {
-    section,
-    description: 'Lifetime of a cached answer. Unused until the cache is built.',
-    defaultText: 'none',
-    example: '60',
-    output: [],
-    needs: CACHE,
   }),
 } as const;

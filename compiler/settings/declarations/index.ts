@@ -1,20 +1,24 @@
 import type { Declaration, SettingValues } from '../declaration.ts';
 import { backendDefaults, backendFields } from './backends.ts';
 import { balancingSettings } from './balancing.ts';
+import { cacheSettings } from './cache.ts';
 import { clientFields } from './clients.ts';
 import { gatewaySettings } from './gateway.ts';
 import { guardrailSettings } from './guardrails.ts';
 import { compatibilitySettings, identitySettings } from './platform.ts';
+import { poolFields, preferredSettings } from './pools.ts';
 import { telemetrySettings } from './telemetry.ts';
 
-export { backendFields, clientFields };
+export { backendFields, clientFields, poolFields };
 
 /** Every setting without an index, by name. */
 export const plainSettings = {
   ...backendDefaults,
   ...gatewaySettings,
   ...balancingSettings,
+  ...preferredSettings,
   ...guardrailSettings,
+  ...cacheSettings,
   ...telemetrySettings,
   ...identitySettings,
   ...compatibilitySettings,
@@ -24,6 +28,7 @@ export const plainSettings = {
 export const indexedGroups = {
   backends: { prefix: 'AZURE_OPENAI_', fields: backendFields },
   clients: { prefix: 'GATEWAY_CLIENT_', fields: clientFields },
+  pools: { prefix: 'GATEWAY_POOL_', fields: poolFields },
 } as const;
 export type GroupName = keyof typeof indexedGroups;
 
@@ -36,6 +41,9 @@ export interface BackendValues extends SettingValues<typeof backendFields> {
   readonly index: number;
 }
 export interface ClientValues extends SettingValues<typeof clientFields> {
+  readonly index: number;
+}
+export interface PoolValues extends SettingValues<typeof poolFields> {
   readonly index: number;
 }
 

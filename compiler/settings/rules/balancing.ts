@@ -1,4 +1,4 @@
-import { cooldown, presetStatuses, retryStatuses } from '../effective.ts';
+import { cooldown, presetStatuses, retryStatuses, usesAlgorithm } from '../effective.ts';
 import type { Rule } from './rule.ts';
 
 /** The keys that chash can use, from APISIX's schema. */
@@ -19,8 +19,9 @@ const HASH_KEYS = {
   },
 } as const;
 
-const hashKeyFits: Rule = ({ values, given, report }) => {
-  if (values.LB_ALG !== 'chash' || values.LB_HASH_ON === 'consumer') return;
+const hashKeyFits: Rule = (context) => {
+  const { values, given, report } = context;
+  if (!usesAlgorithm(context, 'chash') || values.LB_HASH_ON === 'consumer') return;
   const { pattern, expected, example } = HASH_KEYS[values.LB_HASH_ON];
   if (!given('LB_HASH_KEY')) {
     report('REQUIRED_SETTING', 'LB_HASH_KEY', {

@@ -1,5 +1,4 @@
-import type { Declaration } from '../declaration.ts';
-import { type PlainName, plainSettings } from '../declarations/index.ts';
+import type { PlainName } from '../declarations/index.ts';
 import { ingestion, recordsStream } from '../effective.ts';
 import { settingsWithoutEffect } from '../without-effect.ts';
 import type { Rule } from './rule.ts';
@@ -12,11 +11,6 @@ const inlineSecretsAreReported: Rule = ({ values, report }) => {
 const ofTheProcessOnly: Rule = ({ sources, report }) => {
   for (const name of ['GATEWAY_ENV_FILES', 'GATEWAY_SHARED_DIR'] as const)
     if (sources.get(name)?.kind === 'file') report('NOT_FROM_ENV_FILE', name, {});
-};
-
-const notBuiltYet: Rule = ({ values, report }) => {
-  for (const [name, { notBuilt }] of Object.entries(plainSettings) as [PlainName, Declaration][])
-    if (notBuilt !== undefined && values[name] === true) report('NOT_BUILT_YET', name, { feature: notBuilt });
 };
 
 /** Checks the destination of records, and that APIM_GATEWAY_LOGS_STREAM agrees with it. */
@@ -62,7 +56,6 @@ const settingsHaveAnEffect: Rule = (context) => {
 export const gatewayRules: readonly Rule[] = [
   inlineSecretsAreReported,
   ofTheProcessOnly,
-  notBuiltYet,
   recordsHaveAPlace,
   telemetryIsConsistent,
   settingsHaveAnEffect,

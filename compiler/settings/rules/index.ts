@@ -4,17 +4,25 @@ import type { Settings } from '../parse.ts';
 import { acceleratorRules } from './accelerator.ts';
 import { backendRules } from './backends.ts';
 import { balancingRules } from './balancing.ts';
+import { budgetRules } from './budgets.ts';
+import { cacheRules } from './cache.ts';
 import { clientRules } from './clients.ts';
 import { gatewayRules } from './gateway.ts';
 import { guardrailRules } from './guardrails.ts';
 import { placeholderRules } from './placeholders.ts';
+import { poolRules } from './pools.ts';
 import type { RuleContext } from './rule.ts';
+import { testModeRules } from './test-mode.ts';
 
 const RULES = [
   ...backendRules,
   ...clientRules,
+  ...poolRules,
+  ...testModeRules,
   ...balancingRules,
   ...guardrailRules,
+  ...budgetRules,
+  ...cacheRules,
   ...gatewayRules,
   ...placeholderRules,
   ...acceleratorRules,

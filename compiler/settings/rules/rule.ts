@@ -5,6 +5,8 @@ import {
   type ClientValues,
   type clientFields,
   indexedGroups,
+  type PoolValues,
+  type poolFields,
 } from '../declarations/index.ts';
 import type { Settings } from '../parse.ts';
 
@@ -29,6 +31,10 @@ export const backendVariable = (field: keyof typeof backendFields, { index }: Ba
 /** The variable of a client's field. */
 export const clientVariable = (field: keyof typeof clientFields, { index }: ClientValues): string =>
   `${indexedGroups.clients.prefix}${field}_${index}`;
+
+/** The variable of a pool's field. */
+export const poolVariable = (field: keyof typeof poolFields, { index }: PoolValues): string =>
+  `${indexedGroups.pools.prefix}${field}_${index}`;
 
 /**
  * Records the first variable with a key.

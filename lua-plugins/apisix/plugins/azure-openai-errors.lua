@@ -27,6 +27,10 @@ local schema = {
     type = "object",
     properties = {
         not_found = { type = "boolean" },
+        -- the pool whose requests these are; nil: there is only one
+        pool = { type = "string", minLength = 1 },
+        -- the prefix of its paths
+        prefix = { type = "string", pattern = "^/" },
     },
     additionalProperties = false,
 }
@@ -101,18 +105,31 @@ end
 
 
 -- Normalizes a path with a common mistake. APISIX chose the route by the client's spelling, so the
--- request is routed a second time with the normal form. Returns why the path is rejected, or nil.
-local function straighten(var)
+-- request is routed a second time with the normal form. `prefix` is that of a pool, or "". Returns
+-- why the path is rejected, or nil.
+local function straighten(var, prefix)
     local uri = var.real_request_uri
     local mark = find(uri, "?", 1, true)
     local path = mark and sub(uri, 1, mark - 1) or uri
+    if prefix ~= "" then
+        path = paths.without_prefix(path, prefix)
+        if not path then
+            return paths.ELSEWHERE
+        end
+    end
     local form, err = paths.normal(path)
-    if form and form ~= path and paths.decoded(form) ~= var.uri
+    if form and form ~= path and paths.decoded(form) ~= sub(var.uri, #prefix + 1)
        and not request_context.is_rerouted()
     then
-        request_context.reroute(form, ngx_var.args)
+        request_context.reroute(prefix .. form, ngx_var.args)
     end
     return err
+end
+
+
+-- The path without the prefix of a pool, which has chosen the route and so is there.
+local function own_path(uri, prefix)
+    return prefix == "" and uri or sub(uri, #prefix + 1)
 end
 
 
@@ -123,8 +140,10 @@ function _M.rewrite(conf, ctx)
     end
     request_context.on_exit(shape, ctx)
     local var = ctx.var
-    local problem = not paths.is_usual(var.uri) and straighten(var)
-    presented.take(ctx)
+    local prefix = conf.prefix or ""
+    local problem = not paths.is_usual(own_path(var.uri, prefix)) and straighten(var, prefix)
+    local record = presented.take(ctx)
+    record.pool_name, record.path_prefix = conf.pool, conf.prefix
     if conf.not_found then
         if problem then
             return 400, errors.body(400, problem, errors.CODE.invalid_request_target)

@@ -1,20 +1,68 @@
---- Decides which of APISIX's limiters count a request.
+--- Decides which limiters count a request: those of APISIX, and the token budget that lanes share.
 
 local contract = require("apisix_internals.contract")
 local core = require("apisix.core")
+local counter_names = require("apisix_internals.counter_names")
 local metrics = require("gateway.metrics")
 local redis_guard = require("gateway.limits.redis_guard")
 local request_context = require("apisix_internals.request_context")
 local request_record = require("gateway.record.request_record")
 local settlement = require("gateway.request.settlement")
+local shared_budgets = require("gateway.limits.shared_budgets")
 local token_budget = require("apisix_internals.token_budget")
 local has_variable = request_context.has_variable
 local ipairs = ipairs
 
 
+local text_schema = { type = "string", minLength = 1 }
+local count_schema = { type = "integer", minimum = 0 }
+local positive_schema = { type = "integer", minimum = 1 }
+
+-- One budget of tokens for each deployment, which both lanes share. Where it is counted is said in
+-- the words of APISIX's limiters.
+local budget_schema = {
+    type = "object",
+    properties = {
+        -- the pool that has the budget; none: that of the plain paths
+        pool = text_schema,
+        -- who counts: the gateway, or the backends
+        source = { type = "string", enum = { "count", "backend" } },
+        tokens_per_minute = positive_schema,
+        -- requests of the low lane are rejected while less than this is left
+        high_reserve = count_schema,
+        policy = { type = "string", enum = { "local", "redis" } },
+        allow_degradation = { type = "boolean" },
+        redis_host = text_schema,
+        redis_port = { type = "integer", minimum = 1, maximum = 65535 },
+        redis_username = text_schema,
+        redis_password = text_schema,
+        redis_database = count_schema,
+        redis_ssl = { type = "boolean" },
+        redis_ssl_verify = { type = "boolean" },
+        redis_timeout = positive_schema,
+    },
+    required = { "source", "high_reserve" },
+    additionalProperties = false,
+    ["if"] = { properties = { source = { enum = { "count" } } } },
+    ["then"] = {
+        properties = { tokens_per_minute = true, policy = true },
+        required = { "tokens_per_minute", "policy" },
+        ["if"] = { properties = { policy = { enum = { "redis" } } } },
+        ["then"] = {
+            properties = { redis_host = true, redis_port = true, redis_database = true,
+                           redis_timeout = true },
+            required = { "redis_host", "redis_port", "redis_database", "redis_timeout" },
+        },
+    },
+}
+
+
 local schema = {
     type = "object",
     properties = {
+        budget = budget_schema,
+        -- the service whose limiters count the requests of this one too
+        counters_of = { type = "string", minLength = 1 },
         -- the setting whose file contains the password of the limiters' Redis
         redis_password_setting = { type = "string", pattern = "^[A-Z][A-Z0-9_]*$" },
     },
@@ -66,6 +114,9 @@ local function counts_tokens(record, conf, ctx)
 end
 
 
+local IS_LIMITER = { ["ai-rate-limiting"] = true, ["limit-count"] = true, ["limit-req"] = true }
+
+
 function _M.access(conf, ctx)
     local record = request_record.of(ctx)
     if not request_record.is_admitted(record) then
@@ -73,11 +124,21 @@ function _M.access(conf, ctx)
     end
     local limiters = {}
     record.limiters = limiters
+    local budget = conf.budget
+    if budget then
+        record.budget = budget
+        if conf.redis_password_setting then
+            redis_guard.sign_in_by(budget, conf.redis_password_setting)
+        end
+    end
     local names, confs = request_context.plugins(ctx)
     for i, name in ipairs(names) do
         local limiter = confs[i]
         if conf.redis_password_setting then
             redis_guard.sign_in_by(limiter, conf.redis_password_setting)
+        end
+        if conf.counters_of and IS_LIMITER[name] then
+            counter_names.count_with(limiter, conf.counters_of)
         end
         if name == "ai-rate-limiting" then
             if counts_tokens(record, limiter, ctx) then
@@ -96,6 +157,9 @@ end
 
 function _M.log(conf, ctx)
     local record = settlement.settle(ctx)
+    if record.reservation then
+        shared_budgets.settle(record)
+    end
     if record.limiters then
         metrics.limited(ctx, record)
     end

@@ -4,6 +4,7 @@
 local access_log = require("gateway.telemetry.access_log")
 local admission = require("gateway.request.admission")
 local body_memory = require("gateway.exchange.body_memory")
+local caching = require("gateway.request.caching")
 local contract = require("apisix_internals.contract")
 local core = require("apisix.core")
 local errors = require("genai.openai.errors")
@@ -15,6 +16,7 @@ local proxy_schema = require("gateway.proxy_schema")
 local readiness = require("gateway.readiness")
 local request_record = require("gateway.record.request_record")
 local settlement = require("gateway.request.settlement")
+local shared_budgets = require("gateway.limits.shared_budgets")
 local variables = require("gateway.limits.variables")
 local ngx = ngx
 local ngx_exit = ngx.exit
@@ -51,12 +53,34 @@ function _M.access(conf, ctx)
 end
 
 
+local function run_within_budget(ctx, record)
+    if record.budget then
+        local code, body = shared_budgets.admit(ctx, record)
+        if code then
+            return code, body
+        end
+    end
+    return failover.run(ctx, record)
+end
+
+
 local function serve(ctx, record)
     local code, body = preparation.prepare(record, ctx)
     if code then
         return code, body
     end
-    return failover.run(ctx, record)
+    local cache = record.pool.conf.cache
+    if not cache then
+        return run_within_budget(ctx, record)
+    elseif not cache.counts_tokens or not record.budget then
+        return caching.serve(ctx, record, run_within_budget)
+    end
+    -- Stored answers count as well, so the budget comes before the cache.
+    code, body = shared_budgets.admit(ctx, record)
+    if code then
+        return code, body
+    end
+    return caching.serve(ctx, record, failover.run)
 end
 
 

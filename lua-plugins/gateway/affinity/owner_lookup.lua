@@ -301,7 +301,7 @@ end
 -- @treturn table|nil a failure: the owner cannot be determined now
 function _M.find(ctx, record)
     local pool, target, choice = record.pool, record.target, record.choice
-    if not target.collection and not target.names_stored or pool.origin_count < 2 then
+    if not target.collection and not target.names_stored or not pool.tracks_owners then
         return nil
     end
 
@@ -310,6 +310,10 @@ function _M.find(ctx, record)
     local has_names = named[1] ~= nil or unreadable ~= nil
     local affinity = affinity_of(record, scope, scan, has_names)
     record.affinity = affinity
+    if pool.origin_count < 2 then
+        -- Only requests to other pools need the owner of an object.
+        return nil
+    end
     if not has_names then
         prepare_new_object(record, scope)
         return nil

@@ -7,6 +7,7 @@ local metrics = require("gateway.metrics")
 local cooldown = require("genai.balancing.cooldown")
 local model_lists = require("genai.openai.model_lists")
 local picking = require("genai.balancing.picking")
+local preferred_order = require("gateway.backends.preferred_order")
 local shared_keys = require("genai.util.shared_keys")
 local shared_memory = require("gateway.mechanisms.shared_memory")
 local ngx = ngx
@@ -62,7 +63,8 @@ end
 
 
 -- State of a backend for a request: "usable"; "ended" (its cooldown has ended and one request may
--- probe it); "guess" (it is cooling down, by a guess); or "firm". Also returns the cooldown that
+-- probe it); "guess" (it is cooling down, but a request without another backend may try it); or
+-- "firm". Also returns the cooldown that
 -- determines the state.
 local function look(backend, choice, now)
     local id = backend.id
@@ -77,7 +79,8 @@ local function look(backend, choice, now)
                       or nil
         local entry = (i == 1 or scope) and view:cooldown(id, scope, now)
         if entry then
-            local each = entry.till <= now and "ended" or entry.is_firm and "firm" or "guess"
+            local each = entry.till <= now and "ended"
+                         or cooldown.holds(entry, choice.lane, now) and "firm" or "guess"
             local is_worse = condition == "usable" or condition == "ended" and each ~= "ended"
                              or condition == "guess" and each == "firm"
                              or condition == each and entry.till > deciding.till
@@ -131,7 +134,11 @@ end
 -- The tiers to choose from. They include drained backends only if one of these may have the object
 -- that the request names.
 local function tiers_for(pool, choice)
-    return (choice.pinned or choice.includes_drained) and pool.all_tiers or pool.tiers
+    local with_drained = choice.pinned or choice.includes_drained
+    if pool.by_preference then
+        return preferred_order.tiers(pool, with_drained)
+    end
+    return with_drained and pool.all_tiers or pool.tiers
 end
 
 
@@ -382,7 +389,8 @@ local function last_resort(choice, seen)
             return nil
         end
     end
-    choice.probing = { backend = best.backend }
+    -- A success does not disprove a delay that the backend named to the low lane.
+    choice.probing = not best.entry.is_firm and { backend = best.backend } or nil
     choice.last_resorts = choice.last_resorts + 1
     return best.backend
 end
@@ -521,7 +529,8 @@ end
 
 --- Begins a cooldown.
 -- @tparam table backend
--- @tparam table|nil choice the requested model, for metrics; nil: none in particular
+-- @tparam table|nil choice of the request that causes it, with the requested model for metrics;
+--   nil: none in particular
 -- @tparam string|nil scope nil: the whole backend
 -- @tparam string reason
 -- @tparam number duration_ms 0: no cooldown
@@ -530,10 +539,18 @@ function _M.cool(backend, choice, scope, reason, duration_ms, is_firm)
     if duration_ms <= 0 then
         return
     end
-    cooldown.start(state, backend.id, scope, milliseconds(), duration_ms, reason, is_firm)
+    local by = choice and { lane = choice.lane, keeps_longer = choice.keeps_longer }
+    if not cooldown.start(state, backend.id, scope, milliseconds(), duration_ms, reason, is_firm,
+                          by)
+    then
+        return
+    end
     local about = choice
     if not choice or scope and scope ~= choice.cooldown_scope then
-        about = { cooldown_label = choice and choice.permission_label }
+        about = {
+            cooldown_label = choice and choice.permission_label,
+            pool_name = choice and choice.pool_name,
+        }
     end
     metrics.cooling(backend, about, cooldown.key(backend.id, scope), reason)
 end

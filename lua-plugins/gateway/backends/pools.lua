@@ -26,11 +26,17 @@ local sort = table.sort
 
 local _M = {}
 
+--- The name of the pool of the plain paths, if there are others.
+_M.PLAIN = "default"
+
 -- By APISIX's configuration tables, which stay the same until the configuration changes.
 local compiled = setmetatable({}, { __mode = "k" })
 
--- By the list of backends: each route has its own configuration tables, but the requests of all
--- routes are balanced together.
+-- By pool and list of backends: each route has its own configuration tables, but the requests of
+-- all routes of a pool are balanced together.
+local turns_by_pool = setmetatable({}, { __mode = "v" })
+
+-- By backend id.
 local memories = setmetatable({}, { __mode = "v" })
 
 
@@ -142,25 +148,31 @@ local function backend_of(instance, details, ai_conf, conf)
 end
 
 
--- The balancer's memory of a backend, shared by pools with the same backends.
-local function share_memory(backends)
+-- The balancer's memory of each backend, and its turns in the round robin. All pools share the
+-- memory of a backend; the turns are of one pool, so that each pool gets its shares.
+local function share_memory(backends, pool_name)
     local names = {}
     for i, each in ipairs(backends) do
         names[i] = concat({ each.id, each.priority, each.weight }, "|")
     end
     sort(names)
-    local key = concat(names, "\n")
-    local memory = memories[key]
-    if not memory then
-        memory = {}
-        memories[key] = memory
+    local key = pool_name .. "\n" .. concat(names, "\n")
+    local turns = turns_by_pool[key]
+    if not turns then
+        turns = {}
+        turns_by_pool[key] = turns
     end
     for _, each in ipairs(backends) do
-        memory[each.id] = memory[each.id] or {}
-        each.memory = memory[each.id]
-        each.memory.known = each.memory.known or latency_stats.known_of(each.id)
+        local id = each.id
+        local memory = memories[id]
+        if not memory then
+            memory = { known = latency_stats.known_of(id) }
+            memories[id] = memory
+        end
+        turns[id] = turns[id] or {}
+        each.memory, each.turns = memory, turns[id]
     end
-    return memory
+    return turns
 end
 
 
@@ -194,6 +206,44 @@ function _M.details_of(conf)
 end
 
 
+-- All backends of the gateway, for gauges. A named pool may have only some of them; the plain paths
+-- always have all.
+local function shown_backends()
+    for _, each in ipairs(loaded_config.services() or {}) do
+        local plugins = each and each.value and each.value.plugins or {}
+        local conf, ai_conf = plugins["azure-openai-proxy"], plugins["ai-proxy-multi"]
+        if conf and ai_conf and conf.pool and conf.pool.name == _M.PLAIN then
+            local details, shown = _M.details_of(conf), {}
+            for _, instance in ipairs(ai_conf.instances) do
+                local endpoint, id = _M.endpoint_of(instance)
+                local known = details[instance.name]
+                shown[#shown + 1] = endpoint and {
+                    id = id,
+                    name = instance.name,
+                    region = known and known.region,
+                    key = cooldown.key(id),
+                    health_key = conf.health_checks and probe_rules.key(id) or nil,
+                } or nil
+            end
+            return shown
+        end
+    end
+    return nil
+end
+
+
+local function set_of(names)
+    if not names then
+        return nil
+    end
+    local set = {}
+    for _, name in ipairs(names) do
+        set[name] = true
+    end
+    return set
+end
+
+
 local function compile(ai_conf, conf)
     local details = _M.details_of(conf)
     local backends, replaced = {}, {}
@@ -214,16 +264,25 @@ local function compile(ai_conf, conf)
         end
     end
 
+    local own = conf.pool or {}
+    local shown = own.name and own.name ~= _M.PLAIN and shown_backends() or nil
     return {
+        name = own.name,
+        clients = set_of(own.clients),
         backends = backends,
+        shown_backends = shown,
         origins = origins,
         origin_count = origin_count,
+        -- Objects that are created here may be named in requests to a pool with more backends.
+        tracks_owners = origin_count > 1 or shown ~= nil and #shown > #backends,
         replaced_headers = replaced,
-        memory = share_memory(backends),
+        turns = share_memory(backends, own.name or ""),
         tiers = picking.tiers(backends),
         all_tiers = picking.tiers(backends, true),
         balancer = ai_conf.balancer or { algorithm = "roundrobin" },
         by_latency = conf.balancer == "latency",
+        by_preference = conf.balancer == "preferred",
+        keeps_longer = conf.cooldown.fixed_ms ~= nil or nil,
         by_cache_key = conf.soft_affinity ~= nil and conf.soft_affinity.on == "prompt_cache_key",
         max_attempts = ai_conf.max_retries and ai_conf.max_retries + 1 or #backends,
         retry = verdict.retry_set(conf.retry_statuses, ai_conf.fallback_strategy),

@@ -129,6 +129,23 @@ end
 local pass_on = _M.pass_on
 
 
+-- Sends bytes, and goes on without a client that has left if others wait for the answer.
+local function deliver(options, bytes, is_last)
+    local cache = options.cache
+    -- nginx may take bytes for a client that it knows to have left.
+    if options.is_gone or cache and cache.is_abandoned then
+        options.is_gone = true
+        return cache:stays() or nil, "it went away"
+    end
+    local ok, err = pass_on(bytes, is_last)
+    if not ok and cache and cache:stays() then
+        options.is_gone = true
+        return true
+    end
+    return ok, err
+end
+
+
 --- Sends the head before the first byte of the body.
 function _M.flush_head()
     ngx.send_headers()
@@ -180,12 +197,13 @@ end
 
 -- The end of a stream as far as it is known. Only the last events are kept: they are examined when
 -- the stream is silent or has ended.
-local function new_tail(exchange, events, beat_ms)
+local function new_tail(exchange, events, options)
+    local beat_ms = options.heartbeat_ms
     local read_ms = exchange.timeouts.read_ms
     local first_ms = min(LINGER_MS, read_ms, beat_ms or read_ms)
     exchange:set_read_timeout(first_ms)
     return { events = events, read_ms = read_ms, first_ms = first_ms, wait_ms = first_ms,
-             silent_ms = 0, beat_ms = beat_ms, beaten_ms = 0 }
+             silent_ms = 0, beat_ms = beat_ms, beaten_ms = 0, options = options }
 end
 
 
@@ -251,7 +269,7 @@ local function next_bytes(exchange, answer, tail)
         if is_over then
             local missing = missing_end(tail.events)
             if missing then
-                pass_on(missing)
+                deliver(tail.options, missing)
             end
             return nil
         elseif silent_ms >= tail.read_ms then
@@ -264,7 +282,7 @@ local function next_bytes(exchange, answer, tail)
                 tail.beaten_ms = silent_ms
                 if tail.events:is_between_events() then
                     local ok
-                    ok, err = pass_on(_M.HEARTBEAT)
+                    ok, err = deliver(tail.options, _M.HEARTBEAT)
                     if not ok then
                         return nil, "client", err
                     end
@@ -299,7 +317,7 @@ end
 
 
 -- Passes on the held part of a stream's preamble.
-local function forward_preamble(exchange, answer, preamble, watch, tail)
+local function forward_preamble(exchange, answer, preamble, watch, tail, options)
     local pace = turns.new()
     for _, long in ipairs(preamble.long) do
         note_long(answer, long, watch)
@@ -318,7 +336,7 @@ local function forward_preamble(exchange, answer, preamble, watch, tail)
     end
     if held ~= "" then
         answer.has_begun = true
-        local ok, err = pass_on(held, exchange.done)
+        local ok, err = deliver(options, held, exchange.done)
         if not ok then
             return "client", err
         end
@@ -330,15 +348,16 @@ local function forward_events(exchange, answer, preamble, watch, options)
     local events = preamble and preamble.events or sse.new()
     local pace = turns.new()
     answer.events = 0
-    local tail = new_tail(exchange, events, options.heartbeat_ms)
+    local tail = new_tail(exchange, events, options)
     if preamble then
-        local who, err = forward_preamble(exchange, answer, preamble, watch, tail)
+        local who, err = forward_preamble(exchange, answer, preamble, watch, tail, options)
         if who then
             return who, err
         end
         note_first_output(answer, options.on_first_output)
         if preamble.err then
             if state_of(tail, answer) then
+                answer.is_complete = options.cache ~= nil or nil
                 return nil
             end
             return "backend", preamble.err
@@ -353,6 +372,9 @@ local function forward_events(exchange, answer, preamble, watch, options)
                 -- The empty line after the last event is missing.
                 note_complete(answer, rest .. "\n\n", watch)
             end
+            if options.cache and not who then
+                answer.is_complete = (state_of(tail, answer))
+            end
             return who, err
         end
         answer.has_begun = true
@@ -360,7 +382,7 @@ local function forward_events(exchange, answer, preamble, watch, options)
             note_first_output(answer, options.on_first_output)
         end
         local ok
-        ok, err = pass_on(bytes, exchange.done)
+        ok, err = deliver(options, bytes, exchange.done)
         if not ok then
             return "client", err
         end
@@ -374,6 +396,9 @@ local function forward_events(exchange, answer, preamble, watch, options)
                 tail.last, tail.long = complete, nil
                 tail.over_at = nil
             elseif is_kept_open(tail, answer) then
+                if options.cache then
+                    answer.is_complete = true
+                end
                 return nil
             end
         end
@@ -427,7 +452,7 @@ local function forward_body(exchange, answer, watch, options)
             end
         end
         local ok
-        ok, err = pass_on(bytes, exchange.done)
+        ok, err = deliver(options, bytes, exchange.done)
         if not ok then
             return "client", err
         end
@@ -446,7 +471,8 @@ end
 --   which is scanned for its `plan`; `events(complete)` and `event(scan)` of a stream
 -- @tparam table options `on_first_output`: called with `answer` when a stream's first output is
 --   sent; `heartbeat_ms`: the silence after which a comment is sent, or nil; `has_whole_json`: a
---   JSON answer that is cut off is a failure
+--   JSON answer that is cut off is a failure; `cache`: the request's part in the answer cache, or
+--   nil. Gets `is_gone` if the client has left and others wait for the answer
 -- @treturn string|nil who broke it off: "backend" or "client"
 -- @treturn string|nil the error
 function _M.send_body(exchange, answer, preamble, is_stream, watch, options)
@@ -459,7 +485,10 @@ function _M.send_body(exchange, answer, preamble, is_stream, watch, options)
     local who, err
     if is_stream then
         if not preamble and not _M.flush_head() then
-            return "client", "it went away before the head was sent"
+            if not (options.cache and options.cache:stays()) then
+                return "client", "it went away before the head was sent"
+            end
+            options.is_gone = true
         end
         who, err = forward_events(exchange, answer, preamble, watch, options)
     else

@@ -5,6 +5,7 @@
 local client_abort = require("apisix_internals.client_abort")
 local body_memory = require("gateway.exchange.body_memory")
 local body_budget = require("genai.http.body_budget")
+local budget_rules = require("genai.limits.budget_rules")
 local content_codings = require("genai.http.content_codings")
 local core = require("apisix.core")
 local decoding = require("gateway.exchange.decoding")
@@ -93,7 +94,7 @@ local plans = {}
 
 local function plan_for(wants)
     local key = (wants.model and 1 or 0) + (wants.stream and 2 or 0) + (wants.stored and 4 or 0)
-                + (wants.cache_key and 8 or 0)
+                + (wants.cache_key and 8 or 0) + (wants.output and 16 or 0)
     local plan = plans[key]
     if not plan then
         local members, words = {}, nil
@@ -103,6 +104,9 @@ local function plan_for(wants)
         members[#members + 1] = wants.model and "model" or nil
         members[#members + 1] = wants.stream and "stream" or nil
         members[#members + 1] = wants.cache_key and CACHE_KEY or nil
+        for _, each in ipairs(wants.output and budget_rules.OUTPUT_MEMBERS or {}) do
+            members[#members + 1] = { each, may_repeat = true }
+        end
         plan = json_scan.plan(members, words)
         plans[key] = plan
     end
@@ -509,8 +513,8 @@ end
 --   `wants_stream`, `is_doubtful` (a backend may read other values than the gateway), and the
 --   `scan` of a JSON body
 -- @tparam string|nil content_type
--- @tparam table wants `model`, `stream`, `stored`: what to look for; `cache_key`: found
---   too if a scan for any of these is made
+-- @tparam table wants `model`, `stream`, `stored`: what to look for; `cache_key` and `output`:
+--   found too if a scan for any of these is made
 -- @treturn table|nil the problem of the body: a code and a sentence
 -- @treturn nil|string why it cannot be read
 function _M.inspect(body, content_type, wants)
@@ -522,6 +526,17 @@ function _M.inspect(body, content_type, wants)
         return inspect_form(body, content_type)
     end
     return nil
+end
+
+
+--- Scans a JSON body a second time, for something else; yields to other requests.
+-- @tparam table body
+-- @tparam table plan as `json_scan.plan` makes it
+-- @treturn table the scan
+-- @treturn nil|string why the body cannot be read
+function _M.scan(body, plan)
+    local scan = json_scan.new(plan)
+    return scan, scan_body(body, scan)
 end
 
 

@@ -18,7 +18,7 @@ local function limiter_of(ctx, record, code, message)
     end
     for _, name in ipairs(record.limiters) do
         local conf = request_context.plugin_conf(ctx, name)
-        if conf.rejected_code == code and conf.rejected_msg == message then
+        if conf and conf.rejected_code == code and conf.rejected_msg == message then
             return name, conf
         end
     end
@@ -35,6 +35,10 @@ end
 -- @treturn nil|table the body of the answer
 -- @treturn nil|table its headers
 function _M.of(ctx, record, code, body)
+    if record.refused_by then
+        -- The limiter has written its own answer.
+        return nil
+    end
     local name, conf = limiter_of(ctx, record, code, body.error.message)
     if not name then
         return nil

@@ -13,6 +13,9 @@ return {
     --- Failed authentications by address. Separate, so that an attacker cannot evict other entries.
     failures = shared["genai-gateway-failures"],
 
+    --- Stored and arriving answers; nil unless the answer cache is on and stores them here.
+    cache = shared["genai-gateway-cache"],
+
     --- Counted metrics; nil if config.yaml does not list the plugin prometheus.
     metrics = shared["prometheus-metrics"],
 }

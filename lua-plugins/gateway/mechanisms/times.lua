@@ -24,6 +24,9 @@ local _M = {
 
     -- How long a search that found no owner is not repeated.
     unknown_owner = 10,
+
+    -- How long a token counts in a budget that lanes share.
+    budget_minute = 60,
 }
 
 local testing = process_config.plugin_attr("azure-openai-proxy").testing or {}

@@ -25,6 +25,8 @@ _M.FIELDS = {
         key_client = { "rewrite", "presented", "the client of a key in any of them except Authorization" },
         bearer = { "rewrite", "presented", "the token or key in Authorization" },
         has_key_in_query = { "rewrite", "presented", "true: its query contained a credential" },
+        pool_name = { "rewrite", "azure-openai-errors", "the pool's name; nil: there is only one pool" },
+        path_prefix = { "rewrite", "azure-openai-errors", "the prefix of the pool's paths; nil: none" },
         wants_websocket = { "rewrite", "presented", "true: it asks for a WebSocket" },
         trace = { "rewrite", "azure-openai-traces", "the request_trace, if it is recorded" },
         trace_id = { "rewrite", "azure-openai-traces", "set even if it is not recorded" },
@@ -42,12 +44,15 @@ _M.FIELDS = {
         wants_stream = { "before_proxy", "preparation", "true: the body asks for a stream" },
         passed_lines = { "before_proxy", "preparation", "header lines that are sent to the backend" },
         empty_length = { "before_proxy", "preparation", "0: an empty body is sent with a content-length" },
+        cache = { "before_proxy", "caching", "its part in the answer cache; nil: there is no cache" },
         body_memory = { "before_proxy", "body_memory", "bytes of memory reserved for the body" },
 
         -- limits
-        limiters = { "access", "azure-openai-limits", "names of the limiters that check it" },
+        limiters = { "any", "azure-openai-limits, shared_budgets", "names of the limiters that check it" },
+        budget = { "access", "azure-openai-limits", "the configuration of the token budget that lanes share" },
+        reservation = { "before_proxy", "shared_budgets", "what the request reserves of it" },
         counts_requests = { "access", "azure-openai-limits", "true: budgets count requests" },
-        refused_by = { "access", "azure-openai-errors", "the limiter that rejected it" },
+        refused_by = { "any", "azure-openai-errors, shared_budgets", "the limiter that rejected it" },
 
         -- attempts and failures
         started = { "before_proxy", "failover", "start of the search for the first backend, in seconds" },
@@ -62,7 +67,8 @@ _M.FIELDS = {
         is_open = { "before_proxy", "open_stream",
                     "true: the head of a stream was sent before there was output" },
         is_answered = { "before_proxy", "answering", "true: the last attempt's answer is passed on" },
-        status = { "before_proxy", "answering, final_error", "of that answer, or of the gateway's error" },
+        status = { "before_proxy", "answering, caching, final_error",
+                   "of that answer, or of the gateway's error" },
         error_code = { "any", "azure-openai-errors, final_error",
                        "the code of the gateway's error, for answer, log, metric and span" },
         is_broken = { "before_proxy", "azure-openai-proxy", "true: the gateway itself failed" },
@@ -85,6 +91,9 @@ _M.FIELDS = {
     -- The inputs to the choice of a backend, and the balancer's notes about it.
     choice = {
         names = { "access", "admission", "names of models that are metric labels" },
+        pool_name = { "access", "admission", "the name of the pool, for metrics" },
+        keeps_longer = { "access", "admission", "true: its cooldowns do not shorten running ones" },
+        lane = { "before_proxy", "preparation", "\"high\" or \"low\"" },
         tried = { "before_proxy", "admission, failover, owner_lookup", "the set of backends not to try again" },
         deployment = { "before_proxy", "preparation", "the deployment that the client names" },
         cooldown_label = { "before_proxy", "preparation", "the deployment or the operation, for metrics" },
@@ -121,8 +130,18 @@ _M.FIELDS = {
         model = { "before_proxy", "served_by", "the model's name in the answer" },
         service_tier = { "before_proxy", "served_by", "the service tier that the answer names" },
         tail = { "before_proxy", "served_by", "the last events of a stream without usage" },
+        is_complete = { "before_proxy", "forwarding", "true: a stream has its end; only with a cache" },
         is_spilled = { "before_proxy", "metrics", "true: Azure spilled the request over" },
         awaited_by = { "before_proxy", "latency", "the choice that waits for the first output" },
+    },
+
+    -- The tokens that the request reserves of a budget until its usage is known.
+    reservation = {
+        key = { "before_proxy", "shared_budgets", "the key of the budget: pool and deployment" },
+        tokens = { "before_proxy", "shared_budgets", "the estimate" },
+        second = { "before_proxy", "shared_budgets", "when they were counted; nil: they are not counted" },
+        left = { "before_proxy", "shared_budgets", "tokens that are left, for a header; nil: unknown" },
+        requests = { "before_proxy", "shared_budgets", "the same for requests, as the backend reports it" },
     },
 
     -- The owner of the stored objects that the request names.
@@ -147,6 +166,7 @@ _M.FIELDS = {
         service_tier = { "log", "settlement", "one of genai.telemetry.labels, or nil" },
         first_ms = { "log", "settlement", "milliseconds to the first output, or to the answer's head" },
         backend_ms = { "log", "settlement", "total milliseconds of all attempts" },
+        saved = { "log", "settlement", "tokens of a stored answer, as genai.openai.token_usage reads them" },
         estimated_tokens = { "log", "settlement", "estimate for an answer without usage" },
         error = { "log", "settlement", "a code, a status or an outcome; nil: no error" },
         error_source = { "log", "settlement", "\"gateway\", \"backend\" or \"client\"" },

@@ -33,7 +33,7 @@ local MAX_HELD = 1024 * 1024
 -- A transcription of silence is empty.
 local MAY_BE_EMPTY = { audio_transcriptions = true, audio_translations = true }
 
-local QUOTE, BRACE, BRACKET = 34, 123, 91
+local QUOTE, BRACE, BRACKET, SLASH = 34, 123, 91, 47
 local BYTE_ORDER_MARK = "\239\187\191"
 
 local ANY_JSON = json_scan.plan({})
@@ -341,6 +341,10 @@ local function redirect(record, exchange)
                 return { reason = "refused", status = 502, code = errors.CODE.upstream_redirect,
                          message = "The backend redirects to another server, which the gateway does"
                                    .. " not follow." }
+            end
+            local prefix = record.path_prefix
+            if prefix and byte(target, 1) == SLASH then
+                target = prefix .. target
             end
             headers.values[i] = target
         end

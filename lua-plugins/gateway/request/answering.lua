@@ -103,11 +103,21 @@ function _M.hand_on(ctx, record, exchange, preamble, is_stream)
     if watch == nil then
         watch = answer_watch.new(record, backend, exchange)
     end
-    local who, err = forwarding.send_body(exchange, answer, preamble, is_stream, watch, {
+    local cache = record.cache
+    if cache then
+        cache:begins(record, exchange, preamble, is_stream)
+    end
+    local options = {
         on_first_output = answer.awaited_by and latency.first_output,
         heartbeat_ms = heartbeat_of(record, exchange),
         has_whole_json = has_whole_json(record.target),
-    })
+        cache = cache,
+    }
+    local who, err = forwarding.send_body(exchange, answer, preamble, is_stream, watch, options)
+    if cache then
+        cache:ended(record, who)
+        who = who or (options.is_gone or cache.is_abandoned) and "client" or nil
+    end
     exchange:finish(record.pool)
     if who == "backend" then
         attempts.ends(record, attempts.STREAM_ERROR)

@@ -7,6 +7,7 @@ local entra_tokens = require("gateway.credentials.entra_tokens")
 local http_head = require("genai.http.http_head")
 local picking = require("genai.balancing.picking")
 local request_body = require("gateway.exchange.request_body")
+local shared_budgets = require("gateway.limits.shared_budgets")
 local targets = require("genai.openai.targets")
 local upstream = require("gateway.exchange.upstream")
 local ngx_now = ngx.now
@@ -101,8 +102,14 @@ function _M.send(ctx, record, backend, is_fresh)
     end
 
     attempts.responded(record, exchange.status, true)
+    if record.reservation then
+        shared_budgets.answered(record, backend, exchange.status, exchange.headers)
+    end
     if authorization and exchange.status == 401 then
         entra_tokens.refused(backend.identity, authorization)
+    end
+    if record.cache then
+        record.cache:tap(exchange)
     end
     local failure = answer_check.of_head(record, exchange)
     local preamble

@@ -13,6 +13,7 @@ local open_stream = require("gateway.request.open_stream")
 local owner_lookup = require("gateway.affinity.owner_lookup")
 local picking = require("genai.balancing.picking")
 local pools = require("gateway.backends.pools")
+local preferred_order = require("gateway.backends.preferred_order")
 local ngx = ngx
 local ngx_now = ngx.now
 local pairs = pairs
@@ -112,6 +113,9 @@ end
 function _M.run(ctx, record)
     record.started = ngx_now()
     local pool, choice = record.pool, record.choice
+    if pool.by_preference then
+        preferred_order.follow(pool.conf.preferred and pool.conf.preferred.redis)
+    end
     local unknown_owner = owner_lookup.find(ctx, record)
     if unknown_owner then
         failures.found(record, unknown_owner)

@@ -80,7 +80,9 @@ local function remember(record, backend, failure)
         -- The text of a quota refusal may repeat the client's words, so the named delay is only a
         -- guess.
         if named and failure.status ~= 401 and failure.status ~= 403 then
-            availability.cool(backend, request, request.cooldown_scope, reason, duration, true)
+            -- A fixed cooldown may last longer than the delay.
+            availability.cool(backend, request, request.cooldown_scope, reason, duration,
+                              not conf.fixed_ms or duration <= named)
             return duration
         end
         suspect(record, backend, request.cooldown_scope, reason, duration)

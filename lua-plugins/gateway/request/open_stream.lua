@@ -9,6 +9,7 @@ local errors = require("genai.openai.errors")
 local forwarding = require("gateway.exchange.forwarding")
 local http_headers = require("genai.http.http_headers")
 local request_context = require("apisix_internals.request_context")
+local shared_budgets = require("gateway.limits.shared_budgets")
 local ngx = ngx
 local ngx_exit = ngx.exit
 
@@ -18,7 +19,8 @@ local _M = {}
 local CLIENT_CLOSED = 499
 
 
---- Adds the headers for the backend and the number of attempts, if they are enabled.
+--- Adds the headers for the backend, the number of attempts, a token budget and the cache, if they
+-- are enabled.
 -- @tparam table record
 -- @tparam table|nil backend nil: no backend answered
 function _M.add_headers(record, backend)
@@ -26,15 +28,30 @@ function _M.add_headers(record, backend)
         ngx.header["x-gateway-backend"] = backend and backend.name or nil
         ngx.header["x-gateway-attempts"] = #record.attempts
     end
+    if record.reservation then
+        shared_budgets.add_headers(record)
+    end
+    if record.cache then
+        record.cache:add_headers()
+    end
 end
 
 
--- Sends bytes. Ends the request if the client has disconnected.
+-- Ends the request of a client that has disconnected, unless others wait for its answer.
+local function leave(record, exchange)
+    if record.cache and record.cache:stays() then
+        return
+    end
+    exchange:close()
+    attempts.ends(record, attempts.CLIENT_ABORT)
+    ngx_exit(CLIENT_CLOSED)
+end
+
+
+-- Sends bytes.
 local function send(record, exchange, bytes)
     if not forwarding.pass_on(bytes) then
-        exchange:close()
-        attempts.ends(record, attempts.CLIENT_ABORT)
-        ngx_exit(CLIENT_CLOSED)
+        leave(record, exchange)
     end
     record.answer.has_begun = true
 end
@@ -55,9 +72,7 @@ function _M.open(ctx, record, exchange)
     ngx.header["Content-Length"] = nil
     _M.add_headers(record, attempts.last(record).backend)
     if not forwarding.flush_head() then
-        exchange:close()
-        attempts.ends(record, attempts.CLIENT_ABORT)
-        ngx_exit(CLIENT_CLOSED)
+        leave(record, exchange)
     end
 end
 

@@ -4,12 +4,14 @@
 local core = require("apisix.core")
 local errors = require("genai.openai.errors")
 local http_headers = require("genai.http.http_headers")
+local lanes = require("gateway.record.lanes")
 local memo = require("genai.util.memo")
 local model_answers = require("gateway.request.model_answers")
 local model_lists = require("genai.openai.model_lists")
 local picking = require("genai.balancing.picking")
 local request_body = require("gateway.exchange.request_body")
 local request_context = require("apisix_internals.request_context")
+local shared_budgets = require("gateway.limits.shared_budgets")
 local ngx = ngx
 local lower = string.lower
 local type = type
@@ -97,8 +99,9 @@ local function read_body(record, ctx, headers)
     local problem, err = request_body.inspect(body, headers["content-type"], {
         model = target.names_model,
         stream = target.generates,
-        stored = target.names_stored and record.pool.origin_count > 1,
+        stored = target.names_stored and record.pool.tracks_owners,
         cache_key = record.pool.by_cache_key,
+        output = shared_budgets.reads_output(record),
     })
     if err then
         core.log.error("the request body cannot be read: ", err)
@@ -124,6 +127,7 @@ local function describe_choice(record, ctx)
     choice.permission_scope, choice.permission_label = scopes.permission(record.method),
                                                        scopes.label
     choice.asks_for_stream = record.wants_stream
+    choice.lane = lanes.of(ctx)
     choice.hash_key = hash_key(record, ctx)
     choice.affinity_key = affinity_key(record, ctx)
 end

@@ -42,6 +42,9 @@ end
 -- Ends the current attempt, if there is one.
 local function close(record)
     body_memory.release(record)
+    if record.cache then
+        record.cache:close(record)
+    end
     if not request_record.is_admitted(record) then
         return
     end
@@ -60,7 +63,10 @@ end
 -- The error: a code, the status of a backend's answer, or an outcome; and whose fault it is.
 local function error_of(record)
     local status = ngx.status
-    if record.is_answered then
+    local broken_by = record.cache and record.cache.broken_by
+    if broken_by then
+        return broken_by == "client" and attempts.CLIENT_ABORT or attempts.STREAM_ERROR, broken_by
+    elseif record.is_answered then
         local outcome = attempts.last(record).outcome
         if outcome == attempts.STREAM_ERROR then
             return outcome, "backend"
@@ -111,7 +117,7 @@ local function name_model(record, facts)
     end
     local label = metrics.model(choice)
     local last = attempts.last(record)
-    local served_as = last and last.served_as
+    local served_as = last and last.served_as or record.cache and record.cache:served_as()
     local is_served = status and (status < 400 or status == 429 or status >= 500)
                       or label ~= OTHER
     facts.requested_model = is_served and asked or OTHER
@@ -130,8 +136,24 @@ local function name_answer(record, facts)
 end
 
 
+-- Charges the budgets for a stored answer: nothing, unless the settings say so.
+local function charge_hit(record, ctx, usage, is_charged)
+    if is_charged and usage and record.target.spends then
+        token_budget.charge(ctx, usage.prompt, usage.completion, usage.total)
+    end
+    if record.counts_requests then
+        token_budget.charge_requests(ctx, is_charged and 1 or 0)
+    end
+end
+
+
 -- Charges the budgets. Estimates are kept separate from the usage that backends report.
 local function charge(record, ctx, facts)
+    local cache = record.cache
+    if cache and cache.hit then
+        facts.saved = cache.hit.usage
+        return charge_hit(record, ctx, facts.saved, cache.settings.counts_tokens)
+    end
     local usage = record.answer.usage
     if usage then
         if record.target.spends then
@@ -235,6 +257,9 @@ function _M.settle(ctx)
     name_model(record, facts)
     if record.is_answered then
         name_answer(record, facts)
+    elseif record.cache and record.cache.hit then
+        facts.answer_model = record.cache.hit.model and sub(record.cache.hit.model, 1, MAX_NAME)
+        facts.service_tier = labels.service_tier(record.cache.hit.tier)
     end
     charge(record, ctx, facts)
     time(record, facts)

@@ -10,6 +10,19 @@ local ngx_var = ngx.var
 local _M = {}
 
 
+-- Writes what the answer cache did. The variables exist only with a cache.
+local function write_cache(cache, saved)
+    ngx_var.genai_cache = cache.result
+    if cache.age_s then
+        ngx_var.genai_cache_age = cache.age_s
+    end
+    if saved then
+        ngx_var.genai_saved_prompt_tokens = saved.prompt
+        ngx_var.genai_saved_completion_tokens = saved.completion
+    end
+end
+
+
 -- Writes the fields of an admitted request and its attempts.
 local function write_admitted(ctx, record)
     local facts, target = record.facts, record.target
@@ -44,6 +57,9 @@ local function write_admitted(ctx, record)
     if record.affinity and record.affinity.found then
         ngx_var.genai_affinity = record.affinity.found
     end
+    if record.cache then
+        write_cache(record.cache, facts.saved)
+    end
 
     local last = attempts.last(record)
     if not last then
@@ -65,6 +81,9 @@ function _M.write(ctx, record)
     local facts = record.facts
     if record.client_name then
         ngx_var.genai_client = record.client_name
+    end
+    if record.pool_name then
+        ngx_var.genai_pool = record.pool_name
     end
     ngx_var.genai_route = request_context.route_name(ctx)
     if record.trace_id then

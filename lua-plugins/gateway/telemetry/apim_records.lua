@@ -1,13 +1,13 @@
 --- Collects the data of an APIM-style record: everything that is known about a request at its end.
 
 local apim_record = require("genai.telemetry.apim_record")
+local admission = require("gateway.request.admission")
 local attempts = require("gateway.request.attempts")
 local cjson = require("cjson.safe")
 local lanes = require("gateway.record.lanes")
 local request_body = require("gateway.exchange.request_body")
 local request_context = require("apisix_internals.request_context")
 local request_record = require("gateway.record.request_record")
-local targets = require("genai.openai.targets")
 local texts = require("genai.util.texts")
 local find = string.find
 local floor = math.floor
@@ -65,6 +65,12 @@ local function add_admitted(seen, record, conf)
     seen.gateway_status = record.status
     seen.failure = record.best_failure
     seen.backend_ms = facts.backend_ms or 0
+    if record.cache then
+        local saved = facts.saved
+        seen.cache = record.cache.result
+        seen.saved_prompt_tokens = saved and saved.prompt
+        seen.saved_completion_tokens = saved and saved.completion
+    end
     if conf.include_req_body then
         seen.request_body = logged_body(record)
     end
@@ -106,8 +112,9 @@ function _M.text_of(conf, ctx, record)
         request_id = ngx_var.request_id,
         client = record.client_name,
         -- Also for requests rejected before azure-openai-proxy ran (IP list, missing key).
-        target = record.target or targets.parse(uri, var.uri, get_method()),
+        target = record.target or admission.target_of(ctx, record, get_method()),
         lane = lanes.of(ctx),
+        pool = record.pool_name,
         request_headers = request_context.headers(ctx),
         response_headers = get_response_headers(0),
     }

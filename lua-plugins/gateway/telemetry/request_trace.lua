@@ -184,6 +184,14 @@ local function add_admitted(attributes, ctx, record)
     add_int(attributes, "genai_gateway.attempts", #attempts)
     add_text(attributes, "genai_gateway.failover", facts.failover)
     add_int(attributes, "genai_gateway.estimated_tokens", facts.estimated_tokens)
+    if record.cache then
+        add_text(attributes, "genai_gateway.cache", record.cache.result)
+        add_int(attributes, "genai_gateway.cache_age_s", record.cache.age_s)
+        add_int(attributes, "genai_gateway.saved_prompt_tokens", facts.saved and facts.saved.prompt)
+        add_int(attributes, "genai_gateway.saved_completion_tokens",
+                facts.saved and facts.saved.completion)
+        add_text(attributes, "gen_ai.response.model", record.cache.hit and record.cache.hit.model)
+    end
     if record.is_answered then
         add_text(attributes, "genai_gateway.backend", attempts[#attempts].backend.name)
         add_answer(attributes, record)
@@ -203,6 +211,7 @@ local function request_attributes(ctx, record)
     add_text(attributes, "network.protocol.version",
              match(var.server_protocol or "", "^HTTP/(%d[%d.]*)$"))
     add_text(attributes, "genai_gateway.client", record.client_name)
+    add_text(attributes, "genai_gateway.pool", record.pool_name)
     add_text(attributes, "genai_gateway.request_id", var.apisix_request_id)
     if record.target then
         add_admitted(attributes, ctx, record)

@@ -46,8 +46,12 @@ local MAX_SCOPE = 128
 
 --- How long a cooldown lasts.
 -- @tparam number|nil named milliseconds that the backend named
--- @tparam table conf `default_ms`, and `max_ms` as the cap on the named delay
+-- @tparam table conf `default_ms`, and `max_ms` as the cap on the named delay; `fixed_ms`: the
+--   length whatever the backend named, nil: none
 function _M.duration_ms(named, conf)
+    if conf.fixed_ms then
+        return conf.fixed_ms
+    end
     if conf.max_ms == 0 or (not named and conf.default_ms == 0) then
         return 0
     end
@@ -58,10 +62,10 @@ end
 --- The duration of the cooldown of an unreachable backend.
 -- @tparam boolean is_costly whether finding that out delays a request, as a connect timeout does
 -- @tparam boolean is_again whether it was unreachable shortly before
--- @tparam table conf `default_ms`, `max_ms`
+-- @tparam table conf `default_ms`, `max_ms`, `fixed_ms` (or nil)
 function _M.unreachable_ms(is_costly, is_again, conf)
     local longest = _M.duration_ms(nil, conf)
-    if is_costly then
+    if is_costly or conf.fixed_ms then
         return longest
     end
     return min(longest, is_again and _M.REFUSED_AGAIN_MS or REFUSED_MS)
@@ -91,15 +95,27 @@ function _M.key(id, scope)
 end
 
 
--- Parses a stored cooldown: "TILL REASON firm|guess DURATION".
+-- Parses a stored cooldown: "TILL REASON firm|guess DURATION", and after a request of the low lane
+-- the time until which it also holds for the high lane.
 local function parse(entry)
-    local till, reason, kind, duration = match(entry, "^(%S+) (%S+) (%S+) (%S+)$")
+    local till, reason, kind, duration, high_till =
+        match(entry, "^(%S+) (%S+) (%S+) (%S+) ?(%S*)$")
     return {
         till = tonumber(till),
         reason = reason,
         is_firm = kind == "firm",
         duration = tonumber(duration),
+        high_till = tonumber(high_till),
     }
+end
+
+
+-- Until when a cooldown already holds for the high lane.
+local function held_till(entry, now)
+    if not entry or not entry.is_firm or entry.till <= now then
+        return 0
+    end
+    return entry.high_till or entry.till
 end
 
 
@@ -117,13 +133,37 @@ end
 -- @tparam string reason the verdict on the answer: "throttled", "failing", "unreachable",
 --   "credentials", "refused" or "deployment_not_found"
 -- @tparam boolean|nil is_firm
-function _M.start(dict, id, scope, now, duration_ms, reason, is_firm)
+-- @tparam table|nil by the request that causes it: `lane`; `keeps_longer`: a cooldown that lasts
+--   longer stays as it is
+-- @treturn boolean whether it begins
+function _M.start(dict, id, scope, now, duration_ms, reason, is_firm, by)
     local key = _M.key(id, scope)
     local lasts = duration_ms + REMEMBERED_MS
+    local of_low = is_firm and by and by.lane == "low"
+    local high_till = ""
+    if of_low or by and by.keeps_longer then
+        local text = dict:get(key)
+        local before = text and parse(text)
+        if before and by.keeps_longer and before.till >= now + duration_ms then
+            return false
+        end
+        high_till = of_low and " " .. held_till(before, now) or ""
+    end
     dict:set(key, (now + duration_ms) .. " " .. reason .. (is_firm and " firm " or " guess ")
-                  .. duration_ms, lasts / 1000)
+                  .. duration_ms .. high_till, lasts / 1000)
     dict:delete(PROBE .. key)
     announce(dict, id, scope, lasts)
+    return true
+end
+
+
+--- Whether a cooldown keeps a request away even if it has no other backend. A guess does not, and
+-- not one that only requests of the low lane have caused, if the request is of the high lane.
+-- @tparam table entry as `View:cooldown` returns it, still lasting
+-- @tparam string|nil lane of the request
+-- @tparam number now milliseconds
+function _M.holds(entry, lane, now)
+    return entry.is_firm and not (entry.high_till and lane == "high" and entry.high_till <= now)
 end
 
 
@@ -277,7 +317,8 @@ end
 --- The cooldown of a backend in one scope, while it lasts and while its end must be probed.
 -- @tparam string id
 -- @tparam string|nil scope nil: the whole backend
--- @treturn table|nil `till` (milliseconds), `reason`, `is_firm`, `duration`, `scope`
+-- @treturn table|nil `till` (milliseconds), `reason`, `is_firm`, `duration`, `scope`; `high_till`:
+--   until when it holds for the high lane, nil: until its end
 function View:cooldown(id, scope, now)
     local known = self.backends[id]
     if not known then

@@ -55,20 +55,20 @@ end
 
 --- Smooth weighted round robin: in each series of picks every backend gets its share, evenly
 -- distributed.
--- @tparam table candidates at least one; `memory` of each is a table for the algorithm's own state
+-- @tparam table candidates at least one; `turns` of each is a table for the algorithm's own state
 function _M.round_robin(candidates)
     local total, best, most = 0, nil, nil
     for i = 1, #candidates do
         local each = candidates[i]
-        local memory, weight = each.memory, each.weight
-        local current = (memory.current or 0) + weight
-        memory.current = current
+        local turns, weight = each.turns, each.weight
+        local current = (turns.current or 0) + weight
+        turns.current = current
         total = total + weight
         if not best or current > most then
             best, most = each, current
         end
     end
-    best.memory.current = most - total
+    best.turns.current = most - total
     return best
 end
 

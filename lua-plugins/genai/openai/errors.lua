@@ -40,14 +40,15 @@ _M.CODE = setmetatable({}, {
 for _, name in ipairs({
     "bad_request", "invalid_request", "invalid_request_target", "invalid_content_encoding",
     "duplicate_member", "nesting_too_deep", "name_too_long", "invalid_api_key", "invalid_token",
-    "forbidden", "model_not_allowed", "upstream_refused", "not_found", "DeploymentNotFound",
-    "model_not_found", "method_not_allowed", "request_timeout", "request_too_large",
+    "forbidden", "model_not_allowed", "pool_not_allowed", "upstream_refused", "not_found",
+    "DeploymentNotFound", "model_not_found", "method_not_allowed", "request_timeout",
+    "request_too_large",
     "request_target_too_long", "unsupported_content_encoding", "websocket_not_supported",
     "rate_limit_exceeded", "too_many_failed_authentications", "request_headers_too_large",
     "gateway_error", "upstream_unreachable", "upstream_empty", "upstream_redirect",
     "upstream_credentials", "unavailable", "upstream_unavailable", "clients_not_loaded",
     "token_issuer_unavailable", "body_memory_exhausted", "body_storage_full",
-    "upstream_timeout",
+    "upstream_timeout", "unknown_backend", "invalid_shared_secret",
 }) do
     _M.CODE[name] = name
 end

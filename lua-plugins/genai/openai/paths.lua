@@ -249,6 +249,23 @@ function _M.normal(path)
 end
 
 
+--- The part of a path after the prefix of a pool.
+-- @tparam string path as the client sent it
+-- @tparam string prefix without a slash at its end
+-- @treturn string|nil with a slash at its beginning; nil: the path has another prefix, or spells
+--   this one with escapes
+function _M.without_prefix(path, prefix)
+    local first = find(path, "[^/]")
+    local rest_at = first and first - 1 + #prefix
+    if first and first > 1 and sub(path, first - 1, rest_at - 1) == prefix
+       and byte(path, rest_at) == SLASH
+    then
+        return sub(path, rest_at)
+    end
+    return nil
+end
+
+
 --- The message for a path with two readings.
 _M.ELSEWHERE = ELSEWHERE
 

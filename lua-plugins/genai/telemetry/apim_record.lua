@@ -174,10 +174,11 @@ end
 -- @tparam table seen the request's data: `started_at` in seconds since the epoch, `total_ms`,
 --   `status`, `method`, `path`, `query`, `client_ip`, `correlation_id`, `request_id`, `client`,
 --   `target` (as `genai.openai.targets` reads it), `request_headers`, `response_headers`,
---   `request_body`, `lane`; `reached_pool`, and then `attempts`, `is_answered`, `broken_by`
+--   `request_body`, `lane`, `pool`; `reached_pool`, and then `attempts`, `is_answered`, `broken_by`
 --   ("backend", "client", nil: not broken), `last_backend`, `gateway_status`, `failure`,
 --   `backend_ms`, `deployment`, `model`, `stream`, `first_output_ms`, `usage`, `estimated_tokens`,
---   `answer_model`, `service_tier`, `is_spilled`
+--   `answer_model`, `service_tier`, `is_spilled`, `cache`, `saved_prompt_tokens`,
+--   `saved_completion_tokens`
 -- @tparam table conf `gateway_id`, `product_id`
 -- @treturn table by column name
 function _M.of(seen, conf)
@@ -219,8 +220,12 @@ function _M.of(seen, conf)
         ServiceTier = seen.service_tier,
         IsSpilledOver = seen.is_spilled,
         TimeToFirstToken = seen.first_output_ms,
+        Cache = seen.cache,
+        SavedPromptTokens = seen.saved_prompt_tokens,
+        SavedCompletionTokens = seen.saved_completion_tokens,
         Attempts = seen.attempts,
         Lane = seen.lane,
+        Pool = seen.pool,
     }
 end
 

@@ -155,8 +155,9 @@ end
 
 
 --- Declares a metric. `render` writes metrics in the order of their declarations.
--- @tparam table declared `name`, `type`, `help`, `labels`; `buckets` of a histogram; `is_reserved`:
---   its series always have room, so they must be few
+-- @tparam table declared `name`, `type`, `help`, `labels`; `optional`: the last label, which is
+--   left out if its value is ""; `buckets` of a histogram; `is_reserved`: its series always have
+--   room, so they must be few
 function _M:metric(declared)
     local labels = declared.labels or {}
     local buckets = declared.type == "histogram" and declared.buckets or nil
@@ -167,6 +168,7 @@ function _M:metric(declared)
         name = name,
         full = full,
         labels = labels,
+        optional = declared.optional,
         depth = #labels,
         buckets = buckets,
         bucket_count = buckets and #buckets,
@@ -200,6 +202,9 @@ local function text_of(metric, values, is_other)
     local parts = {}
     for i, label in ipairs(metric.labels) do
         local value = values[i]
+        if value == "" and label == metric.optional then
+            break
+        end
         if is_other[i] and value ~= "" and value ~= "*" then
             value = _M.OTHER
         end

@@ -22,6 +22,12 @@ return {
     ACCESS = "access|",
     ACCESS_LOCK = "access-lock|",
 
+    -- The order of backends that a request has set (`gateway.backends.preferred_order`).
+    PREFERRED_ORDER = "preferred-order",
+    PREFERRED_UNSHARED = "preferred-unshared",
+    PREFERRED_ASKED = "preferred-asked",
+    PREFERRED_LOCK = "preferred-lock",
+
     -- Memory of request bodies (`gateway.exchange.body_memory`), by worker number.
     BODY_MEMORY = "body-memory|",
 
@@ -43,6 +49,15 @@ return {
 
     -- A failing Redis of the limiters (`gateway.limits.redis_guard`), by its address.
     LIMITER_REDIS_DOWN = "limits-redis-down|",
+
+    -- Token budgets (`gateway.limits.shared_budgets`), by pool, deployment and slot of the minute.
+    BUDGET = "budget|",
+
+    -- What backends report that they have left (`gateway.limits.backend_reports`), by pool and
+    -- deployment.
+    BUDGET_REPORT = "budget-report|",
+    BUDGET_FRESH = "budget-fresh|",
+    BUDGET_SINCE = "budget-since|",
 
     -- Recently logged lines (`gateway.mechanisms.throttled_log`).
     LOGGED = "logged|",

@@ -179,7 +179,7 @@ describe('explain', () => {
     const named = await runHere(['explain', 'cooldown']);
     expect(named).toMatchObject({ code: 1, stdout: '' });
     expect(named.stderr).toContain('cooldown is not a setting.');
-    expect(named.stderr).toMatch(/Related settings:\n {2}AI_PROXY_COOLDOWN /);
+    expect(named.stderr).toMatch(/Related settings:\n(?:.*\n)? {2}AI_PROXY_COOLDOWN /);
     expect((await runHere(['explain', 'log level'])).stderr).toContain('APISIX_LOG_LEVEL');
     expect((await runHere(['explain', 'xyzzy'])).stderr).toBe('xyzzy is not a setting.\n');
   });

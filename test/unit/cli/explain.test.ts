@@ -181,15 +181,17 @@ describe('a default that is described in words has a function that computes it:'
   });
 
   test.each(inWords)('$name', ({ declaration }) => {
-    expect(declaration.effective).toBeTypeOf('function');
+    expect(declaration.effective ?? declaration.effectiveOfPool).toBeTypeOf('function');
   });
 });
 
 describe('a setting without an effect', () => {
   test.each<[name: string, env: Record<string, string>, effect: string | undefined]>([
-    ['LB_HASH_ON', {}, 'none without LB_ALG=chash'],
+    ['LB_HASH_ON', {}, 'none without LB_ALG=chash or GATEWAY_POOL_LB_ALG_N=chash'],
+    ['LB_HASH_ON', { GATEWAY_POOL_NAME_0: 'search', GATEWAY_POOL_LB_ALG_0: 'chash' }, undefined],
     ['LB_HASH_ON', { LB_ALG: 'chash' }, undefined],
     ['LB_HASH_ON', { LB_ALG: 'shash' }, undefined],
+    ['CONFIG_API_SHARED_SECRET', { GATEWAY_POOL_LB_ALG_3: 'prefered' }, undefined],
     ['CORS_ALLOW_ORIGINS', { CORS_ALLOW_ORIGINS: '*' }, 'none without ENABLE_CORS=true'],
     ['AZURE_OPENAI_TOKEN_RESOURCE', {}, 'none without AZURE_OPENAI_AUTH_MODE_N=entra'],
     ['AZURE_OPENAI_TOKEN_RESOURCE', { AZURE_OPENAI_AUTH_MODE_0: 'entra' }, undefined],

@@ -218,6 +218,16 @@ resource "azurerm_container_app" "this" {
         }
       }
 
+      # A value of a secret is no part of a revision. This is, so a change of it makes a new one.
+      dynamic "env" {
+        for_each = var.secrets_revision == "" ? [] : [var.secrets_revision]
+
+        content {
+          name  = "DEPLOYED_SECRETS"
+          value = env.value
+        }
+      }
+
       volume_mounts {
         name = "shared-configs"
         path = local.shared_dir

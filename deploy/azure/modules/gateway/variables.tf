@@ -134,6 +134,12 @@ variable "secret_settings" {
   }
 }
 
+variable "secrets_revision" {
+  description = "A new value starts a new revision. Empty: none."
+  type        = string
+  default     = ""
+}
+
 variable "app_insights_secret_name" {
   description = "The vault's secret with the connection string of Application Insights. Empty: no traces and logs are exported there."
   type        = string

@@ -212,6 +212,7 @@ module "redis" {
   vault_identity_id            = local.vault_identity_id
   key_vault_id                 = local.key_vault_id
   key_vault_uri                = local.key_vault_uri
+  secret_name                  = var.redis_secret_name
   secret_version               = var.redis_secret_version
   network_isolation            = local.network_isolation
   private_endpoint_subnet_id   = local.private_endpoints_subnet_id
@@ -250,6 +251,7 @@ module "gateway" {
   backends                         = local.backends
   app_settings                     = local.app_settings
   secret_settings                  = local.secret_settings
+  secrets_revision                 = var.secrets_revision
   app_insights_secret_name         = var.app_insights_id == "" ? "" : module.app_insights_secret[0].name
   redis                            = var.redis_kind == "none" ? null : { host = module.redis[0].host, port = module.redis[0].port, tls = module.redis[0].tls, secret_name = module.redis[0].secret_name }
   log_mode                         = var.gateway_log_mode

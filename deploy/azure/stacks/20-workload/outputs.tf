@@ -33,6 +33,11 @@ output "secret_settings" {
   value       = module.gateway.secret_settings
 }
 
+output "secrets_revision" {
+  description = "The variable of that name, with which the present revision was made."
+  value       = var.secrets_revision
+}
+
 output "role_assignments" {
   description = "The rights of the gateway's identity."
   value       = module.gateway.role_assignments

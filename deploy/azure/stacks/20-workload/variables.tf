@@ -280,6 +280,12 @@ variable "secret_settings" {
   sensitive   = true
 }
 
+variable "secrets_revision" {
+  description = "Change it to start a new revision with the present secrets of the vault at once. Empty: Container Apps takes new values within half an hour."
+  type        = string
+  default     = ""
+}
+
 # tflint-ignore: terraform_unused_declarations # It only refuses what no longer works.
 variable "secrets" {
   description = "Must be empty. The accelerator had the values of secrets here; they would be in files and plans."
@@ -457,6 +463,17 @@ variable "redis_image" {
   type        = string
   default     = "docker.io/library/redis:8.6.0-alpine3.23"
   nullable    = false
+}
+
+variable "redis_secret_name" {
+  description = "Name of the password in the vault. Another one is needed if the vault has a secret of this name already, such as that of a gateway of the accelerator."
+  type        = string
+  default     = "responses-affinity-redis-password"
+
+  validation {
+    condition     = can(regex("^[0-9a-z-]{1,127}$", var.redis_secret_name))
+    error_message = "redis_secret_name is not the name of a secret. Write 1 to 127 lower-case letters, digits and hyphens."
+  }
 }
 
 variable "redis_secret_version" {

@@ -1,0 +1,155 @@
+/** Everything that is checked before anything is touched: files, tools, login, variables, settings. */
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { checkSettings } from '../commands/check.ts';
+import { printReport, type Terminal } from '../commands/terminal.ts';
+import { AzureCli } from './azure-cli.ts';
+import type { Children, Tool } from './children.ts';
+import {
+  type EnvironmentFiles,
+  type EnvironmentSettings,
+  environmentFiles,
+  readEnvironment,
+} from './environment-files.ts';
+import { DeployFailure } from './failure.ts';
+import { textOf } from './json.ts';
+import type { DeployOptions, Outside } from './options.ts';
+import type { Reporter } from './report.ts';
+import { provisionalSettings } from './settings.ts';
+import { STACK_FOLDERS, type StackName } from './steps.ts';
+import { checkTools } from './tools.ts';
+import { hasFoundry, type Place, problemsOf, type Values } from './variables.ts';
+
+export interface Environment extends EnvironmentSettings {
+  readonly name: string;
+  readonly files: EnvironmentFiles;
+  /** `NAME.tfvars`. */
+  readonly variables: Values;
+}
+
+/** Reads the three files of an environment. @throws DeployFailure */
+export async function readFiles(
+  name: string,
+  options: DeployOptions,
+  outside: Outside,
+  terminal: Terminal,
+): Promise<Environment> {
+  const files = environmentFiles(options.environments, name);
+  if ('reason' in files)
+    throw new DeployFailure('not-begun', `${name} cannot be an environment: ${files.reason}.`);
+  if (!files.variables.exists) {
+    throw new DeployFailure(
+      'not-begun',
+      `${files.variables.path} does not exist. It has the variables of Terraform: subscription_id, location, and what docs/deploy.md lists.`,
+      'To take over the files of the accelerator: genai-gateway import FILE.tfvars',
+    );
+  }
+  const read = readEnvironment(files);
+  if ('diagnostics' in read) {
+    await printReport(read.diagnostics, { ...options, format: 'text' }, terminal);
+    throw new DeployFailure('not-begun', 'A file with settings cannot be read.');
+  }
+  const variables = await outside.readVariables(files.variables.path);
+  if ('reason' in variables) throw new DeployFailure('not-begun', variables.reason);
+  return { ...read, name, files, variables: variables.values };
+}
+
+export interface Ready {
+  readonly azure: AzureCli;
+  readonly place: Place;
+  readonly useFoundry: boolean;
+}
+
+/**
+ * Checks tools, login and variables.
+ * @throws DeployFailure with all that is wrong
+ */
+export async function checkPlace(
+  environment: Environment,
+  options: DeployOptions,
+  given: {
+    readonly children: Children;
+    readonly reporter: Reporter;
+    readonly source: string;
+    readonly process: Terminal['environment'];
+  },
+): Promise<Ready> {
+  const { children, reporter } = given;
+  const variables = environment.variables;
+  const problems = problemsOf({
+    given: variables,
+    declared: allDeclared(given.source),
+    settings: environment.settings,
+    secrets: [...environment.secrets.keys()],
+  }).map(({ name, problem }) => `${name}: ${problem}`);
+  const subscription = textOf(variables.subscription_id) ?? given.process.AZURE_SUBSCRIPTION_ID;
+  const location = textOf(variables.location) ?? given.process.AZURE_LOCATION;
+  if (subscription === undefined)
+    problems.push('subscription_id: it is missing. Write the id that `az account show --query id` prints');
+  if (location === undefined) problems.push('location: it is missing. Write a region, such as westeurope');
+  if (differs(variables.subscription_id, given.process.AZURE_SUBSCRIPTION_ID))
+    problems.push(
+      'subscription_id: the variable AZURE_SUBSCRIPTION_ID of your shell names another one. Change one of the two',
+    );
+  if (problems.length > 0) {
+    const path = environment.files.variables.path;
+    throw new DeployFailure('not-begun', problems.map((problem) => `${path}: ${problem}.`).join('\n'));
+  }
+  const tools: Tool[] = ['terraform', 'az', ...(options.localDocker ? (['docker'] as const) : [])];
+  const versions = await checkTools(tools, children);
+  const azure = new AzureCli(children);
+  const login = await azure.login(subscription);
+  const tenant = textOf(variables.tenant_id);
+  if (tenant !== undefined && tenant.toLowerCase() !== login.tenantId.toLowerCase()) {
+    throw new DeployFailure(
+      'not-begun',
+      `The subscription ${login.subscriptionName} belongs to the tenant ${login.tenantId}, and tenant_id is ${tenant}.`,
+      `Correct tenant_id in ${environment.files.variables.path}, or subscription_id.`,
+    );
+  }
+  reporter.line(
+    `${environment.name}: subscription ${login.subscriptionName} (${login.subscriptionId}), as ${login.user}; ${versions.join(', ')}`,
+  );
+  return {
+    azure,
+    place: {
+      subscriptionId: login.subscriptionId,
+      tenantId: tenant ?? login.tenantId,
+      location: location ?? '',
+      environmentCode: textOf(variables.environment_code) ?? environment.name,
+    },
+    useFoundry: options.azureOpenai !== false && hasFoundry(variables),
+  };
+}
+
+/** The program's own check, of the settings as far as they are known now. @throws DeployFailure */
+export async function checkProvisional(
+  environment: Environment,
+  options: DeployOptions,
+  useFoundry: boolean,
+  terminal: Terminal,
+): Promise<void> {
+  const raw = provisionalSettings(environment.raw, environment.variables, { useFoundry });
+  if (!(await checkSettings(raw, environment.name, options, terminal))) {
+    throw new DeployFailure(
+      'settings',
+      'The settings have errors: see above.',
+      `Correct ${environment.files.settings.path}${environment.files.secrets.exists ? ` or ${environment.files.secrets.path}` : ''}. Secrets that are in the vault already need their names in secret_settings of ${environment.files.variables.path}.`,
+    );
+  }
+}
+
+/** The variables that the stacks declare. */
+function allDeclared(source: string): ReadonlySet<string> {
+  const names = (Object.keys(STACK_FOLDERS) as StackName[]).flatMap((stack) => {
+    const path = join(source, 'deploy/azure/stacks', STACK_FOLDERS[stack], 'variables.tf');
+    const text = existsSync(path) ? readFileSync(path, 'utf8') : '';
+    return [...text.matchAll(/^variable "(\w+)"/gm)].map(([, name = '']) => name);
+  });
+  return new Set(names);
+}
+
+const differs = (given: unknown, of: string | undefined): boolean => {
+  const text = textOf(given);
+  return text !== undefined && of !== undefined && of !== '' && text.toLowerCase() !== of.toLowerCase();
+};
