@@ -229,6 +229,16 @@ describe.skipIf(skipped)('the answer cache', () => {
   test.each([
     ['an error', { status: 400 }],
     ['an error with status 200', { body: { error: { code: 'content_filter', message: 'No.' } } }],
+    [
+      'an answer that the content filter could not check',
+      {
+        body: {
+          id: 'x',
+          choices: [{ message: { content: 'x' }, content_filter_result: { error: { code: 'content_filter_error' } } }],
+        },
+      },
+    ],
+    ['an answer without content', { body: {} }],
     ['a failed response', { body: { id: 'x', choices: [{}], status: 'failed' } }],
     ['an answer without content type', { body: 'x', headers: { 'content-type': 'text/plain' } }],
     ['an encoded answer', { body: '{}', headers: { 'content-encoding': 'x-none' } }],
