@@ -54,7 +54,8 @@ locals {
   # The settings that make the gateway count something for which replicas must share a Redis.
   counts_limits = anytrue([
     for name, value in var.app_settings :
-    can(regex("^GATEWAY_CLIENT_(TOKENS|REQUESTS)_PER_(MINUTE|DAY)_", name)) ||
+    can(regex("^GATEWAY_(CLIENT|POOL)_(TOKENS|REQUESTS)_PER_(MINUTE|DAY)_", name)) ||
+    can(regex("^GATEWAY_POOL_BUDGET_SOURCE_", name)) || name == "AI_RATE_LIMIT_SHARED_LIMIT" ||
     (contains(["ENABLE_AI_RATE_LIMIT", "ENABLE_RATE_LIMIT", "ENABLE_QUOTA"], name) && contains(["true", "1", "yes", "on"], lower(trimspace(value))))
   ])
 
