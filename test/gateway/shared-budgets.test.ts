@@ -358,7 +358,9 @@ describe.skipIf(skipped)('budgets of pools', () => {
     expect((await shoot(gateway, low('written', of('reported')))).status).toBe(200);
     backendOf(gateway, 0).always({ status: 400 });
     for (const most of ['1e999', '1e12', '999999999'])
-      expect((await raw(`{"model":"written","max_tokens":${most},"n":${most}}`, { ...KEY, ...LOW })).status).toBe(400);
+      expect(
+        (await raw(`{"model":"written","max_tokens":${most},"n":${most}}`, { ...KEY, ...LOW })).status,
+      ).toBe(400);
     expect((await shoot(gateway, low('written', of('reported')))).status).toBe(400);
     answering(5, '100');
     expect((await shoot(gateway, high('written', of('reported')))).status).toBe(200);
