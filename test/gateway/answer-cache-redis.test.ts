@@ -148,6 +148,29 @@ describe.skipIf(skipped)('the answer cache in Redis', () => {
     expect(name).not.toBe('');
   });
 
+  test('does not believe arriving answers that it did not write', { timeout: 60_000 }, async () => {
+    const body = question();
+    const inPlain = (script: string, ...values: string[]) =>
+      redis.command('EVAL', `redis.call('SELECT', 1) ${script}`, '0', ...values);
+    await inPlain("return redis.call('FLUSHDB')");
+    await hit(plain, body);
+    const [entry = ''] = (await inPlain("return redis.call('KEYS', '*:entry:*')")) as readonly string[];
+    for (const [index, part] of ['5', '{}', '{"created":1,"headers":[{}]}', 'x'].entries()) {
+      await inPlain(
+        `redis.call('DEL', ARGV[1]) redis.call('SET', ARGV[2], ARGV[3])
+        return redis.call('RPUSH', ARGV[4], ARGV[5])`,
+        entry,
+        entry.replace(':entry:', ':lease:'),
+        `planted${index}`,
+        `genai-gateway:cache:parts:planted${index}`,
+        `ph${part}`,
+      );
+      const asked = await ask(plain, body);
+      expect([asked.status, asked.result]).toEqual([200, 'miss']);
+      await sleep(100);
+    }
+  });
+
   test('makes one call for identical requests at once, over all replicas', { timeout: 60_000 }, async () => {
     mock().always({ delayMs: 800 });
     const body = question();

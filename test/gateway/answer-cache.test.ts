@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { CONTAINER_TIMEOUT_MS, cannotRunGatewayTests } from '../support/apisix.ts';
-import { ask, CACHE, CHAT, callsOf, numbered, question, sample } from '../support/cache.ts';
+import { ask, CACHE, CHAT, callsOf, numbered, question, resultOf, sample, wire } from '../support/cache.ts';
 import { API_VERSION, type Gateway, quickMetrics, startGateway } from '../support/gateway.ts';
 import { backendOf, resetMocks } from '../support/traffic.ts';
 
@@ -157,6 +157,22 @@ describe.skipIf(skipped)('the answer cache', () => {
     expect((await ask(gateway, { ...body, user: `${body.user}y` })).result).toBe('miss');
   });
 
+  test.each([
+    ['if-none-match', '*'],
+    ['if-match', '"x"'],
+    ['if-unmodified-since', 'Wed, 21 Oct 2015 07:28:00 GMT'],
+  ])('gives the whole answer to a request with %s', async (name, value) => {
+    const body = question();
+    // `fetch` would add `cache-control: no-cache`.
+    const send = () => wire(gateway, body, { [name]: value }).end();
+    const seen = [await send(), await send()];
+    expect(seen.map((each) => [each.status, resultOf(each)])).toEqual([
+      [200, 'miss'],
+      [200, 'hit'],
+    ]);
+    expect(seen[1]?.body).toEqual(seen[0]?.body);
+  });
+
   test('never gives the answer of one client to another', async () => {
     const body = question();
     await ask(gateway, body);
@@ -229,6 +245,18 @@ describe.skipIf(skipped)('the answer cache', () => {
   test.each([
     ['an error', { status: 400 }],
     ['an error with status 200', { body: { error: { code: 'content_filter', message: 'No.' } } }],
+    [
+      'an answer that the content filter could not check',
+      {
+        body: {
+          id: 'x',
+          choices: [
+            { message: { content: 'x' }, content_filter_result: { error: { code: 'content_filter_error' } } },
+          ],
+        },
+      },
+    ],
+    ['an answer without content', { body: {} }],
     ['a failed response', { body: { id: 'x', choices: [{}], status: 'failed' } }],
     ['an answer without content type', { body: 'x', headers: { 'content-type': 'text/plain' } }],
     ['an encoded answer', { body: '{}', headers: { 'content-encoding': 'x-none' } }],

@@ -350,6 +350,38 @@ describe.skipIf(skipped)('budgets of pools', () => {
     });
   });
 
+  test('cannot be used up or evaded by the numbers that a client writes', async () => {
+    const path = '/reported/openai/v1/chat/completions';
+    const raw = (body: string, more: Record<string, string>) =>
+      gateway.fetch(path, { method: 'POST', headers: { 'content-type': 'application/json', ...more }, body });
+    answering(5, '900');
+    expect((await shoot(gateway, low('written', of('reported')))).status).toBe(200);
+    backendOf(gateway, 0).always({ status: 400 });
+    for (const most of ['1e999', '1e12', '999999999'])
+      expect(
+        (await raw(`{"model":"written","max_tokens":${most},"n":${most}}`, { ...KEY, ...LOW })).status,
+      ).toBe(400);
+    expect((await shoot(gateway, low('written', of('reported')))).status).toBe(400);
+    answering(5, '100');
+    expect((await shoot(gateway, high('written', of('reported')))).status).toBe(200);
+    backendOf(gateway, 0).always({ status: 400 });
+    expect((await raw('{"model":"written","best_of":nan}', KEY)).status).toBe(400);
+    await expectRefusal(gateway, low('written', of('reported')), { ...LOW_REFUSED, withinMs: 5_000 });
+  });
+
+  test('count requests whose deployment cannot be read', async () => {
+    const headers = { ...KEY, ...LOW, 'content-type': 'application/json; charset=utf-16' };
+    const body = new Uint8Array(Buffer.from(JSON.stringify({ model: 'apart' }), 'utf16le'));
+    const path = '/also-counted/openai/v1/chat/completions';
+    const send = async () => {
+      const answer = await gateway.fetch(path, { method: 'POST', headers, body });
+      await answer.text();
+      return answer.status;
+    };
+    answering(1000);
+    expect([await send(), await send()]).toEqual([200, 429]);
+  });
+
   test('limit nobody by a number that the backend does not report, or that is negative', async () => {
     for (const left of [undefined, '-1']) {
       answering(5, left);

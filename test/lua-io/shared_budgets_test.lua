@@ -292,6 +292,18 @@ describe("the headers of a shared budget", function()
         equal(gateway:metric("genai_limiter_decisions_total"), "")
     end)
 
+    it("are in answers to requests whose deployment cannot be read: they have a budget in common", function()
+        local gateway = new_gateway()
+        gateway:serve("a", costing(1000))
+        for _, text in ipairs({ '/**/{"model":"gpt-4o"}', '[{"model":"other"}]' }) do
+            local request = gateway:post({ body = text })
+            gateway:serve("a", costing(1))
+            equal({ request.status, request.response_headers["x-gw-priority"] },
+                  { text:sub(1, 1) == "/" and 200 or 429, "high" }, text)
+        end
+        equal(gateway:post({ body = { model = "gpt-4o" } }).status, 200, "another budget")
+    end)
+
     it("are not there without a budget", function()
         local gateway = test_gateway.new({ backends = { "a" } })
         equal(headers_of(gateway:post()), {})
@@ -434,10 +446,36 @@ describe("a budget that the backends count", function()
         local gateway = new(reporting("400"))
         post(gateway)
         gateway:serve("a", { times_out = true })
-        gateway:start({ body = body, leaves_at = 30 })
-        gateway:start({ body = body, leaves_at = 30 })
+        for _ = 1, 3 do
+            gateway:start({ body = { model = "gpt-4o", max_tokens = 30 }, leaves_at = 30 })
+        end
         gateway.world:advance(1)
-        equal(post(gateway, LOW).response_headers["x-gw-ratelimit-value"], "284", "twice 58 of 400")
+        equal(post(gateway, LOW).response_headers["x-gw-ratelimit-value"], "286", "38 of 400, three times")
+    end)
+
+    it("takes off at most a tenth for one request, whatever it asks for", function()
+        for _, most in ipairs({ "1e9", "1e999", "nan" }) do
+            local gateway = new(reporting("400"))
+            post(gateway)
+            gateway:serve("a", { times_out = true })
+            for _ = 1, 3 do
+                gateway:start({ body = '{"model":"gpt-4o","max_tokens":1e9,"best_of":' .. most .. "}",
+                                leaves_at = 30 })
+            end
+            gateway.world:advance(1)
+            equal(post(gateway, LOW).response_headers["x-gw-ratelimit-value"], "280", most)
+        end
+    end)
+
+    it("gives back what an error without a report has reserved", function()
+        local gateway = new(reporting("400"))
+        post(gateway)
+        for _ = 1, 20 do
+            gateway:serve("a", failure(400))
+            gateway:post({ body = { model = "gpt-4o", max_tokens = 1e9 } })
+        end
+        gateway:serve("a", reporting("400"))
+        equal(post(gateway, LOW).status, 200)
     end)
 
     it("limits nobody without a number, or with a negative one", function()

@@ -40,6 +40,20 @@ describe("a request reserves", function()
         equal(estimate(0, { max_tokens = 10, best_of = 4, n = 2 }), 40)
     end)
 
+    it("a finite number, whatever it asks for", function()
+        for _, name in ipairs({ "max_tokens", "max_completion_tokens", "max_output_tokens", "n",
+                                "best_of" })
+        do
+            for _, value in ipairs({ "nan", "-nan", "inf", "1e999", "-1e999", "1e300" }) do
+                local tokens = budget_rules.estimate(nil, 400, true, members({ [name] = value }))
+                equal(tokens >= 101 and tokens < 2 ^ 40, true, name .. " " .. value)
+                equal(estimate(400, { [name] = value }, 1000), 100, name .. " " .. value)
+            end
+        end
+        local both = members({ max_tokens = 1e300, n = 1e300 })
+        equal(budget_rules.estimate(nil, 400, true, both) < 2 ^ 40, true)
+    end)
+
     it("at most a tenth of the budget, at least one token, and whole tokens", function()
         equal(estimate(8000000, nil, 100000), 10000)
         equal(estimate(400, { max_tokens = 1e9 }, 100000), 10000)

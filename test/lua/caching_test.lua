@@ -196,7 +196,13 @@ describe("an answer", function()
         for text, expected in pairs({
             ['{"choices":[{"message":{"content":"{\\"error\\":1}"}}]}'] = true,
             ['{"status":"completed","error":null,"output":[{"status":"in_progress"}]}'] = true,
-            ['{"status":"incomplete"}'] = true,
+            ['{"status":"incomplete","output":[]}'] = true,
+            ['{"data":[{"embedding":[1]}]}'] = true,
+            ['{"choices":[{"error":null}]}'] = true,
+            ['{"choices":[{"content_filter_result":{"error":{"code":"x"}}}]}'] = false,
+            ['{}'] = false,
+            ['{"status":"completed"}'] = false,
+            ['{"message":"overloaded"}'] = false,
             ['{"status":"failed","error":{"code":"x"}}'] = false,
             ['{"status":"in_progress"}'] = false,
             ['{"status":"queued"}'] = false,
@@ -225,9 +231,11 @@ describe("an answer", function()
     end)
 
     it("is the same after it was stored", function()
-        local meta = { id = "t", created = 1.5, headers = { "a", "b" }, usage = { prompt = 1 } }
+        local meta = { id = "t", created = 1.5, headers = { "a", "b" },
+                       usage = { prompt = 1, completion = 2, total = 3 } }
         local function encode()
-            return '{"id":"t","created":1.5,"headers":["a","b"],"usage":{"prompt":1}}'
+            return '{"id":"t","created":1.5,"headers":["a","b"],'
+                   .. '"usage":{"prompt":1,"completion":2,"total":3}}'
         end
         for _, body in ipairs({ "", "x", ("\0\255{}"):rep(50000) }) do
             local entry = answers.decode(answers.encode(meta, body, encode), json.decode)
@@ -243,6 +251,16 @@ describe("an answer", function()
         end)
         for length = 0, #text - 5 do
             equal(answers.decode(text:sub(1, length), json.decode), nil, length)
+        end
+        for _, meta in ipairs({ '{"headers":[]}', '{"created":1}', '{"created":1,"headers":[1,2]}',
+                                '{"created":1,"headers":["a"]}', "[]", "5",
+                                '{"created":1,"headers":[],"usage":{"total":1}}',
+                                '{"created":1,"headers":[],"model":{}}',
+                                '{"created":1,"headers":[],"tier":5}' })
+        do
+            equal(answers.decode(answers.encode({}, "body", function()
+                return meta
+            end), json.decode), nil, meta)
         end
         for _, foreign in ipairs({ "GC1\0\0\0\2{}", "GC1\0\0\0\4null", "GC2" .. text:sub(4), "x" }) do
             equal(answers.decode(foreign, json.decode), nil)

@@ -63,13 +63,16 @@ function _M.apply(flight, message)
     local kind, text = sub(message, 1, 1), sub(message, 2)
     if kind == HEAD then
         local head = decode(text)
-        if head then
+        if answers.is_meta(head) then
             flight:open(head)
+        else
+            flight:abandon(GONE)
         end
     elseif kind == DATA then
         flight:add(text)
     elseif kind == END then
-        flight:finish(nil, decode(text) or {})
+        local meta = decode(text)
+        flight:finish(nil, answers.is_meta(meta) and meta or flight.head or {})
     elseif kind == FAILED then
         flight:abandon(text)
     end

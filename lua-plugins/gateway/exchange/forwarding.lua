@@ -10,7 +10,6 @@ local served_by = require("genai.openai.served_by")
 local sse = require("genai.openai.sse")
 local token_usage = require("genai.openai.token_usage")
 local ngx = ngx
-local clear_request_header = ngx.req.clear_header
 local ngx_now = ngx.now
 local ngx_flush = ngx.flush
 local ngx_print = ngx.print
@@ -47,24 +46,11 @@ local function set_header(name, value)
 end
 
 
--- nginx would compare these headers with ETag and Last-Modified of the answer, and turn a 200 into
--- a 304 or 412. The backend has already evaluated them.
-local function leave_conditions_to_backend()
-    clear_request_header("if-match")
-    clear_request_header("if-none-match")
-    clear_request_header("if-modified-since")
-    clear_request_header("if-unmodified-since")
-end
-
-
 --- Sends the backend's status and headers.
 function _M.send_head(exchange)
     local headers = exchange.headers
     ngx.status = exchange.status
     http_headers.to_client(headers, set_header)
-    if headers["etag"] or headers["last-modified"] then
-        leave_conditions_to_backend()
-    end
     if not headers["content-type"] then
         -- Otherwise nginx would add a content type of its own.
         ngx.header["Content-Type"] = ""

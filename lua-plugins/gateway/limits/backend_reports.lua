@@ -56,10 +56,11 @@ end
 -- @tparam string deployment
 -- @tparam string budget the key of the budget
 -- @treturn number|nil nil: one of the backends has not reported any
+-- @treturn nil|number the same without the tokens that were sent since the reports
 function _M.left(pool, deployment, budget)
     local keys = keys_of(budget)
     local sum = reported(pool, deployment, keys)
-    return sum and max(0, sum - (state:get(keys.since) or 0))
+    return sum and max(0, sum - (state:get(keys.since) or 0)), sum
 end
 
 
@@ -81,27 +82,40 @@ function _M.sent(budget, tokens)
 end
 
 
+--- Takes back tokens that were counted as sent, because they cost nothing. A report in the meantime
+-- has forgotten them already.
+function _M.unsent(budget, tokens)
+    local key = keys_of(budget).since
+    local left = state:incr(key, -tokens)
+    if left and left < 0 then
+        state:set(key, 0, KNOWN_S)
+    end
+end
+
+
 --- Keeps the report of an answer.
 -- @tparam string budget
 -- @tparam table backend
 -- @tparam number status
 -- @tparam string|nil value of `x-ratelimit-remaining-tokens`
+-- @treturn boolean whether tokens that were sent before count no longer
 function _M.note(budget, backend, status, value)
     local left = tonumber(value)
     if status == 429 then
         left = 0
     elseif status >= 400 and not left then
-        return
+        return false
     end
     local keys = keys_of(budget)
     local key = keys.of[backend.id]
     if not left or left < 0 then
         state:delete(key)
-        return
+        return true
     end
     state:set(key, left, KNOWN_S)
     state:set(keys.since, 0, KNOWN_S)
     state:set(keys.fresh, true, FRESH_S)
+    return true
 end
 
 

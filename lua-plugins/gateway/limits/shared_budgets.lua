@@ -18,6 +18,7 @@ local floor = math.floor
 local format = string.format
 local lower = string.lower
 local max = math.max
+local min = math.min
 local tonumber = tonumber
 local type = type
 
@@ -28,6 +29,9 @@ _M.LIMITER = budget_redis.LIMITER
 
 -- The value of a header whose number is not known.
 local UNKNOWN = -1
+
+-- Stands for the deployment of requests whose deployment cannot be read. None has this name.
+local UNNAMED = ""
 
 local minute_of = memo.of(function(key)
     return sliding_minute.new(shared_memory.state, shared_keys.BUDGET .. key .. "|",
@@ -46,6 +50,14 @@ end
 function _M.reads_output(record)
     local target = record.target
     return _M.applies(record) and target.generates and target.operation ~= "embeddings"
+end
+
+
+-- The deployment whose budget counts a request. All requests whose body should name one, but is not
+-- read as the name of one, have a budget in common: a backend may still find a name in it. nil: the
+-- request is about no deployment.
+local function deployment_of(record)
+    return record.choice.deployment or record.target.names_model and UNNAMED or nil
 end
 
 
@@ -89,16 +101,20 @@ end
 -- The same by the reports of the backends. Requests of the high lane always pass: the backends
 -- themselves reject them.
 local function count_by_reports(record, reservation, conf, lane)
-    if lane == "low" then
-        local left = backend_reports.left(record.pool, record.choice.deployment, reservation.key)
-        if left and left < conf.high_reserve then
-            local may_pass, wait_ms = backend_reports.may_probe(reservation.key)
-            if not may_pass then
-                return left, wait_ms
-            end
+    local key = reservation.key
+    local left, reported = backend_reports.left(record.pool, deployment_of(record), key)
+    if not left then
+        -- The next report makes the tokens known, including those of this request.
+        return nil
+    elseif lane == "low" and left < conf.high_reserve then
+        local may_pass, wait_ms = backend_reports.may_probe(key)
+        if not may_pass then
+            return left, wait_ms
         end
     end
-    backend_reports.sent(reservation.key, reservation.tokens)
+    reservation.tokens = min(reservation.tokens, budget_rules.share(reported))
+    backend_reports.sent(key, reservation.tokens)
+    reservation.is_sent = true
     return nil
 end
 
@@ -121,7 +137,7 @@ end
 -- @treturn number|nil the status of a rejection
 -- @treturn nil|table its body
 function _M.admit(ctx, record)
-    local deployment = record.choice.deployment
+    local deployment = deployment_of(record)
     if not _M.applies(record) or not deployment then
         return nil
     end
@@ -163,8 +179,11 @@ function _M.answered(record, backend, status, headers)
     reservation.requests = number_of(headers["x-ratelimit-remaining-requests"])
     if record.budget.source == "backend" then
         reservation.left = number_of(tokens)
-        backend_reports.note(reservation.key, backend, status,
-                             type(tokens) == "table" and tokens[1] or tokens)
+        if backend_reports.note(reservation.key, backend, status,
+                                type(tokens) == "table" and tokens[1] or tokens)
+        then
+            reservation.is_sent = nil
+        end
     end
 end
 
@@ -201,7 +220,11 @@ end
 -- @tparam table record settled
 function _M.settle(record)
     local reservation = record.reservation
-    local second = reservation and reservation.second
+    if reservation.is_sent and usage_of(record) == 0 then
+        backend_reports.unsent(reservation.key, reservation.tokens)
+        return
+    end
+    local second = reservation.second
     local used = second and usage_of(record)
     if not used or used == reservation.tokens then
         return

@@ -140,6 +140,7 @@ _M.FIELDS = {
         key = { "before_proxy", "shared_budgets", "the key of the budget: pool and deployment" },
         tokens = { "before_proxy", "shared_budgets", "the estimate" },
         second = { "before_proxy", "shared_budgets", "when they were counted; nil: they are not counted" },
+        is_sent = { "before_proxy", "shared_budgets", "whether they count until the backend reports more" },
         left = { "before_proxy", "shared_budgets", "tokens that are left, for a header; nil: unknown" },
         requests = { "before_proxy", "shared_budgets", "the same for requests, as the backend reports it" },
     },

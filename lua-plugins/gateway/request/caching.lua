@@ -42,6 +42,9 @@ local MAX_FAILURES = 2
 -- Ends of flights after which one of the waiting requests takes over: its leader is gone.
 local TAKEN_OVER = { gone = true, unfollowed = true, redis = true }
 
+-- So many leaders that are gone in a row are none: what the store says of them is not true.
+local MAX_GONE = 20
+
 -- Failures of a store after which the requests of one worker still share an answer.
 local LOCAL_ONLY = { redis = true, no_memory = true }
 
@@ -399,7 +402,7 @@ function _M.serve(ctx, record, proceed)
         self.reason = "no_cache"
         lead_alone(self)
     else
-        local failures = 0
+        local failures, gone = 0, 0
         while true do
             local how, entry = look(self, wishes)
             if how == "hit" then
@@ -409,7 +412,10 @@ function _M.serve(ctx, record, proceed)
             end
             local why = follow(self, record, wishes)
             failures = failures + (FAILURES[why] and 1 or 0)
-            if not TAKEN_OVER[why] and (not FAILURES[why] or failures >= MAX_FAILURES) then
+            gone = gone + (TAKEN_OVER[why] and 1 or 0)
+            if gone >= MAX_GONE
+               or not TAKEN_OVER[why] and (not FAILURES[why] or failures >= MAX_FAILURES)
+            then
                 lead_alone(self)
                 break
             end

@@ -13,6 +13,7 @@ local request_body = require("gateway.exchange.request_body")
 local request_context = require("apisix_internals.request_context")
 local shared_budgets = require("gateway.limits.shared_budgets")
 local ngx = ngx
+local clear_header = ngx.req.clear_header
 local lower = string.lower
 local type = type
 
@@ -83,6 +84,20 @@ local scopes_of_operation = memo.of(function(operation)
         end),
     }
 end)
+
+
+-- nginx would compare these headers with the answer, also with one that has no ETag, and turn a 200
+-- into a 304 or 412. The backend evaluates them.
+local function leave_conditions_to_backend(headers)
+    if headers["if-match"] or headers["if-none-match"] or headers["if-modified-since"]
+       or headers["if-unmodified-since"]
+    then
+        clear_header("if-match")
+        clear_header("if-none-match")
+        clear_header("if-modified-since")
+        clear_header("if-unmodified-since")
+    end
+end
 
 
 -- Reads the body and the fields that matter to the gateway. Returns the status and body of an
@@ -156,6 +171,7 @@ function _M.prepare(record, ctx)
         return 400, errors.body(400, "The request cannot be sent to a backend: " .. err .. ".",
                                 errors.CODE.invalid_request)
     end
+    leave_conditions_to_backend(headers)
     -- An empty body gets a content-length only if the client sent one.
     record.empty_length = headers["content-length"] and 0 or nil
 

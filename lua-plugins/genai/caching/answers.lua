@@ -27,7 +27,10 @@ do
     KEPT[name] = true
 end
 
-local JSON_PLAN = json_scan.plan({ "error", "status" })
+-- What an answer consists of, in one of these lists.
+local CONTENT = { "choices", "data", "output" }
+
+local JSON_PLAN = json_scan.plan({ "error", "status", "choices", "data", "output" })
 
 -- States of a response whose answer is complete.
 local COMPLETE = { completed = true, incomplete = true }
@@ -62,22 +65,6 @@ function _M.is_storable_head(status, headers, is_stream)
 end
 
 
---- Whether a complete JSON answer is a success.
--- @tparam string text
-function _M.is_good_json(text)
-    local scan = json_scan.new(JSON_PLAN)
-    scan:feed(text)
-    if not scan:finish() then
-        return false
-    end
-    local failure, status = scan.members.error, scan.members.status
-    if failure and failure.value ~= "null" then
-        return false
-    end
-    return status == nil or status.kind == "string" and COMPLETE[status.value] or false
-end
-
-
 -- Whether a member of that name has an object or a text as its value. In texts of a model, quotes
 -- are escaped, so that they are not found.
 local function has_value(text, name)
@@ -91,6 +78,35 @@ local function has_value(text, name)
         _, last = find(text, name, last + 1, true)
     end
     return false
+end
+
+
+local function has_content(members)
+    for _, name in ipairs(CONTENT) do
+        if members[name] and members[name].kind == "array" then
+            return true
+        end
+    end
+    return false
+end
+
+
+--- Whether a complete JSON answer is a success.
+-- @tparam string text
+function _M.is_good_json(text)
+    local scan = json_scan.new(JSON_PLAN)
+    scan:feed(text)
+    if not scan:finish() then
+        return false
+    end
+    local members = scan.members
+    local failure, status = members.error, members.status
+    -- A part of the answer may report a failure too, for example of the content filter.
+    if failure and failure.value ~= "null" or has_value(text, '"error"') or not has_content(members)
+    then
+        return false
+    end
+    return status == nil or status.kind == "string" and COMPLETE[status.value] or false
 end
 
 
@@ -129,6 +145,40 @@ function _M.encode(meta, body, encode)
 end
 
 
+local function are_texts(list)
+    if type(list) ~= "table" or #list % 2 ~= 0 then
+        return false
+    end
+    for _, each in ipairs(list) do
+        if type(each) ~= "string" then
+            return false
+        end
+    end
+    return true
+end
+
+
+local function is_usage(value)
+    return value == nil
+           or type(value) == "table" and type(value.prompt) == "number"
+              and type(value.completion) == "number" and type(value.total) == "number"
+end
+
+
+local function is_text(value)
+    return value == nil or type(value) == "string"
+end
+
+
+--- Whether a decoded text is what is known of an answer, as `encode` takes it. Others may be able
+-- to write where it was stored.
+function _M.is_meta(meta)
+    return type(meta) == "table" and type(meta.created) == "number" and are_texts(meta.headers)
+           and is_usage(meta.usage) and is_text(meta.model) and is_text(meta.tier)
+           and is_text(meta.served_as)
+end
+
+
 --- Reads an entry.
 -- @tparam string text
 -- @tparam function decode decodes JSON; returns nil on invalid JSON
@@ -142,7 +192,7 @@ function _M.decode(text, decode)
         return nil
     end
     local meta = decode(sub(text, HEAD + 1, HEAD + length))
-    if type(meta) ~= "table" or type(meta.created) ~= "number" or type(meta.headers) ~= "table" then
+    if not _M.is_meta(meta) then
         return nil
     end
     meta.body = sub(text, HEAD + length + 1)

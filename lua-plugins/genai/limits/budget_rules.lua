@@ -12,6 +12,9 @@ local BYTES_PER_TOKEN = 4
 -- Tokens of an answer whose request does not limit them.
 local OUTPUT = 256
 
+-- More tokens than any answer has.
+local MOST = 2 ^ 31
+
 -- No guess takes more than this part of a budget: one large request must not lock out all others
 -- until its real usage is known.
 local SHARE = 10
@@ -29,9 +32,11 @@ _M.MESSAGES = {
 }
 
 
+-- Clients choose these numbers. One that is infinite, or not a number, would stay in every sum.
 local function number_of(members, name)
     local member = members[name]
-    return member and member.kind == "literal" and tonumber(member.value) or 0
+    local number = member and member.kind == "literal" and tonumber(member.value) or 0
+    return number > 0 and min(number, MOST) or 0
 end
 
 
@@ -41,7 +46,7 @@ local function output_of(members)
                         number_of(members, "max_completion_tokens"),
                         number_of(members, "max_output_tokens"))
     local times = max(1, number_of(members, "n"), number_of(members, "best_of"))
-    return (longest > 0 and longest or OUTPUT) * times
+    return min((longest > 0 and longest or OUTPUT) * times, MOST)
 end
 
 
@@ -57,9 +62,16 @@ function _M.estimate(tokens_per_minute, length, has_output, members)
         tokens = tokens + output_of(members)
     end
     if tokens_per_minute then
-        tokens = min(tokens, floor(tokens_per_minute / SHARE))
+        tokens = min(tokens, _M.share(tokens_per_minute))
     end
     return max(1, floor(tokens))
+end
+
+
+--- The most that a guess takes of tokens that are known to be left.
+-- @tparam number left
+function _M.share(left)
+    return floor(left / SHARE)
 end
 
 
