@@ -257,6 +257,9 @@ const BASE = {
   QUOTA_TIME_WINDOW: '60',
   IDENTITY_ENDPOINT: 'http://127.0.0.1:42356/msi/token',
   LB_ALG: 'preferred',
+  ENABLE_CACHE: 'true',
+  CACHE_POLICY: 'redis',
+  CACHE_REDIS_HOST: 'cache.internal',
 };
 
 /** The order of backends is in the Redis of affinity, whose password so is in two more places. */
