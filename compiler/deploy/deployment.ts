@@ -474,13 +474,18 @@ export class Deployment {
     const named = this.#with.environment.variables.gateway_image;
     const own = image ?? (typeof named === 'string' && named !== '' ? named : undefined);
     return {
-      image: own ?? (await this.running())?.running.image ?? byDigest(await this.#registry(), REPOSITORY, NO_DIGEST),
+      image:
+        own ??
+        (await this.running())?.running.image ??
+        byDigest(await this.#registry(), REPOSITORY, NO_DIGEST),
       simulatorImage: await this.#simulatorImageFor(simulatorImage),
       secretsRevision: secretsRevision ?? (await this.#secretsRevision()),
     };
   }
 
-  async #lookAtImage({ source }: ImageToMake): Promise<{ readonly image: string; readonly line: string; readonly isNew: boolean }> {
+  async #lookAtImage({
+    source,
+  }: ImageToMake): Promise<{ readonly image: string; readonly line: string; readonly isNew: boolean }> {
     const registry = await this.#registry();
     const { image } = source();
     const digest = await this.#with.ready.azure.digestOf(registry.name, image);

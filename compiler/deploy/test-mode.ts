@@ -1,6 +1,6 @@
 /** The test mode of a deployment: three simulators in place of accounts, and the pools of the toolkit's scenarios. Pure. */
 import { TEST_BACKENDS } from '../settings/test-mode.ts';
-import { namesIn, objectIn, type VariableProblem, type Values } from './variables.ts';
+import { namesIn, objectIn, type Values, type VariableProblem } from './variables.ts';
 
 /** Whether a deployment has simulators: `--deploy-e2e`, or the variable of the same meaning. */
 export const hasTestMode = (

@@ -1,6 +1,6 @@
 /** The pure parts of `deploy --deploy-e2e`. */
 import { expect, test } from 'vitest';
-import { provisionalSettings } from '../../compiler/deploy/settings.ts';
+import { plannedSettings, provisionalSettings } from '../../compiler/deploy/settings.ts';
 import { simulatorSource } from '../../compiler/deploy/simulator-image.ts';
 import { hasTestMode, productionWarning, testModeProblems } from '../../compiler/deploy/test-mode.ts';
 import { howToRunScenarios } from '../../compiler/deploy/try-it.ts';
@@ -42,9 +42,9 @@ test('names every other backend at once', () => {
   expect(problems[0]?.problem).toContain(
     'Remove AZURE_OPENAI_AUTH_MODE_0, AZURE_OPENAI_KEY_0, AZURE_OPENAI_ENDPOINT_1, AZURE_OPENAI_KEY_1, azure_openai_backends,',
   );
-  expect(
-    testModeProblems({}, new Map([['GATEWAY_CLIENT_NAME_0', 'one']]), ['GATEWAY_CLIENT_KEY_0']),
-  ).toEqual([]);
+  expect(testModeProblems({}, new Map([['GATEWAY_CLIENT_NAME_0', 'one']]), ['GATEWAY_CLIENT_KEY_0'])).toEqual(
+    [],
+  );
 });
 
 test('the settings before anything exists have the three backends', () => {
@@ -58,6 +58,18 @@ test('the settings before anything exists have the three backends', () => {
       'GATEWAY_E2E_TEST_MODE',
     ),
   ).toBe(false);
+});
+
+test('addresses that Azure decides later have the form of an address', () => {
+  const environment = { variables: new Map(), secretFiles: new Map(), diagnostics: [] };
+  const outputs = {
+    gateway_settings: { AZURE_OPENAI_ENDPOINT_0: null, AZURE_OPENAI_ENDPOINT_1: null },
+    secret_settings: { AZURE_OPENAI_KEY_0: 'simulator-api-key' },
+  };
+  const { raw } = plannedSettings(outputs, environment) ?? {};
+  const values = [0, 1].map((index) => raw?.variables.get(`AZURE_OPENAI_ENDPOINT_${index}`)?.value ?? '');
+  expect(values.map((value) => new URL(value).protocol)).toEqual(['https:', 'https:']);
+  expect(new Set(values).size).toBe(2);
 });
 
 test("Terraform's simulators have the deployments and names that the scenarios need", () => {

@@ -18,6 +18,7 @@ ephemeral "random_password" "key" {
   special = false
 }
 
+# tflint-ignore: azurerm_resources_missing_prevent_destroy # The key is of use to the simulators only, which go with it.
 resource "azurerm_key_vault_secret" "key" {
   # checkov:skip=CKV_AZURE_41:The key does not expire. A date here would stop the simulators on that day.
   name             = var.secret_name
