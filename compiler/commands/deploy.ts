@@ -23,6 +23,7 @@ export const command: Command<DeployOptions, string> = {
     'genai-gateway deploy prod --settings-only',
     'genai-gateway deploy prod --stack image --stack workload',
     'genai-gateway deploy prod --rollback',
+    'genai-gateway deploy e2e --deploy-e2e',
     'genai-gateway deploy dev --destroy',
   ],
   notes: `An environment is NAME.tfvars, NAME.env and NAME.secrets.env in the folder of the
@@ -44,6 +45,10 @@ a step failed, 64 wrong usage, 130 interrupted.`,
     new Option('--no-azure-openai', 'make no Azure OpenAI accounts and no network'),
     new Option('--no-image-build', 'build no image; deploy the one that runs'),
     new Option('--local-docker', 'build the image with Docker on this machine, not in the registry'),
+    new Option(
+      '--deploy-e2e',
+      "three simulators in place of accounts, and the toolkit's scenarios; never in production",
+    ).conflicts(['destroy', 'rollback']),
     new Option('--rollback [revision]', 'go back to the revision before, or to this one').conflicts([
       'stack',
       'destroy',

@@ -7,7 +7,7 @@ import type { App, AppStatus } from './azure-cli.ts';
 import type { Children } from './children.ts';
 import { destroyEverything } from './destroy.ts';
 import { DeployFailure } from './failure.ts';
-import { byDigest, haveImage, imageSource, type Registry } from './image.ts';
+import { byDigest, haveImage, type ImageSource, imageSource, REPOSITORY, type Registry } from './image.ts';
 import { SeedError, type SeedProgress, type SeedResult } from './key-vault.ts';
 import type { DeployOptions, Outside } from './options.ts';
 import type { Environment, Ready } from './preflight.ts';
@@ -16,11 +16,12 @@ import { countsOf, describePlan, duration, type Reporter } from './report.ts';
 import { rollBack } from './rollback.ts';
 import { plannedSettings } from './settings.ts';
 import { settingsChanges } from './settings-changes.ts';
+import { simulatorSource } from './simulator-image.ts';
 import type { Chosen, Stacks } from './stacks.ts';
 import { chosenSteps, isStack, type StackName, type Step } from './steps.ts';
 import { ApplyFailure, patiently } from './terraform.ts';
 import type { PlannedChange, PlanSummary } from './terraform-json.ts';
-import { howToTry } from './try-it.ts';
+import { howToRunScenarios, howToTry } from './try-it.ts';
 import type { Workspace } from './workspace.ts';
 
 export interface DeploymentWith {
@@ -113,12 +114,24 @@ export class Deployment {
   }
 
   #chosen() {
-    const { options, ready, environment } = this.#with;
-    const image = environment.variables.gateway_image;
+    const { options, ready } = this.#with;
     return chosenSteps(options, {
       hasFoundry: ready.useFoundry,
-      hasImage: typeof image === 'string' && image !== '',
+      hasImage: this.#imagesToMake().length === 0,
+      hasTestMode: ready.testMode,
     });
+  }
+
+  /** The images that no variable names. */
+  #imagesToMake(): readonly ImageToMake[] {
+    const { environment, ready, outside } = this.#with;
+    const all: readonly ImageToMake[] = [
+      { is: 'image', variable: 'gateway_image', source: () => imageSource(outside.source) },
+      ...(ready.testMode
+        ? [{ is: 'simulatorImage', variable: 'simulator_image', source: simulatorSource } as const]
+        : []),
+    ];
+    return all.filter(({ variable }) => named(environment.variables[variable]) === undefined);
   }
 
   // ---- deploying ----
@@ -131,7 +144,7 @@ export class Deployment {
     this.#steps = all.filter(({ skipped }) => skipped === undefined);
     const first = this.#steps[0]?.name;
     if (first !== 'bootstrap') await this.#requireBootstrap();
-    let image: string | undefined;
+    let images: Images = {};
     let url = '';
     for (const step of this.#steps) {
       const { name } = step;
@@ -146,22 +159,26 @@ export class Deployment {
       else if (name === 'image')
         await this.step(step, async () => {
           const registry = await this.#registry();
-          // Pushing needs a role that the platform has just assigned.
-          const made = await patiently(
-            () =>
-              haveImage(
-                registry,
-                { source: this.#with.outside.source, localDocker: options.localDocker === true },
-                { azure: this.#with.ready.azure, ...this.#with },
-              ),
-            { ...this.#with, patience: this.#with.outside.patience },
-          );
-          image = made.image;
-          reporter.detail(`${made.tag} is ${made.image}`);
-          return made.built ? 'built' : 'exists';
+          let isBuilt = false;
+          for (const { is, source } of this.#imagesToMake()) {
+            // Pushing needs a role that the platform has just assigned.
+            const made = await patiently(
+              () =>
+                haveImage(
+                  registry,
+                  { made: source(), localDocker: options.localDocker === true },
+                  { azure: this.#with.ready.azure, ...this.#with },
+                ),
+              { ...this.#with, patience: this.#with.outside.patience },
+            );
+            images = { ...images, [is]: made.image };
+            isBuilt ||= made.built;
+            reporter.detail(`${made.tag} is ${made.image}`);
+          }
+          return isBuilt ? 'built' : 'exists';
         });
       else if (name === 'secrets') await this.step(step, () => this.#seed());
-      else if (name === 'workload') await this.step(step, () => this.#applyWorkload(image));
+      else if (name === 'workload') await this.step(step, () => this.#applyWorkload(images));
       else if (name === 'ready')
         await this.step(step, async () => {
           url = await this.waitUntilReady();
@@ -278,10 +295,27 @@ export class Deployment {
     );
   }
 
-  async #applyWorkload(built: string | undefined): Promise<string> {
+  /** The same for the simulators; undefined without the test mode. */
+  async #simulatorImageFor(built: string | undefined): Promise<string | undefined> {
+    const { ready, environment, stacks } = this.#with;
+    if (!ready.testMode) return undefined;
+    const image =
+      built ??
+      named(environment.variables.simulator_image) ??
+      named((await stacks.outputs('workload')).simulator_image);
+    if (image !== undefined) return image;
+    throw new DeployFailure(
+      'failed',
+      'There is no image of the simulators yet.',
+      'Run the command without --no-image-build and --settings-only, with --stack image, or set simulator_image.',
+    );
+  }
+
+  async #applyWorkload(built: Images): Promise<string> {
     const { stacks, options, reporter } = this.#with;
     const chosen: Chosen = {
-      image: await this.#imageFor(built),
+      image: await this.#imageFor(built.image),
+      simulatorImage: await this.#simulatorImageFor(built.simulatorImage),
       secretsRevision: await this.#secretsRevision(),
     };
     const running = await this.running();
@@ -348,9 +382,12 @@ export class Deployment {
 
   /** Prints the address, where the keys are, and a request to try. */
   async printResult(url: string): Promise<void> {
-    const { reporter, stacks } = this.#with;
+    const { reporter, stacks, environment } = this.#with;
     const outputs = await stacks.outputs('workload');
     for (const line of howToTry(url, outputs)) reporter.result(line);
+    const { settings, secrets } = environment.files;
+    const files = [settings, secrets].filter(({ exists }) => exists).map(({ path }) => path);
+    for (const line of howToRunScenarios(url, outputs, files)) reporter.result(line);
   }
 
   /** @throws DeployFailure unless nothing is lost, or the user agrees */
@@ -413,10 +450,12 @@ export class Deployment {
         }
         if (name !== 'workload' && Object.keys(await stacks.outputs(name)).length === 0) missing = name;
       } else if (name === 'image') {
-        const { image, line, isNew } = await this.#lookAtImage();
-        chosen = { ...chosen, image };
-        changes += isNew ? 1 : 0;
-        end(line);
+        for (const each of this.#imagesToMake()) {
+          const { image, line, isNew } = await this.#lookAtImage(each);
+          chosen = { ...chosen, [each.is]: image };
+          changes += isNew ? 1 : 0;
+          end(line);
+        }
       } else {
         const what = await this.#seed(true);
         changes += what === 'no changes' || what.startsWith('no secrets') ? 0 : 1;
@@ -431,25 +470,42 @@ export class Deployment {
     return changes === 0 && missing === undefined ? EXIT.ok : EXIT.differs;
   }
 
-  async #chosenForLook({ image, secretsRevision }: Chosen): Promise<Chosen> {
+  async #chosenForLook({ image, simulatorImage, secretsRevision }: Chosen): Promise<Chosen> {
     const named = this.#with.environment.variables.gateway_image;
     const own = image ?? (typeof named === 'string' && named !== '' ? named : undefined);
     return {
-      image: own ?? (await this.running())?.running.image ?? byDigest(await this.#registry(), NO_DIGEST),
+      image:
+        own ??
+        (await this.running())?.running.image ??
+        byDigest(await this.#registry(), REPOSITORY, NO_DIGEST),
+      simulatorImage: await this.#simulatorImageFor(simulatorImage),
       secretsRevision: secretsRevision ?? (await this.#secretsRevision()),
     };
   }
 
-  async #lookAtImage(): Promise<{ readonly image: string; readonly line: string; readonly isNew: boolean }> {
-    const { outside, ready } = this.#with;
+  async #lookAtImage({
+    source,
+  }: ImageToMake): Promise<{ readonly image: string; readonly line: string; readonly isNew: boolean }> {
     const registry = await this.#registry();
-    const { image } = imageSource(outside.source);
-    const digest = await ready.azure.digestOf(registry.name, image);
+    const { image } = source();
+    const digest = await this.#with.ready.azure.digestOf(registry.name, image);
     return digest === undefined
-      ? { image: byDigest(registry, NO_DIGEST), line: `${image} would be built`, isNew: true }
-      : { image: byDigest(registry, digest), line: `${image} exists`, isNew: false };
+      ? { image: byDigest(registry, image, NO_DIGEST), line: `${image} would be built`, isNew: true }
+      : { image: byDigest(registry, image, digest), line: `${image} exists`, isNew: false };
   }
 }
+
+type Images = Pick<Chosen, 'image' | 'simulatorImage'>;
+
+interface ImageToMake {
+  readonly is: keyof Images;
+  /** The variable in which a user may name one. */
+  readonly variable: string;
+  source(): ImageSource;
+}
+
+const named = (image: unknown): string | undefined =>
+  typeof image === 'string' && image !== '' ? image : undefined;
 
 /** Stands for the digest of an image that is not built yet. Nothing with it is ever applied. */
 const NO_DIGEST = `sha256:${'0'.repeat(64)}`;

@@ -110,9 +110,9 @@ export interface Registry {
   readonly loginServer: string;
 }
 
-/** `HOST/genai-gateway@sha256:…`: what is deployed. */
-export const byDigest = ({ loginServer }: Registry, digest: string): string =>
-  `${loginServer}/${REPOSITORY}@${digest}`;
+/** `HOST/genai-gateway@sha256:…`: what is deployed. @param image with tag, without registry */
+export const byDigest = ({ loginServer }: Registry, image: string, digest: string): string =>
+  `${loginServer}/${image.replace(/:.*/, '')}@${digest}`;
 
 export interface ImageTools {
   readonly azure: AzureCli;
@@ -129,13 +129,12 @@ const HEARTBEAT_MS = 30_000;
  */
 export async function haveImage(
   registry: Registry,
-  { source, localDocker }: { readonly source: string; readonly localDocker: boolean },
+  { made, localDocker }: { readonly made: ImageSource; readonly localDocker: boolean },
   { azure, children, reporter }: ImageTools,
 ): Promise<{ readonly image: string; readonly built: boolean; readonly tag: string }> {
-  const made = imageSource(source);
   const { image: tag } = made;
   const present = await azure.digestOf(registry.name, tag);
-  if (present !== undefined) return { image: byDigest(registry, present), built: false, tag };
+  if (present !== undefined) return { image: byDigest(registry, tag, present), built: false, tag };
   reporter.detail(
     localDocker ? `building ${tag} with Docker` : `building ${tag} in the registry, which takes some minutes`,
   );
@@ -155,7 +154,7 @@ export async function haveImage(
       'failed',
       `The registry ${registry.name} does not have the image that was built: ${tag}.`,
     );
-  return { image: byDigest(registry, digest), built: true, tag };
+  return { image: byDigest(registry, tag, digest), built: true, tag };
 }
 
 async function buildLocally(

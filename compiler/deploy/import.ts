@@ -45,6 +45,7 @@ const HANDED_OVER =
   'deploy takes it from the stack that makes it; to keep a resource of the accelerator, see "Use what exists" in docs/azure.md';
 const OF_DEPLOY: Readonly<Record<string, string>> = {
   gateway_image: 'deploy builds the image, or takes the one that you name',
+  simulator_image: 'deploy --deploy-e2e builds the image, or takes the one that you name',
   hydrenv_image: "the gateway's image renders the settings",
   app_insights_connection_string: 'Terraform copies it from Application Insights into the vault',
   ...Object.fromEntries(
@@ -81,7 +82,10 @@ const REFUSED: Readonly<
     is: isTrue,
     reason: 'the registry has no admin user; use acr_push_principal_ids',
   },
-  gateway_e2e_test_mode: { is: isTrue, reason: 'the scenarios of the toolkit are not built' },
+  gateway_e2e_test_mode: {
+    is: isTrue,
+    reason: 'deploy --deploy-e2e sets it, in an environment without other backends',
+  },
   gateway_target_port: {
     is: (value) => textOf(value) !== '9080',
     reason: 'the gateway listens on port 9080 only',
@@ -90,7 +94,7 @@ const REFUSED: Readonly<
 
 /** Settings that 20-workload sets itself, and refuses in `app_settings`. */
 const OF_TERRAFORM =
-  /^(?:GATEWAY_LOG_MODE|GATEWAY_SHARED_DIR|AZURE_CLIENT_ID|(?:RESPONSES_AFFINITY|AI_RATE_LIMIT)_REDIS_(?:HOST|PORT|TLS|PASSWORD)|APPLICATIONINSIGHTS_CONNECTION_STRING)$/;
+  /^(?:GATEWAY_LOG_MODE|GATEWAY_E2E_TEST_MODE|GATEWAY_SHARED_DIR|AZURE_CLIENT_ID|(?:RESPONSES_AFFINITY|AI_RATE_LIMIT)_REDIS_(?:HOST|PORT|TLS|PASSWORD)|APPLICATIONINSIGHTS_CONNECTION_STRING)$/;
 
 function isTrue(value: TfValue): boolean {
   return textOf(value)?.toLowerCase() === 'true';

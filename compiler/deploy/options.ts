@@ -10,6 +10,8 @@ export interface DeployOptions extends Selection {
   readonly plan?: boolean;
   readonly destroy?: boolean;
   readonly localDocker?: boolean;
+  /** Three simulators in place of accounts, and the test mode. */
+  readonly deployE2e?: boolean;
   readonly yes?: boolean;
   /** A revision; true: the one before. */
   readonly rollback?: string | true;
@@ -48,6 +50,7 @@ export function repeated(options: DeployOptions): string {
     ...(options.azureOpenai === false ? ['--no-azure-openai'] : []),
     ...(options.imageBuild === false ? ['--no-image-build'] : []),
     ...(options.localDocker ? ['--local-docker'] : []),
+    ...(options.deployE2e ? ['--deploy-e2e'] : []),
     ...(options.yes ? ['--yes'] : []),
   ];
   return words.map((word) => ` ${word}`).join('');

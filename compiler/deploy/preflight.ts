@@ -17,6 +17,7 @@ import type { DeployOptions, Outside } from './options.ts';
 import type { Reporter } from './report.ts';
 import { provisionalSettings } from './settings.ts';
 import { STACK_FOLDERS, type StackName } from './steps.ts';
+import { hasTestMode, productionWarning, testModeProblems } from './test-mode.ts';
 import { checkTools } from './tools.ts';
 import { hasFoundry, type Place, problemsOf, type Values } from './variables.ts';
 
@@ -58,6 +59,8 @@ export interface Ready {
   readonly azure: AzureCli;
   readonly place: Place;
   readonly useFoundry: boolean;
+  /** Simulators take the place of accounts. */
+  readonly testMode: boolean;
 }
 
 /**
@@ -76,12 +79,17 @@ export async function checkPlace(
 ): Promise<Ready> {
   const { children, reporter } = given;
   const variables = environment.variables;
-  const problems = problemsOf({
-    given: variables,
-    declared: allDeclared(given.source),
-    settings: environment.settings,
-    secrets: [...environment.secrets.keys()],
-  }).map(({ name, problem }) => `${name}: ${problem}`);
+  const testMode = hasTestMode(options, variables);
+  const secrets = [...environment.secrets.keys()];
+  const problems = [
+    ...problemsOf({
+      given: variables,
+      declared: allDeclared(given.source),
+      settings: environment.settings,
+      secrets,
+    }),
+    ...(testMode && !options.destroy ? testModeProblems(variables, environment.settings, secrets) : []),
+  ].map(({ name, problem }) => `${name}: ${problem}`);
   const subscription = textOf(variables.subscription_id) ?? given.process.AZURE_SUBSCRIPTION_ID;
   const location = textOf(variables.location) ?? given.process.AZURE_LOCATION;
   if (subscription === undefined)
@@ -110,15 +118,19 @@ export async function checkPlace(
   reporter.line(
     `${environment.name}: subscription ${login.subscriptionName} (${login.subscriptionId}), as ${login.user}; ${versions.join(', ')}`,
   );
+  const environmentCode = textOf(variables.environment_code) ?? environment.name;
+  const warning = testMode && !options.destroy ? productionWarning(environmentCode) : undefined;
+  if (warning !== undefined) reporter.line(warning);
   return {
     azure,
     place: {
       subscriptionId: login.subscriptionId,
       tenantId: tenant ?? login.tenantId,
       location: location ?? '',
-      environmentCode: textOf(variables.environment_code) ?? environment.name,
+      environmentCode,
     },
-    useFoundry: options.azureOpenai !== false && hasFoundry(variables),
+    useFoundry: options.azureOpenai !== false && !testMode && hasFoundry(variables),
+    testMode,
   };
 }
 
@@ -126,10 +138,10 @@ export async function checkPlace(
 export async function checkProvisional(
   environment: Environment,
   options: DeployOptions,
-  useFoundry: boolean,
+  known: Pick<Ready, 'useFoundry' | 'testMode'>,
   terminal: Terminal,
 ): Promise<void> {
-  const raw = provisionalSettings(environment.raw, environment.variables, { useFoundry });
+  const raw = provisionalSettings(environment.raw, environment.variables, known);
   if (!(await checkSettings(raw, environment.name, options, terminal))) {
     throw new DeployFailure(
       'settings',

@@ -48,7 +48,7 @@ export async function deploy(
       process: terminal.environment,
     });
     if (!options.destroy && options.rollback === undefined)
-      await checkProvisional(environment, options, ready.useFoundry, terminal);
+      await checkProvisional(environment, options, ready, terminal);
     const workspace = Workspace.open(options.environments, name, outside.source);
     unlock = takeLock(workspace.lockFile, `genai-gateway deploy ${name}${repeated(options)}`, name);
     workspace.refresh();

@@ -1,6 +1,7 @@
 /** The settings that the gateway gets: before anything exists, as Terraform plans them, and as they run. Pure. */
 import type { RawSettings, RawValue } from '../settings/sources.ts';
 import { listOf, recordOf, textOf } from './json.ts';
+import { simulatorSettings, simulatorToBeMade } from './test-mode.ts';
 import { namesIn, objectIn, type Values } from './variables.ts';
 
 /** What Azure decides only when a plan is applied. */
@@ -9,6 +10,11 @@ const DECIDED_LATER: Readonly<Record<string, string>> = {
   RESPONSES_AFFINITY_REDIS_HOST: 'redis-to-be-made.redis.azure.net',
   AI_RATE_LIMIT_REDIS_HOST: 'redis-to-be-made.redis.azure.net',
 };
+
+function decidedLater(name: string): string {
+  const [, index] = /^AZURE_OPENAI_ENDPOINT_(\d+)$/.exec(name) ?? [];
+  return index === undefined ? (DECIDED_LATER[name] ?? 'decided-later') : simulatorToBeMade(index);
+}
 
 /** In the form of a value that the settings take. It reaches no file and no program. */
 const standInFor = (name: string): string =>
@@ -26,7 +32,7 @@ const given = (value: string): RawValue => ({ value, source: { kind: 'environmen
 export function provisionalSettings(
   environment: RawSettings,
   variables: Values,
-  { useFoundry }: { readonly useFoundry: boolean },
+  { useFoundry, testMode }: { readonly useFoundry: boolean; readonly testMode: boolean },
 ): RawSettings {
   const set = new Map<string, RawValue>();
   for (const [name, value] of Object.entries(objectIn(variables.app_settings))) set.set(name, given(value));
@@ -35,6 +41,12 @@ export function provisionalSettings(
   const otherwise = (name: string, value: string) => {
     if (!set.has(name)) set.set(name, given(value));
   };
+  if (testMode)
+    for (const [name, value] of simulatorSettings()) {
+      otherwise(name, value);
+      if (name.startsWith('AZURE_OPENAI_NAME_'))
+        otherwise(name.replace('_NAME_', '_KEY_'), standInFor(name.replace('_NAME_', '_KEY_')));
+    }
   backendsOf(variables, useFoundry).forEach((backend, index) => {
     otherwise(`AZURE_OPENAI_ENDPOINT_${index}`, backend.endpoint);
     otherwise(`AZURE_OPENAI_NAME_${index}`, backend.name);
@@ -91,7 +103,7 @@ export function plannedSettings(
   for (const [name, value] of Object.entries(recordOf(outputs.gateway_settings))) {
     // A diagnostic should lead to the line in the file, if the value came from there.
     const written = environment.variables.get(name);
-    const planned = typeof value === 'string' ? value : (DECIDED_LATER[name] ?? 'decided-later');
+    const planned = typeof value === 'string' ? value : decidedLater(name);
     variables.set(name, written?.value.trim() === planned ? written : given(planned));
   }
   const secrets = Object.keys(recordOf(outputs.secret_settings)).sort();

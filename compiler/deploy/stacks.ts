@@ -23,6 +23,7 @@ export interface StacksWith {
 /** What the workload gets in addition to the files. */
 export interface Chosen {
   readonly image?: string | undefined;
+  readonly simulatorImage?: string | undefined;
   readonly secretsRevision?: string;
 }
 
@@ -114,7 +115,7 @@ export class Stacks {
     await terraform.init(stack);
   }
 
-  async #inputs(stack: StackName, { image, secretsRevision = '' }: Chosen): Promise<Inputs> {
+  async #inputs(stack: StackName, { image, simulatorImage, secretsRevision = '' }: Chosen): Promise<Inputs> {
     const { environment, ready } = this.#with;
     const needed: Readonly<Record<StackName, readonly StackName[]>> = {
       bootstrap: [],
@@ -132,6 +133,8 @@ export class Stacks {
       settings: environment.settings,
       secrets: [...environment.secrets.keys()],
       image,
+      simulatorImage,
+      testMode: ready.testMode,
       secretsRevision,
       useFoundry: ready.useFoundry,
     };

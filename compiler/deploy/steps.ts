@@ -55,8 +55,10 @@ export interface Chosen extends Step {
 export interface Facts {
   /** 15-foundry has something to make: accounts, or a network. */
   readonly hasFoundry: boolean;
-  /** The variable `gateway_image` names an image. */
+  /** The variable `gateway_image` names an image, and in the test mode `simulator_image` too. */
   readonly hasImage: boolean;
+  /** Simulators take the place of accounts. */
+  readonly hasTestMode: boolean;
 }
 
 /** The steps of a command line, in order, with the reason for each that is skipped. Others are left out. */
@@ -76,14 +78,18 @@ export function chosenSteps(selection: Selection, facts: Facts): readonly Chosen
 function reasonToSkip(
   name: StepName,
   selection: Selection,
-  { hasFoundry, hasImage }: Facts,
+  { hasFoundry, hasImage, hasTestMode }: Facts,
 ): string | undefined {
   if (name === 'foundry') {
     if (selection.azureOpenai === false) return '--no-azure-openai';
+    if (hasTestMode) return 'the simulators of the test mode take the place of accounts';
     if (!hasFoundry) return 'the variables name neither accounts nor a network';
   }
   if (name === 'image') {
-    if (hasImage) return 'the variable gateway_image names an image';
+    if (hasImage)
+      return hasTestMode
+        ? 'the variables gateway_image and simulator_image name images'
+        : 'the variable gateway_image names an image';
     if (selection.imageBuild === false) return '--no-image-build';
   }
   return undefined;

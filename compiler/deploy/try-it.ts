@@ -1,4 +1,5 @@
 /** What a deployment prints at its end: the address, where the keys are, one request to try. Pure. */
+import { TEST_BACKENDS } from '../settings/test-mode.ts';
 import { recordOf } from './json.ts';
 import type { Values } from './variables.ts';
 
@@ -36,6 +37,33 @@ export function howToTry(url: string, outputs: Values): readonly string[] {
     'file=$(mktemp)',
     `printf 'api-key: %s' "$(az keyvault secret show --vault-name '${vault}' --name '${String(key)}' --query value --output tsv)" > "$file"`,
     ...request,
+    'rm "$file"',
+  ];
+}
+
+/**
+ * How to run the toolkit's scenarios; nothing without simulators.
+ * @param files those with the settings and keys of the clients
+ */
+export function howToRunScenarios(url: string, outputs: Values, files: readonly string[]): readonly string[] {
+  const simulators = recordOf(outputs.simulator_urls);
+  if (Object.keys(simulators).length === 0) return [];
+  const [vault, secret] = [String(outputs.key_vault_name), String(outputs.simulator_secret_name)];
+  return [
+    '',
+    "Run the toolkit's scenarios, about 70 minutes. The key of the simulators goes through a file:",
+    '',
+    'file=$(mktemp)',
+    `key=$(az keyvault secret show --vault-name '${vault}' --name '${secret}' --query value --output tsv)`,
+    'cat > "$file" <<END',
+    'GATEWAY_E2E_TEST_MODE=true',
+    ...TEST_BACKENDS.flatMap((name, index) => [
+      `AZURE_OPENAI_NAME_${index}=${name}`,
+      `AZURE_OPENAI_ENDPOINT_${index}=${String(simulators[name])}`,
+      `AZURE_OPENAI_KEY_${index}=$key`,
+    ]),
+    'END',
+    `npx genai-gateway e2e${files.map((path) => ` -e '${path}'`).join('')} -e "$file" --gateway '${url}'`,
     'rm "$file"',
   ];
 }

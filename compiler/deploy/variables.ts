@@ -26,6 +26,9 @@ export interface Inputs {
   readonly secrets: readonly string[];
   /** The image of the gateway by digest. */
   readonly image: string | undefined;
+  /** The image of the simulators, if the deployment has the test mode. */
+  readonly simulatorImage: string | undefined;
+  readonly testMode: boolean;
   /** A word that changes when a secret has. */
   readonly secretsRevision: string;
   readonly useFoundry: boolean;
@@ -84,13 +87,16 @@ function upstream(stack: StackName, { outputs, place, useFoundry }: Inputs): Val
   };
 }
 
-function ofGateway({ given, settings, secrets, image, secretsRevision, useFoundry }: Inputs): Values {
+function ofGateway(inputs: Inputs): Values {
+  const { given, settings, secrets, image, secretsRevision, useFoundry, testMode, simulatorImage } = inputs;
   return {
     app_settings: { ...objectIn(given.app_settings), ...Object.fromEntries(settings) },
     secret_settings: [...new Set([...namesIn(given.secret_settings), ...secrets])].sort(),
     use_provisioned_azure_openai: useFoundry,
     secrets_revision: secretsRevision,
     ...(image === undefined ? {} : { gateway_image: image }),
+    ...(testMode ? { gateway_e2e_test_mode: true } : {}),
+    ...(simulatorImage === undefined ? {} : { simulator_image: simulatorImage }),
   };
 }
 

@@ -25,7 +25,9 @@ test('lists the steps of the program, in order', () => {
 
 test('names every option of the program, and no other', () => {
   const named = new Set(
-    [...section('Options').matchAll(/^\|.*?\|/gm)].flatMap(([cell]) => cell.match(/--[a-z][a-z-]+/g) ?? []),
+    [...section('Options').matchAll(/^\|.*?\|/gm)].flatMap(
+      ([cell]) => cell.match(/--[a-z][a-z0-9-]+/g) ?? [],
+    ),
   );
   const own = (command.options ?? [])
     .map(({ long }) => long ?? '')

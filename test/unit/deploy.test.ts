@@ -13,7 +13,7 @@ import { hasFoundry, problemsOf, valuesFor } from '../../compiler/deploy/variabl
 import { ROOT, textOf } from '../support/repository.ts';
 
 describe('the steps', () => {
-  const facts = { hasFoundry: true, hasImage: false };
+  const facts = { hasFoundry: true, hasImage: false, hasTestMode: false };
   const names = (...args: Parameters<typeof chosenSteps>) =>
     chosenSteps(...args)
       .filter(({ skipped }) => skipped === undefined)
@@ -46,6 +46,18 @@ describe('the steps', () => {
     [{}, { ...facts, hasFoundry: false }, 'foundry', 'the variables name neither accounts nor a network'],
     [{ imageBuild: false }, facts, 'image', '--no-image-build'],
     [{}, { ...facts, hasImage: true }, 'image', 'the variable gateway_image names an image'],
+    [
+      {},
+      { ...facts, hasFoundry: false, hasTestMode: true },
+      'foundry',
+      'the simulators of the test mode take the place of accounts',
+    ],
+    [
+      {},
+      { ...facts, hasImage: true, hasTestMode: true },
+      'image',
+      'the variables gateway_image and simulator_image name images',
+    ],
   ])('are without one that is not needed, with the reason: %j', (selection, given, name, reason) => {
     expect(chosenSteps(selection, given).find((step) => step.name === name)?.skipped).toBe(reason);
   });
@@ -172,6 +184,8 @@ describe('variables', () => {
     image: undefined,
     secretsRevision: '',
     useFoundry: false,
+    testMode: false,
+    simulatorImage: undefined,
   };
 
   test('of the user win over what other stacks have, and empty ones do not', () => {

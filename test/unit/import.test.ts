@@ -111,16 +111,21 @@ describe("the accelerator's examples", () => {
       variables: { ...IDS, environment_code: 'test', gateway_log_mode: 'test', gateway_min_replicas: 2 },
     });
     const { variables, settings } = await environment('test');
-    for (const name of ['gateway_e2e_test_mode', 'simulator_api_key', 'config_api_shared_secret'])
+    for (const name of [
+      'gateway_e2e_test_mode',
+      'simulator_image',
+      'simulator_api_key',
+      'config_api_shared_secret',
+    ])
       expect(variables).not.toHaveProperty(name);
     for (const name of ['GATEWAY_E2E_TEST_MODE', 'GATEWAY_LOG_MODE'])
       expect(settings).not.toHaveProperty(name);
     expect(stdout).toContain('GATEWAY_REQUIRE_AUTH: gateway_require_auth was its name');
-    expect(stdout).toContain('GATEWAY_LOG_MODE, RESPONSES_AFFINITY_REDIS_PASSWORD: Terraform sets it');
-    expect(stdout).toContain('AZURE_OPENAI_KEY_0: its value is a placeholder');
     expect(stdout).toContain(
-      'simulator_image, simulator_api_key, config_api_shared_secret: no stack has this variable',
+      'GATEWAY_E2E_TEST_MODE, GATEWAY_LOG_MODE, RESPONSES_AFFINITY_REDIS_PASSWORD: Terraform sets it',
     );
+    expect(stdout).toContain('AZURE_OPENAI_KEY_0: its value is a placeholder');
+    expect(stdout).toContain('simulator_api_key, config_api_shared_secret: no stack has this variable');
     for (const secret of ['test-key-0', 'password-of-the-redis', 'simulator-key', 'shared-secret'])
       expect(stdout + stderr).not.toContain(secret);
   });

@@ -134,11 +134,33 @@ function outputsFor(name, values) {
         key_vault_name: 'kv-genai-dev',
         secrets_revision: values.secrets_revision,
         gateway_settings: gatewaySettings(values),
-        secret_settings: Object.fromEntries(
-          (values.secret_settings ?? []).map((each) => [each, each.toLowerCase().replaceAll('_', '-')]),
-        ),
+        secret_settings: Object.fromEntries([
+          ...(values.secret_settings ?? []).map((each) => [each, each.toLowerCase().replaceAll('_', '-')]),
+          ...SIMULATORS.filter(() => values.gateway_e2e_test_mode).map((_, index) => [
+            `AZURE_OPENAI_KEY_${index}`,
+            'simulator-api-key',
+          ]),
+        ]),
+        simulator_urls: values.gateway_e2e_test_mode
+          ? Object.fromEntries(SIMULATORS.map((name) => [name, `https://${name}.example`]))
+          : null,
+        simulator_secret_name: values.gateway_e2e_test_mode ? 'simulator-api-key' : null,
+        simulator_image: values.simulator_image ?? '',
       };
   }
+}
+
+const SIMULATORS = ['ptu-backend-1', 'payg-backend-1', 'payg-backend-2'];
+
+function simulatorSettings(values) {
+  if (!values.gateway_e2e_test_mode) return {};
+  return Object.fromEntries([
+    ['GATEWAY_E2E_TEST_MODE', 'true'],
+    ...SIMULATORS.flatMap((name, index) => [
+      [`AZURE_OPENAI_NAME_${index}`, name],
+      [`AZURE_OPENAI_ENDPOINT_${index}`, `https://${name}.example`],
+    ]),
+  ]);
 }
 
 function gatewaySettings(values) {
@@ -158,6 +180,7 @@ function gatewaySettings(values) {
       ]),
     ),
     ...values.app_settings,
+    ...simulatorSettings(values),
     ...read('more-settings.json', {}),
     AZURE_CLIENT_ID: '0f8fad5b-d9cb-469f-a165-70867728950e',
   };

@@ -45,6 +45,15 @@ locals {
     )
   ]...)
 
+  # The first has the highest priority, as the toolkit's policies have it. The pools have their own.
+  simulator_settings = var.simulators == null ? {} : merge([
+    for index, simulator in var.simulators.backends : {
+      "AZURE_OPENAI_ENDPOINT_${index}" = simulator.endpoint
+      "AZURE_OPENAI_NAME_${index}"     = simulator.name
+      "AZURE_OPENAI_PRIORITY_${index}" = tostring(10 - 5 * min(index, 1))
+    }
+  ]...)
+
   telemetry_settings = merge(
     var.logs_ingest_uri == "" ? {} : { APIM_GATEWAY_LOGS_INGEST_URI = var.logs_ingest_uri, APIM_GATEWAY_ID = var.name },
     # The collector adds the path.
@@ -52,7 +61,7 @@ locals {
   )
 
   # The settings that make the gateway count something for which replicas must share a Redis.
-  counts_limits = anytrue([
+  counts_limits = var.simulators != null || anytrue([
     for name, value in var.app_settings :
     can(regex("^GATEWAY_(CLIENT|POOL)_(TOKENS|REQUESTS)_PER_(MINUTE|DAY)_", name)) ||
     can(regex("^GATEWAY_POOL_BUDGET_SOURCE_", name)) || name == "AI_RATE_LIMIT_SHARED_LIMIT" ||
@@ -76,7 +85,7 @@ locals {
   fixed_settings = merge(local.redis_settings, {
     AZURE_CLIENT_ID  = azurerm_user_assigned_identity.this.client_id
     GATEWAY_LOG_MODE = lower(var.log_mode)
-  })
+  }, local.simulator_settings, var.simulators == null ? {} : { GATEWAY_E2E_TEST_MODE = "true" })
 
   reserved = concat(keys(local.fixed_settings), ["GATEWAY_SHARED_DIR"])
 
@@ -88,6 +97,7 @@ locals {
   secrets = merge(
     { for name in var.secret_settings : name => lower(replace(name, "_", "-")) },
     var.app_insights_secret_name == "" ? {} : { APPLICATIONINSIGHTS_CONNECTION_STRING = var.app_insights_secret_name },
+    var.simulators == null ? {} : { for index, simulator in var.simulators.backends : "AZURE_OPENAI_KEY_${index}" => var.simulators.secret_name },
     var.redis == null ? {} : { RESPONSES_AFFINITY_REDIS_PASSWORD = var.redis.secret_name },
     var.redis != null && local.counts_limits ? { AI_RATE_LIMIT_REDIS_PASSWORD = var.redis.secret_name } : {},
   )

@@ -108,6 +108,15 @@ variable "backends" {
   }
 }
 
+variable "simulators" {
+  description = "Simulators that are the backends, in order, with the vault's secret that has their key: the test mode. null: none."
+  type = object({
+    backends    = list(object({ name = string, endpoint = string }))
+    secret_name = string
+  })
+  default = null
+}
+
 variable "app_settings" {
   description = "Settings of the gateway that are not secret. They win over the settings that Terraform derives."
   type        = map(string)

@@ -75,7 +75,8 @@ locals {
   key_vault_uri     = try(coalesce(var.key_vault_uri, local.platform.key_vault_uri), "https://${local.key_vault_name}.vault.azure.net/")
   vault_identity_id = try(coalesce(var.aca_managed_identity_id, local.platform.aca_managed_identity_id), "")
 
-  backends = length(var.azure_openai_backends) > 0 ? var.azure_openai_backends : [
+  # In the test mode the simulators are the only backends: the plain paths would mix their answers with those of accounts.
+  backends = var.gateway_e2e_test_mode ? [] : length(var.azure_openai_backends) > 0 ? var.azure_openai_backends : [
     for backend in local.foundry.azure_openai_endpoints : {
       name        = backend.name
       endpoint    = backend.endpoint
@@ -92,6 +93,7 @@ locals {
   private_endpoints_subnet_id = try(coalesce(var.private_endpoints_subnet_id, local.foundry.private_endpoints_subnet_id), "")
   private_dns_zone_ids        = length(var.private_dns_zone_ids) > 0 ? var.private_dns_zone_ids : local.foundry.private_dns_zone_ids
   network_isolation           = local.container_apps_subnet_id != ""
+  external_enabled            = var.expose_gateway_public || local.network_isolation
 
   # The ingress has addresses of Azure's shared range, or with nodes of its own addresses of the environment's subnet.
   subnet_prefix   = try(coalesce(var.container_apps_subnet_prefix, local.foundry.container_apps_subnet_prefix), "")
@@ -136,6 +138,18 @@ resource "terraform_data" "inputs" {
     precondition {
       condition     = !var.use_provisioned_azure_openai || length(local.backends) > 0 || local.network_isolation
       error_message = "use_provisioned_azure_openai is true, but the state of 15-foundry has neither accounts nor a network. Apply 15-foundry, and write state_storage_account_name and openai_state_blob_key."
+    }
+
+    precondition {
+      condition     = !var.gateway_e2e_test_mode || var.simulator_image != ""
+      error_message = "gateway_e2e_test_mode is true, and there is no image of the simulators. Write simulator_image, or use `genai-gateway deploy --deploy-e2e`, which builds it."
+    }
+
+    precondition {
+      condition = !var.gateway_e2e_test_mode || (length(var.azure_openai_backends) == 0 && !anytrue([
+        for name in concat(keys(local.app_settings), tolist(local.secret_settings)) : can(regex("^AZURE_OPENAI_[A-Z_]+_[0-9]+$", name))
+      ]))
+      error_message = "gateway_e2e_test_mode is true, so the simulators are the only backends. Leave out azure_openai_backends, and AZURE_OPENAI_… in app_settings and secret_settings, or use an environment of its own."
     }
 
     precondition {
@@ -220,6 +234,37 @@ module "redis" {
   tags                         = local.tags
 }
 
+module "simulators" {
+  source = "../../modules/simulators"
+  count  = var.gateway_e2e_test_mode && var.simulator_image != "" ? 1 : 0
+
+  name_suffix                  = module.names.suffix
+  resource_group_name          = local.resource_group_name
+  location                     = module.names.location
+  container_app_environment_id = module.environment.id
+  default_domain               = module.environment.default_domain
+  workload_profile_name        = var.workload_profile_name
+  image                        = var.simulator_image
+  registry_id                  = local.registry_id
+  registry_login_server        = local.registry_login_server
+  vault_identity_id            = local.vault_identity_id
+  key_vault_id                 = local.key_vault_id
+  key_vault_uri                = local.key_vault_uri
+  secret_version               = var.simulator_secret_version
+  external_enabled             = local.external_enabled
+  tags                         = local.tags
+
+  # A replica reads the vault through this endpoint.
+  depends_on = [azurerm_private_endpoint.key_vault]
+}
+
+check "test_mode" {
+  assert {
+    condition     = !var.gateway_e2e_test_mode || !can(regex("(?i)^(prod|prd|live)", var.environment_code))
+    error_message = "gateway_e2e_test_mode is true in the environment ${var.environment_code}. With it any client can move the requests of others to other backends. Never use it in production."
+  }
+}
+
 module "app_insights_secret" {
   source = "../../modules/vault-secret"
   count  = var.app_insights_id == "" ? 0 : 1
@@ -249,6 +294,7 @@ module "gateway" {
   vault_identity_id                = local.vault_identity_id
   key_vault_uri                    = local.key_vault_uri
   backends                         = local.backends
+  simulators                       = length(module.simulators) == 0 ? null : { backends = [for name in ["ptu-backend-1", "payg-backend-1", "payg-backend-2"] : { name = name, endpoint = module.simulators[0].urls[name] }], secret_name = module.simulators[0].secret_name }
   app_settings                     = local.app_settings
   secret_settings                  = local.secret_settings
   secrets_revision                 = var.secrets_revision
@@ -259,7 +305,7 @@ module "gateway" {
   logs_dcr_id                      = var.gateway_log_ingest_dcr_id
   prometheus_endpoint              = var.azure_monitor_prometheus_endpoint
   prometheus_dcr_id                = var.azure_monitor_prometheus_dcr_id
-  external_enabled                 = var.expose_gateway_public || local.network_isolation
+  external_enabled                 = local.external_enabled
   trusted_proxies                  = local.trusted_proxies
   ingress_idle_timeout_minutes     = var.ingress_idle_timeout_minutes
   cpu                              = var.gateway_cpu

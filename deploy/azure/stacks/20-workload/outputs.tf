@@ -48,6 +48,21 @@ output "responses_affinity_cache_fqdn" {
   value       = one(module.redis[*].host)
 }
 
+output "simulator_urls" {
+  description = "URLs of the simulators, by the name of the backend. Null without gateway_e2e_test_mode."
+  value       = one(module.simulators[*].urls)
+}
+
+output "simulator_secret_name" {
+  description = "Name of the simulators' key in the vault. Null without them."
+  value       = one(module.simulators[*].secret_name)
+}
+
+output "simulator_image" {
+  description = "The variable of that name."
+  value       = var.simulator_image
+}
+
 output "acr_login_server" {
   description = "Host name of the container registry."
   value       = local.registry_login_server

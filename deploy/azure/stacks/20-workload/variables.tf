@@ -307,17 +307,25 @@ variable "gateway_log_mode" {
   nullable    = false
 }
 
-# tflint-ignore: terraform_unused_declarations # It only refuses what no longer works.
 variable "gateway_e2e_test_mode" {
-  description = "Must be false. The accelerator's test mode, with simulators, is not built."
+  description = "Deploy three simulators of Azure OpenAI in place of accounts, and the pools of the toolkit's scenarios: docs/toolkit.md. Never in production."
   type        = bool
   default     = false
   nullable    = false
+}
 
-  validation {
-    condition     = !var.gateway_e2e_test_mode
-    error_message = "gateway_e2e_test_mode is not built. Leave it out; to try the gateway without Azure OpenAI use `genai-gateway up --mock`."
-  }
+variable "simulator_image" {
+  description = "Image of microsoft/aoai-api-simulator 0.5 for gateway_e2e_test_mode, by digest or version."
+  type        = string
+  default     = ""
+  nullable    = false
+}
+
+variable "simulator_secret_version" {
+  description = "Increase it to write a new key of the simulators into the vault."
+  type        = number
+  default     = 1
+  nullable    = false
 }
 
 variable "expose_gateway_public" {

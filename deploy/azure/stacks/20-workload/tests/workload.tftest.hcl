@@ -243,12 +243,70 @@ run "secrets_in_variables_are_refused" {
   expect_failures = [terraform_data.inputs]
 }
 
-run "the_test_mode_is_refused" {
+run "the_test_mode_has_three_simulators_and_no_other_backend" {
+  command = plan
+  variables {
+    environment_code      = "e2e"
+    gateway_e2e_test_mode = true
+    simulator_image       = "crgenai.azurecr.io/aoai-api-simulator:0.5"
+  }
+  assert {
+    condition = output.gateway_settings.GATEWAY_E2E_TEST_MODE == "true" && join(" ", [for index in [0, 1, 2] : "${output.gateway_settings["AZURE_OPENAI_NAME_${index}"]}=${output.gateway_settings["AZURE_OPENAI_ENDPOINT_${index}"]}"]) == join(" ", [
+      "ptu-backend-1=https://ca-sim-ptu1-genai-e2e-we.cae.westeurope.azurecontainerapps.io",
+      "payg-backend-1=https://ca-sim-payg1-genai-e2e-we.cae.westeurope.azurecontainerapps.io",
+      "payg-backend-2=https://ca-sim-payg2-genai-e2e-we.cae.westeurope.azurecontainerapps.io",
+    ]) && !contains(keys(output.gateway_settings), "AZURE_OPENAI_ENDPOINT_3")
+    error_message = "The simulators are the backends, and the account of 15-foundry is none."
+  }
+  assert {
+    condition     = alltrue([for index in [0, 1, 2] : output.secret_settings["AZURE_OPENAI_KEY_${index}"] == "simulator-api-key"]) && output.simulator_secret_name == "simulator-api-key"
+    error_message = "Their key comes from the vault."
+  }
+  assert {
+    condition     = output.gateway_settings.AI_RATE_LIMIT_POLICY == "redis"
+    error_message = "Replicas share the budgets of the pools."
+  }
+  assert {
+    condition     = !anytrue([for role in output.role_assignments : role.role == "Cognitive Services OpenAI User"])
+    error_message = "The gateway needs no right on an account."
+  }
+}
+
+run "without_the_test_mode_there_are_no_simulators" {
+  command = plan
+  assert {
+    condition     = output.simulator_urls == null && output.simulator_secret_name == null && !contains(keys(output.gateway_settings), "GATEWAY_E2E_TEST_MODE")
+    error_message = "Nothing of the test mode is there."
+  }
+}
+
+run "the_test_mode_needs_an_image" {
+  command = plan
+  variables {
+    environment_code      = "e2e"
+    gateway_e2e_test_mode = true
+  }
+  expect_failures = [terraform_data.inputs]
+}
+
+run "the_test_mode_takes_no_other_backends" {
+  command = plan
+  variables {
+    environment_code      = "e2e"
+    gateway_e2e_test_mode = true
+    simulator_image       = "crgenai.azurecr.io/aoai-api-simulator:0.5"
+    app_settings          = { AZURE_OPENAI_ENDPOINT_5 = "https://mine.openai.azure.com" }
+  }
+  expect_failures = [terraform_data.inputs]
+}
+
+run "the_test_mode_warns_in_production" {
   command = plan
   variables {
     gateway_e2e_test_mode = true
+    simulator_image       = "crgenai.azurecr.io/aoai-api-simulator:0.5"
   }
-  expect_failures = [var.gateway_e2e_test_mode]
+  expect_failures = [check.test_mode]
 }
 
 run "another_port_is_refused" {
