@@ -531,7 +531,7 @@ function seedLines({ added, changed, recovered, unchanged }: SeedResult, dryRun:
   ];
 }
 
-/** A word for a moment: `20261201t103000z`. */
+/** A word for a moment: `20261201t103000123z`. */
 const revisionWord = (): string => new Date().toISOString().replaceAll(/[-:.]/g, '').toLowerCase();
 
 const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;
