@@ -177,6 +177,12 @@ test.each([
   ],
   [{ upstream: 'both.openai.azure.com:443' }, '200 in 4 ms, 1 attempt: both.openai.azure.com:443 200'],
   [{ status: '401', upstream: '', upstream_status: '' }, '401 in 4 ms, no backend attempted'],
+  [{ upstream: '', upstream_status: '', cache: 'hit' }, '200 in 4 ms, from the answer cache'],
+  [
+    { upstream: '', upstream_status: '', cache: 'coalesced' },
+    '200 in 4 ms, with the answer to an identical request',
+  ],
+  [{ cache: 'miss' }, '200 in 4 ms, 1 attempt: ptu 200'],
 ])('shows the attempts of an access log line: %j', (fields, told) => {
   expect(readable(access(fields))).toMatch(/^\d\d:\d\d:57 POST \/openai\/v1\/chat\/completions gpt-4o /);
   expect(readable(access(fields))).toContain(` gpt-4o ${told}`);

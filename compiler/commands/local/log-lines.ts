@@ -27,6 +27,12 @@ function backendNames(backends: readonly Pick<Backend, 'name' | 'origin'>[]): Re
   return names;
 }
 
+/** How the answer cache served a request without a backend, by the field `cache`. */
+const FROM_CACHE: Readonly<Record<string, string>> = {
+  hit: 'from the answer cache',
+  coalesced: 'with the answer to an identical request',
+};
+
 /** `08:25:57 POST /openai/v1/chat/completions gpt-4o 200 in 4 ms, 2 attempts: mock-0 429, mock-1 200` */
 function accessLine(line: string, names: ReadonlyMap<string, string>): string | undefined {
   let fields: Record<string, unknown>;
@@ -35,7 +41,7 @@ function accessLine(line: string, names: ReadonlyMap<string, string>): string | 
   } catch {
     return undefined;
   }
-  const { time, method, path, status, duration_s, model, upstream, upstream_status } = fields;
+  const { time, method, path, status, duration_s, model, upstream, upstream_status, cache } = fields;
   if (![time, method, path, status].every((each) => typeof each === 'string')) return undefined;
   const list = (value: unknown) => (typeof value === 'string' && value !== '' ? value.split(/, | : /) : []);
   const statuses = list(upstream_status);
@@ -43,9 +49,10 @@ function accessLine(line: string, names: ReadonlyMap<string, string>): string | 
     (address, index) => `${names.get(address) ?? address} ${statuses[index] ?? '-'}`,
   );
   const took = typeof duration_s === 'string' ? ` in ${Math.round(Number(duration_s) * 1000)} ms` : '';
+  const stored = typeof cache === 'string' ? FROM_CACHE[cache] : undefined;
   const attempted =
     attempts.length === 0
-      ? 'no backend attempted'
+      ? (stored ?? 'no backend attempted')
       : `${attempts.length === 1 ? '1 attempt' : `${attempts.length} attempts`}: ${attempts.join(', ')}`;
   const what = [method, path, ...(typeof model === 'string' && model !== '' ? [model] : []), status];
   return `${clock(new Date(String(time)))} ${what.join(' ')}${took}, ${attempted}`;
