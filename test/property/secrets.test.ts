@@ -50,7 +50,7 @@ const base = {
 };
 
 /** Settings that are refused together: their secrets must stay hidden all the same. */
-const unbuilt = {
+const refusedTogether = {
   ENABLE_OIDC: 'true',
   OIDC_CLIENT_ID: 'client',
   OIDC_DISCOVERY_URL: 'https://login.example.com/.well-known/openid-configuration',
@@ -137,7 +137,7 @@ test('no part of a secret appears in any output, report or file', { timeout: 120
           ...(allGood
             ? {}
             : {
-                ...unbuilt,
+                ...refusedTogether,
                 AZURE_OPENAI_ENDPOINT_0: `https://user:${value(sensitive.length + 2)}@one.openai.azure.com?sig=${value(sensitive.length + 3)}`,
               }),
         };
