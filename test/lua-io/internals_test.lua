@@ -208,6 +208,71 @@ describe("clients of Redis", function()
             })
         end)
     end)
+
+    -- Runs `check(with, seen)`: `with` calls a Redis, and `seen` are the calls of the connection.
+    local function with_redis(check, new)
+        local seen = {}
+        local client = {
+            name = "a client",
+            set_keepalive = function(_, ...)
+                seen[#seen + 1] = { "kept", ... }
+            end,
+            close = function()
+                seen[#seen + 1] = { "closed" }
+            end,
+        }
+        local utils = { new = new or function(conf)
+            seen[#seen + 1] = { "new", conf.redis_host }
+            return client
+        end }
+        local modules = { ["resty.redis"] = {}, ["apisix.utils.redis"] = utils }
+        with_part("redis_clients", modules, nil, function(part)
+            check(function(...)
+                return part.with({ redis_host = "a.test" }, ...)
+            end, seen)
+        end)
+    end
+
+    it("keep the connection when the work has a result, even one that says null", function()
+        with_redis(function(with, seen)
+            local function echo(client, ...)
+                return { client.name, ... }
+            end
+            equal({ with(echo, 1, nil, 3) }, { { "a client", 1, nil, 3 } })
+            local null = {}
+            equal(with(function() return null end) == null, true)
+            equal(seen, { { "new", "a.test" }, { "kept", 60000, 64 },
+                          { "new", "a.test" }, { "kept", 60000, 64 } })
+        end)
+    end)
+
+    it("close the connection when it failed, and after an error that Redis replied", function()
+        with_redis(function(with, seen)
+            equal({ with(function() return nil, "timeout" end) }, { nil, "timeout" })
+            equal({ with(function() return false, "READONLY" end) }, { nil, "READONLY" })
+            equal(seen, { { "new", "a.test" }, { "closed" }, { "new", "a.test" }, { "closed" } })
+        end)
+    end)
+
+    it("close the connection when the work throws an error, and throw it again", function()
+        with_redis(function(with, seen)
+            local thrown = {}
+            local ok, err = pcall(with, function() error(thrown) end)
+            equal({ ok, err == thrown, seen }, { false, true, { { "new", "a.test" }, { "closed" } } })
+        end)
+    end)
+
+    it("return the error, and do no work, when there is no connection", function()
+        -- APISIX's client returns false or nil.
+        for _, client in ipairs({ { value = false }, { value = nil } }) do
+            with_redis(function(with, seen)
+                equal({ with(function() error("called") end) }, { nil, "refused" })
+                equal(seen, {})
+            end, function()
+                return client.value, "refused"
+            end)
+        end
+    end)
 end)
 
 

@@ -14,36 +14,17 @@ local _M = {}
 --- The name of the limiter in metrics and logs.
 _M.LIMITER = "shared-budget"
 
-local IDLE_MS = 60000
-local CONNECTIONS = 64
-
 -- A request with this bound always passes.
 local UNBOUNDED = 2 ^ 52
-
-
-local function with_client(conf, work, ...)
-    local client, err = redis_clients.new(conf)
-    if not client then
-        return nil, err
-    end
-    local value
-    value, err = work(client, ...)
-    if value == nil then
-        client:close()
-        return nil, err
-    end
-    client:set_keepalive(IDLE_MS, CONNECTIONS)
-    return value
-end
 
 
 -- A call as `redis_guard` makes it. The cost is a table: `tokens` and `bound`, or `corrections`.
 local function incoming(conf, key, cost)
     if cost.corrections then
-        return with_client(conf, redis_minute.correct, times.budget_minute, cost.corrections)
+        return redis_clients.with(conf, redis_minute.correct, times.budget_minute, cost.corrections)
     end
-    return with_client(conf, redis_minute.reserve, key, times.budget_minute, cost.tokens,
-                       cost.bound)
+    return redis_clients.with(conf, redis_minute.reserve, key, times.budget_minute, cost.tokens,
+                              cost.bound)
 end
 
 
