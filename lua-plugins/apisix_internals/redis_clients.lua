@@ -58,10 +58,4 @@ function _M.with(conf, work, ...)
 end
 
 
---- Connects as `with` does, for callers that keep and close the connection themselves.
-function _M.new(conf)
-    return new(conf)
-end
-
-
 return _M

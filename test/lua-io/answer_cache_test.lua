@@ -171,6 +171,23 @@ describe("the answer cache", function()
               "completion app high gpt-4o gpt-4o=5, prompt app high gpt-4o gpt-4o=10")
     end)
 
+    it("calls its Redis not again for five seconds after an error reply, and says so once", function()
+        local redis = { host = "redis", port = 6379, database = 0, tls = false, timeout_ms = 500 }
+        local gateway = test_gateway.new({ backends = { "a" }, proxy = cache({ redis = redis }) })
+        local server = gateway.world.redis["redis:6379"]
+        server.refuses = "NOPERM this user has no permissions to run the 'eval' command"
+        equal(gateway:post().status, 200)
+        local calls = #server.calls
+        equal(gateway:post().status, 200)
+        equal({ #server.calls, server.open }, { calls, 0 })
+        equal(gateway.world:lines("the Redis of the answer cache at redis:6379 fails: NOPERM", "error"), 1)
+        equal(gateway:metric("genai_cache_redis_failures_total"), "=1")
+        server.refuses = nil
+        gateway.world:advance(5)
+        gateway:post()
+        equal(gateway:post().response_headers["x-gateway-cache"], "hit")
+    end)
+
     it("costs nothing where it is off", function()
         local gateway = test_gateway.new({ backends = { "a" } })
         local request = gateway:post()

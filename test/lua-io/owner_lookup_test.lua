@@ -110,8 +110,8 @@ describe("a stored response that this gateway has seen made", function()
     it("is forgotten an hour after it was used last", function()
         local world = world_module.new()
         local memory = world:worker().require("gateway.affinity.owner_memory")
-        local pool = { affinity = { ttl = 3600 }, origins = { ["https://b"] = {} } }
-        memory.remember(pool.affinity, { "key" }, "https://b")
+        local pool = { conf = { affinity = { ttl_s = 3600 } }, origins = { ["https://b"] = {} } }
+        memory.remember(pool.conf.affinity, { "key" }, "https://b")
         for _ = 1, 2 do
             world:advance(3500)
             equal(memory.in_memory(pool, "key"), "https://b")
@@ -430,21 +430,6 @@ describe("the Redis of affinity", function()
         make(gateway)
         equal(gateway.world:lines("the Redis of affinity fails: OOM", "warn"), 1)
         equal((outcome(gateway, get())), { "b", "memory", 200 })
-    end)
-
-    it("is signed in to with the password that its file holds now", function()
-        local conf = { host = "redis", port = 6379, database = 0, tls = false, timeout_ms = 1000,
-                       password_setting = "AFFINITY_PASSWORD" }
-        local gateway = with_redis(conf)
-        local world = gateway.world
-        world:load("secrets", { { id = "file/settings", files = { AFFINITY_PASSWORD = "/secrets/x" } } }, 1)
-        world.files:write("/secrets/x", "first", world.scheduler.now - 100)
-        outcome(gateway, get())
-        world.files:write("/secrets/x", "second", world.scheduler.now)
-        world:advance(5)
-        outcome(gateway, get(RESPONSES .. "/resp_2"))
-        local passwords = world.redis["redis:6379"].passwords
-        equal({ passwords[1], passwords[#passwords] }, { "first", "second" })
     end)
 
     it("is connected to under its name where TLS is on", function()

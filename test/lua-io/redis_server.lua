@@ -1,5 +1,6 @@
 --- A Redis that tests can stop, as `resty.redis` sees it: `down` is the error of every call while
--- it is set, and `password` what clients must sign in with.
+-- it is set, `refuses` the error that it replies to every command, and `password` what clients must
+-- sign in with.
 
 local error = error
 local insert = table.insert
@@ -35,6 +36,8 @@ local function new_client(servers, scheduler, null)
             end
             if server.down then
                 return nil, server.down
+            elseif server.refuses and not self.queue then
+                return false, server.refuses
             elseif self.queue then
                 insert(self.queue, { work, server, ... })
                 return "QUEUED"

@@ -6,8 +6,8 @@ local world_module = require("world")
 local describe, it, equal = harness.describe, harness.it, harness.equal
 
 -- Rooms of `gateway/`, from bottom to top. A module requires its own room and those below.
-local ROOMS = { "mechanisms", "record", "metrics", "exchange", "credentials", "backends", "affinity",
-                "limits", "cache", "request", "telemetry", "readiness" }
+local ROOMS = { "mechanisms", "record", "metrics", "exchange", "credentials", "shared_redis",
+                "backends", "affinity", "limits", "cache", "request", "telemetry", "readiness" }
 
 -- Data without any require, which any room may use.
 local WITHOUT_ROOM = { ["gateway.proxy_schema"] = true }

@@ -75,7 +75,7 @@ function _M.new(record, backend, exchange)
     if not affinity or status < 200 or status > 299 then
         return nil
     end
-    local conf = record.pool.affinity
+    local conf = record.pool.conf.affinity
     local shown = affinity.refusals and affinity.unknown or affinity.proven
     if shown then
         owner_memory.remember(conf, shown, backend.origin)

@@ -231,7 +231,7 @@ local function search_named(record, named, keys)
     end
     local origin, open_failure = search(record, named[1])
     if origin then
-        owner_memory.remember(record.pool.affinity, { key }, origin)
+        owner_memory.remember(record.pool.conf.affinity, { key }, origin)
     elseif not open_failure then
         owner_memory.remember_none(key)
     end

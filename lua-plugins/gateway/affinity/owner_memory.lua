@@ -2,11 +2,10 @@
 -- gateways.
 
 local core = require("apisix.core")
-local redis_clients = require("apisix_internals.redis_clients")
 local memo = require("genai.util.memo")
 local metrics = require("gateway.metrics")
-local secret_files = require("gateway.credentials.secret_files")
 local shared_memory = require("gateway.mechanisms.shared_memory")
+local shared_redis = require("gateway.shared_redis")
 local times = require("gateway.mechanisms.times")
 local ngx = ngx
 local crc32 = ngx.crc32_long
@@ -27,8 +26,6 @@ local owners = shared_memory.owners
 
 -- Pause after a failure of Redis, so that requests do not all wait for it one after another.
 local REDIS_PAUSE_S = 5
-local REDIS_IDLE_MS = 60000
-local REDIS_CONNECTIONS = 64
 local REDIS_PREFIX = "responses_affinity:"
 
 -- Marks a key that has no owner.
@@ -75,16 +72,8 @@ local function with_redis(conf, call, ...)
         return nil
     end
 
-    if conf.password_setting then
-        conf.redis_password = secret_files.value(conf.password_setting)
-    end
-    local client, err = redis_clients.new(conf)
-    local value
-    if client then
-        value, err = call(client, ...)
-    end
+    local value, err = shared_redis.with(conf, call, ...)
     if value then
-        client:set_keepalive(REDIS_IDLE_MS, REDIS_CONNECTIONS)
         return value
     end
 
@@ -92,9 +81,6 @@ local function with_redis(conf, call, ...)
     metrics.affinity_redis_failed()
     core.log.warn("the Redis of affinity fails: ", err, "; for the next ", REDIS_PAUSE_S,
                   " s the gateway asks the backends which of them has a stored object")
-    if client then
-        client:close()
-    end
     return nil
 end
 
@@ -147,7 +133,7 @@ local function save_soon(conf, keys, origin)
                           err)
             return
         end
-        waiting = { ttl = conf.ttl, keys = {} }
+        waiting = { ttl = conf.ttl_s, keys = {} }
         unsaved[redis] = waiting
     end
     local list = waiting.keys[origin]
@@ -162,7 +148,7 @@ end
 
 
 --- Remembers the owner of objects.
--- @tparam table conf `ttl` in seconds and `redis` (or nil), from the pool's configuration
+-- @tparam table conf `ttl_s` and `redis` (or nil), from the pool's configuration
 -- @tparam table keys
 -- @tparam string origin
 function _M.remember(conf, keys, origin)
@@ -171,9 +157,9 @@ function _M.remember(conf, keys, origin)
     for _, key in ipairs(keys) do
         if owners:get(key) == mark then
             -- The key is known: the client polls the object, or the answer names it a second time.
-            owners:expire(key, conf.ttl)
+            owners:expire(key, conf.ttl_s)
         else
-            owners:set(key, mark, conf.ttl)
+            owners:set(key, mark, conf.ttl_s)
             new = new or {}
             new[#new + 1] = key
         end
@@ -202,7 +188,7 @@ function _M.in_memory(pool, key)
     local mark = owners:get(key)
     local origin = mark and origin_of(pool, mark)
     if origin then
-        owners:expire(key, pool.affinity.ttl)
+        owners:expire(key, pool.conf.affinity.ttl_s)
     end
     return origin or nil
 end
@@ -210,7 +196,7 @@ end
 
 --- The origin of the first key that Redis knows, in the given order; nil: Redis knows none.
 function _M.in_redis(pool, keys)
-    local conf = pool.affinity
+    local conf = pool.conf.affinity
     if not conf.redis then
         return nil
     end
@@ -222,7 +208,7 @@ function _M.in_redis(pool, keys)
     for i, key in ipairs(keys) do
         local origin = origins and origins[i]
         if origin and origin ~= null and pool.origins[origin] then
-            owners:set(key, mark_of(origin), conf.ttl)
+            owners:set(key, mark_of(origin), conf.ttl_s)
             return origin
         end
     end

@@ -176,26 +176,6 @@ local function share_memory(backends, pool_name)
 end
 
 
--- The affinity settings, with Redis in the field names of APISIX's own client.
-local function affinity_of(conf)
-    local redis = conf.redis
-    return {
-        ttl = conf.ttl_s,
-        redis = redis and {
-            redis_host = redis.host,
-            redis_port = redis.port,
-            redis_username = redis.username,
-            redis_password = redis.password,
-            password_setting = redis.password_setting,
-            redis_database = redis.database,
-            redis_ssl = redis.tls,
-            redis_ssl_verify = redis.tls,
-            redis_timeout = redis.timeout_ms,
-        },
-    }
-end
-
-
 --- azure-openai-proxy's details of backends, by backend name.
 function _M.details_of(conf)
     local details = {}
@@ -290,7 +270,6 @@ local function compile(ai_conf, conf)
         keepalive_timeout = ai_conf.keepalive_timeout,
         keepalive_pool = ai_conf.keepalive_pool,
         logs_summaries = ai_conf.logging and ai_conf.logging.summaries or false,
-        affinity = affinity_of(conf.affinity),
         conf = conf,
     }
 end

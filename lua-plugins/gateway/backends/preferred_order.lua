@@ -3,10 +3,9 @@
 
 local core = require("apisix.core")
 local preference = require("genai.balancing.preference")
-local redis_clients = require("apisix_internals.redis_clients")
-local secret_files = require("gateway.credentials.secret_files")
 local shared_keys = require("genai.util.shared_keys")
 local shared_memory = require("gateway.mechanisms.shared_memory")
+local shared_redis = require("gateway.shared_redis")
 local single_flight = require("gateway.mechanisms.single_flight")
 local throttled_log = require("gateway.mechanisms.throttled_log")
 local ngx = ngx
@@ -19,8 +18,6 @@ local ORDER, UNSHARED = shared_keys.PREFERRED_ORDER, shared_keys.PREFERRED_UNSHA
 local ASKED, LOCK = shared_keys.PREFERRED_ASKED, shared_keys.PREFERRED_LOCK
 
 local REDIS_KEY = "genai_gateway:preferred_backends"
-local REDIS_IDLE_MS = 60000
-local REDIS_CONNECTIONS = 4
 
 -- How old a replica's knowledge of Redis may be before it asks again, in the background.
 local FOLLOW_S = 1
@@ -43,33 +40,6 @@ local function milliseconds()
 end
 
 
--- Calls Redis. Returns the result; or nil and the error.
-local function with_redis(conf, call, ...)
-    local client, err = redis_clients.new({
-        redis_host = conf.host,
-        redis_port = conf.port,
-        redis_username = conf.username,
-        redis_password = conf.password_setting and secret_files.value(conf.password_setting)
-                         or conf.password,
-        redis_database = conf.database,
-        redis_ssl = conf.tls,
-        redis_ssl_verify = conf.tls,
-        redis_timeout = conf.timeout_ms,
-    })
-    if not client then
-        return nil, err
-    end
-    local value
-    value, err = call(client, ...)
-    if value then
-        client:set_keepalive(REDIS_IDLE_MS, REDIS_CONNECTIONS)
-        return value
-    end
-    client:close()
-    return nil, err
-end
-
-
 local function redis_get(client)
     return client:get(REDIS_KEY)
 end
@@ -87,7 +57,8 @@ end
 
 -- Shares an order that Redis could not take when it was set.
 local function share(conf, text, at)
-    local ok, err = with_redis(conf, redis_set, text, preference.left_s(at, milliseconds()))
+    local ok, err = shared_redis.with(conf, redis_set, text,
+                                     preference.left_s(at, milliseconds()))
     if ok then
         state:delete(UNSHARED)
     end
@@ -104,7 +75,7 @@ end
 
 -- Takes over what Redis has, or gives it a newer order.
 local function synchronize(conf)
-    local found, err = with_redis(conf, redis_get)
+    local found, err = shared_redis.with(conf, redis_get)
     if not found then
         return note_failure(err)
     end

@@ -9,9 +9,8 @@ local deadline = require("gateway.mechanisms.deadline")
 local messages = require("gateway.cache.messages")
 local metrics = require("gateway.metrics")
 local random = require("resty.random")
-local redis_clients = require("apisix_internals.redis_clients")
 local sealing = require("gateway.cache.sealing")
-local secret_files = require("gateway.credentials.secret_files")
+local shared_redis = require("gateway.shared_redis")
 local throttled_log = require("gateway.mechanisms.throttled_log")
 local to_hex = require("resty.string").to_hex
 local ngx = ngx
@@ -45,8 +44,6 @@ local WANT_MS, PARTS_MS = 3000, 30000
 -- Pause after a failure, so that requests do not all wait for Redis one after another.
 local PAUSE_S = 5
 
-local IDLE_MS, CONNECTIONS = 60000, 64
-
 -- Keys of Redis in one command.
 local MAX_KEYS = 500
 
@@ -74,27 +71,12 @@ return 1
 ]]
 
 
-local function connect_conf(redis)
-    return {
-        redis_host = redis.host,
-        redis_port = redis.port,
-        redis_username = redis.username,
-        redis_password = redis.password,
-        redis_database = redis.database,
-        redis_ssl = redis.tls,
-        redis_ssl_verify = redis.tls,
-        redis_timeout = redis.timeout_ms,
-    }
-end
-
-
 local stores = by_content.new(function(conf)
     return core.json.encode({ conf.redis, conf.encryption or false })
 end, function(conf)
     local redis = conf.redis
     return setmetatable({
-        connection = connect_conf(redis),
-        password_setting = redis.password_setting,
+        redis = redis,
         timeout_s = redis.timeout_ms / 1000,
         address = redis.host .. ":" .. redis.port,
         encryption = conf.encryption,
@@ -109,24 +91,9 @@ function _M.of(conf)
 end
 
 
--- Makes one call: connects, and keeps the connection. Returns nil and the error if Redis fails.
+-- Makes one call of a store's Redis, without a limit of its total time.
 local function attempt(call)
-    local store = call.store
-    if store.password_setting then
-        store.connection.redis_password = secret_files.value(store.password_setting)
-    end
-    local client, err = redis_clients.new(store.connection)
-    if not client then
-        return nil, err or "it cannot be reached"
-    end
-    local result
-    result, err = call.work(client, call.argument)
-    if result == nil then
-        client:close()
-        return nil, err
-    end
-    client:set_keepalive(IDLE_MS, CONNECTIONS)
-    return result
+    return shared_redis.with(call.redis, call.work, call.argument)
 end
 
 
@@ -141,7 +108,7 @@ local function call(self, work, argument)
         self.paused_until = now + PAUSE_S
     end
     local result, err = deadline.call(self.timeout_s, attempt,
-                                      { store = self, work = work, argument = argument })
+                                      { redis = self.redis, work = work, argument = argument })
     if result ~= nil then
         if self.paused_until then
             self.paused_until = nil
