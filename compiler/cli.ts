@@ -31,7 +31,8 @@ const HELP = `
 Exit codes:
   0   success
   1   the settings have errors
-  2   the settings differ (diff), or an assertion does not hold (e2e)
+  2   the settings differ (diff), something would change (deploy --plan), or an
+      assertion does not hold (e2e)
   3   a file cannot be read or written, a port is in use, Docker fails, or a
       deployment fails
   64  wrong usage

@@ -59,10 +59,12 @@ export const command: Command<E2eOptions> = {
     'genai-gateway e2e -e .env --gateway https://my-gateway.example.com',
     'genai-gateway e2e -e .env --toolkit ../apim-genai-gateway-toolkit --locust ../venv/bin/locust --scenario latency-routing',
   ],
-  notes: `The keys of the clients, and the addresses and keys of the simulators, are those of the settings: GATEWAY_CLIENT_KEY_0 to _2,
-AZURE_OPENAI_ENDPOINT_N and AZURE_OPENAI_KEY_N of the backends ptu-backend-1, payg-backend-1 and payg-backend-2.
+  notes: `The settings give the keys of the clients (GATEWAY_CLIENT_KEY_0 to _2), and the
+addresses and keys of the simulators (AZURE_OPENAI_ENDPOINT_N and
+AZURE_OPENAI_KEY_N of ptu-backend-1, payg-backend-1 and payg-backend-2).
 
-Exit codes: 0 every assertion holds; 2 one does not; 3 the gateway, a simulator, locust or Docker cannot be used.`,
+Exit codes: 0 every assertion holds, 2 one does not, 3 the gateway, a simulator,
+locust or Docker cannot be used, 64 wrong usage.`,
   options: [
     ENV_FILES,
     new Option('--gateway <url>', 'address of the gateway')
@@ -72,8 +74,10 @@ Exit codes: 0 every assertion holds; 2 one does not; 3 the gateway, a simulator,
       '--metrics <url>',
       "page of the gateway's metrics, to compare the tokens of each client",
     ).argParser(address),
-    new Option('--scenario <name>', 'run only this scenario; repeatable').argParser(scenarioName),
-    new Option('--skip <name>', 'leave this scenario out; repeatable').argParser(scenarioName),
+    new Option('--scenario <name>', 'run only this scenario; repeatable')
+      .choices(NAMES)
+      .argParser(scenarioName),
+    new Option('--skip <name>', 'leave this scenario out; repeatable').choices(NAMES).argParser(scenarioName),
     new Option('--stop-on-failure', 'do not run further scenarios after one that fails'),
     new Option(
       '--toolkit <dir>',

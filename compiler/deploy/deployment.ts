@@ -403,9 +403,9 @@ export class Deployment {
     throw new DeployFailure(
       'declined',
       answer === undefined
-        ? 'Nobody could be asked about the deletions above.'
+        ? 'No answer about the deletions above: standard input is not a terminal, or has ended.'
         : 'Stopped, because you did not answer yes.',
-      answer === undefined ? 'If they are meant, add --yes.' : undefined,
+      answer === undefined ? 'To agree to them in advance, add --yes.' : undefined,
     );
   }
 

@@ -47,8 +47,10 @@ export async function destroyEverything(deployment: Deployment, given: Deploymen
     if (answer !== environment.name)
       throw new DeployFailure(
         'declined',
-        answer === undefined ? 'Nobody could be asked.' : 'Stopped: this is not the name of the environment.',
-        answer === undefined ? 'If it is meant, add --yes.' : undefined,
+        answer === undefined
+          ? 'No answer: standard input is not a terminal, or has ended.'
+          : 'Stopped: this is not the name of the environment.',
+        answer === undefined ? 'To go on without a question, add --yes.' : undefined,
       );
   }
   const steps = present.map((name): Step => ({ name, title: `removing ${titleOf(name)}` }));

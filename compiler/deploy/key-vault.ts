@@ -416,7 +416,7 @@ function failureOf(error: unknown, setting: string, { vaultUri, signal, dryRun }
         'Check the network, a proxy (HTTPS_PROXY) and the name of the vault, and run the command again.',
     };
   }
-  // The vault's own words name the problem. They quote no value, but keys are hidden in them anyway.
+  // The vault's message names the problem. It quotes no value; keys are hidden in it as a precaution.
   const [firstLine = ''] = message.split(/\r?\n/);
   return {
     kind: 'refused',

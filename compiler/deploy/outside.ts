@@ -47,6 +47,8 @@ function ask(question: string): Promise<string | undefined> {
     const timer = process.stdin.isTTY ? undefined : setTimeout(() => lines.close(), PIPE_MS);
     lines.once('close', () => {
       clearTimeout(timer);
+      // The next message begins on a line of its own.
+      if (answer === undefined) process.stderr.write('\n');
       resolve(answer);
     });
     // A terminal in which a line is edited does not turn Ctrl-C into a signal.

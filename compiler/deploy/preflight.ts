@@ -101,7 +101,10 @@ export async function checkPlace(
     );
   if (problems.length > 0) {
     const path = environment.files.variables.path;
-    throw new DeployFailure('not-begun', problems.map((problem) => `${path}: ${problem}.`).join('\n'));
+    throw new DeployFailure(
+      'not-begun',
+      problems.map((problem) => `${path}: ${problem}${problem.endsWith('?') ? '' : '.'}`).join('\n'),
+    );
   }
   const tools: Tool[] = ['terraform', 'az', ...(options.localDocker ? (['docker'] as const) : [])];
   const versions = await checkTools(tools, children);

@@ -34,7 +34,7 @@ export function rollbackTarget(
   const to = revisions.slice(1).find((each) => worked(each) && !sameContent(each, from));
   if (to === undefined)
     return {
-      reason: `no earlier revision that worked differs from ${from.name}; Azure keeps max_inactive_revisions of them`,
+      reason: `no earlier revision both worked and differs from ${from.name}. Azure keeps max_inactive_revisions earlier revisions`,
     };
   return { from, to };
 }

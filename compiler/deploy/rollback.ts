@@ -42,8 +42,10 @@ export async function rollBack(
     if (answer !== 'yes')
       throw new DeployFailure(
         'declined',
-        answer === undefined ? 'Nobody could be asked.' : 'Stopped, because you did not answer yes.',
-        answer === undefined ? 'If it is meant, add --yes.' : undefined,
+        answer === undefined
+          ? 'No answer: standard input is not a terminal, or has ended.'
+          : 'Stopped, because you did not answer yes.',
+        answer === undefined ? 'To go on without a question, add --yes.' : undefined,
       );
   }
   deployment.follow(STEPS);

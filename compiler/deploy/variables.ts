@@ -184,11 +184,14 @@ export function problemsOf({
   if (/REGISTRY/.test(image))
     found.push({
       name: 'gateway_image',
-      problem: 'it is the example. Remove it: deploy builds the image',
+      problem: 'the value is that of the example. Remove it: deploy builds the image',
     });
   for (const name of ['subscription_id', 'tenant_id']) {
     if (/^(?:0{8}-0{4}-0{4}-0{4}-0{12}|1{8}-1{4}-1{4}-1{4}-1{12})$/.test(text(given, name)))
-      found.push({ name, problem: 'it is the example. Write the id that `az account show` prints' });
+      found.push({
+        name,
+        problem: 'the value is that of the example. Write the id that `az account show` prints',
+      });
   }
   return found;
 }

@@ -39,7 +39,7 @@ export async function post(
   }
 }
 
-/** The helper of the latency scenario. */
+/** The endpoint with which the latency scenario sets the order of the backends. */
 export const PREFERRED_PATH = '/helpers/set-preferred-backends';
 
 /** The header that the toolkit's own client does not send. */

@@ -96,7 +96,7 @@ describe('following it', () => {
       writeFileSync(join(folder, 'environments/dev.tfvars'), variables);
       const { code, text } = await sh('npx genai-gateway deploy dev');
       expect(code).toBe(3);
-      expect(text).toMatch(/subscription_id: it is the example/);
+      expect(text).toMatch(/subscription_id: the value is that of the example/);
       expect(doubles.calls()).toEqual([]);
     },
     TIMEOUT_MS,

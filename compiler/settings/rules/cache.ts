@@ -1,4 +1,3 @@
-import { isIP } from 'node:net';
 import type { Rule } from './rule.ts';
 
 /** The share of the memory that one answer may use, so that one answer does not evict all others. */
@@ -26,11 +25,4 @@ const cacheIsComplete: Rule = ({ values, given, report }) => {
     report('CACHE_SAME_KEYS', 'CACHE_ENCRYPTION_KEY_PREVIOUS', {});
 };
 
-/** The gateway checks certificates only against host names, not against IP addresses. */
-const redisIsVerifiedByName: Rule = ({ values, report }) => {
-  const host = values.CACHE_REDIS_HOST;
-  if (values.CACHE_REDIS_TLS && host !== undefined && isIP(host.replace(/^\[|\]$/g, '')))
-    report('TLS_WITHOUT_NAME', 'CACHE_REDIS_HOST', { tls: 'CACHE_REDIS_TLS' }, host);
-};
-
-export const cacheRules: readonly Rule[] = [cacheIsComplete, redisIsVerifiedByName];
+export const cacheRules: readonly Rule[] = [cacheIsComplete];

@@ -60,16 +60,6 @@ const rejectionsAreAnswers: Rule = ({ values, report }) => {
     report('SILENT_STATUS', 'AI_RATE_LIMIT_REJECT_CODE', { statuses: SILENT_STATUSES }, String(status));
 };
 
-/** IPv6 has colons, and a name has a letter at its end. `isIP` would load node:net, and with it Node's streams. */
-const IP_ADDRESS = /:|^[\d.]+$/;
-
-/** The gateway checks certificates only against host names, not against IP addresses. */
-const redisIsVerifiedByName: Rule = ({ values, report }) => {
-  const host = values.AI_RATE_LIMIT_REDIS_HOST;
-  if (values.AI_RATE_LIMIT_REDIS_TLS && host !== undefined && IP_ADDRESS.test(host))
-    report('TLS_WITHOUT_NAME', 'AI_RATE_LIMIT_REDIS_HOST', { tls: 'AI_RATE_LIMIT_REDIS_TLS' }, host);
-};
-
 const limitsPerClientNeedClients: Rule = ({ values, report }) => {
   if (values.GATEWAY_REQUIRE_AUTH) return;
   if (values.RATE_LIMIT_KEY === 'client') report('PER_CLIENT_WITHOUT_AUTH', 'RATE_LIMIT_KEY', {});
@@ -132,7 +122,6 @@ export const guardrailRules: readonly Rule[] = [
   lanesHaveLimitsOfTheirOwn,
   requestsOrTokens,
   rejectionsAreAnswers,
-  redisIsVerifiedByName,
   limitsPerClientNeedClients,
   corsIsConsistent,
   exactlyOneIpList,

@@ -11,6 +11,7 @@ import { gatewayRules } from './gateway.ts';
 import { guardrailRules } from './guardrails.ts';
 import { placeholderRules } from './placeholders.ts';
 import { poolRules } from './pools.ts';
+import { redisRules } from './redis.ts';
 import type { RuleContext } from './rule.ts';
 import { testModeRules } from './test-mode.ts';
 
@@ -23,6 +24,7 @@ const RULES = [
   ...guardrailRules,
   ...budgetRules,
   ...cacheRules,
+  ...redisRules,
   ...gatewayRules,
   ...placeholderRules,
   ...acceleratorRules,

@@ -1,5 +1,5 @@
 --- The claim of a leader to get an answer: its token. A closed claim has a mark: the answer is too
--- large to be stored, so that nobody else may begin to follow it.
+-- large to be stored, so no further request may follow it.
 
 local sub = string.sub
 local type = type

@@ -1,6 +1,6 @@
 --- Tokens that were counted in the last minute, in memory that workers share. The minute is kept in
--- buckets of one second, so that a token counts for 60 to 61 seconds, never for less. A minute that
--- tests shorten has as many seconds, which are shorter too.
+-- buckets of one second, so that a token counts for 60 to 61 seconds, never for less. In tests
+-- the minute is shorter: it has the same number of buckets, each shorter.
 -- `genai.limits.redis_minute` does the same in Redis.
 
 local floor = math.floor

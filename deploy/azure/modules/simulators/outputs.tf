@@ -1,6 +1,6 @@
 output "urls" {
   description = "URLs of the simulators, by the name of the backend."
-  # From the environment's domain, so that a plan knows them as soon as there is an environment.
+  # Made from the domain of the environment, so that a plan knows the URLs before the apps exist.
   value      = { for backend, name in local.names : backend => "https://${name}.${var.external_enabled ? "" : "internal."}${var.default_domain}" }
   depends_on = [azurerm_container_app.this]
 }

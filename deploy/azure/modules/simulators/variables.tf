@@ -19,7 +19,7 @@ variable "container_app_environment_id" {
 }
 
 variable "default_domain" {
-  description = "Domain of that environment's apps."
+  description = "Default domain of the Container Apps environment."
   type        = string
 }
 

@@ -69,7 +69,7 @@ run "inside_the_environment_only" {
   }
   assert {
     condition     = output.urls["payg-backend-2"] == "https://ca-sim-payg2-genai-e2e-we.internal.cae.westeurope.azurecontainerapps.io" && alltrue([for app in azurerm_container_app.this : !app.ingress[0].external_enabled])
-    error_message = "Nobody outside the environment reaches the simulators."
+    error_message = "The simulators can be reached only from inside the environment."
   }
 }
 

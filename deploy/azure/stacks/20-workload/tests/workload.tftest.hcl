@@ -256,7 +256,7 @@ run "the_test_mode_has_three_simulators_and_no_other_backend" {
       "payg-backend-1=https://ca-sim-payg1-genai-e2e-we.cae.westeurope.azurecontainerapps.io",
       "payg-backend-2=https://ca-sim-payg2-genai-e2e-we.cae.westeurope.azurecontainerapps.io",
     ]) && !contains(keys(output.gateway_settings), "AZURE_OPENAI_ENDPOINT_3")
-    error_message = "The simulators are the backends, and the account of 15-foundry is none."
+    error_message = "Only the simulators are backends; the account of 15-foundry is not a backend."
   }
   assert {
     condition     = alltrue([for index in [0, 1, 2] : output.secret_settings["AZURE_OPENAI_KEY_${index}"] == "simulator-api-key"]) && output.simulator_secret_name == "simulator-api-key"
