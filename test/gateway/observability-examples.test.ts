@@ -173,9 +173,9 @@ describe.skipIf(skipped)(NAME, () => {
       memoryMiB: 256,
     });
     // Twice, because the first value of a counter is no increase.
-    await whatHappens();
+    await whatHappens('first');
     await stored();
-    await whatHappens();
+    await whatHappens('second');
     await stored();
     await redis.stop();
     for (const _ of [1, 2]) {
@@ -201,7 +201,8 @@ describe.skipIf(skipped)(NAME, () => {
     expect([model, answer.status]).toEqual([model, status]);
   }
 
-  async function whatHappens(): Promise<void> {
+  /** @param input of embeddings, whose answers the cache stores: a new one is stored again */
+  async function whatHappens(input: string): Promise<void> {
     const chat = (index: number, script: Behaviour) =>
       backendOf(gateway, index).script({ path: /chat/, ...script });
     const usage = {
@@ -218,7 +219,7 @@ describe.skipIf(skipped)(NAME, () => {
     chat(0, { events: [chatPrelude, chatText('a')] });
     await ask('silent', 200, { stream: true });
     for (let count = 0; count < 3; count++)
-      await gateway.openai().embeddings.create({ model: 'embedded', input: 'Hello' });
+      await gateway.openai().embeddings.create({ model: 'embedded', input });
     // By a path of the classic API too.
     await gateway
       .azure('plain')
