@@ -301,6 +301,21 @@ describe.skipIf(skipped)('the answer cache in Redis', () => {
     await eventually(async () => (await ask(first, next)).result === 'hit', { timeoutMs: 20_000 });
   });
 
+  test('logs what its user may not do, and works when it may', { timeout: 60_000 }, async () => {
+    const before = await failures();
+    await redis.command('ACL', 'SETUSER', 'default', '-eval');
+    try {
+      expect(await ask(first, question())).toMatchObject({ status: 200, result: 'miss' });
+      expect(await first.apisix.log()).toMatch(/the Redis of the answer cache at \S+ fails: NOPERM .*'eval'/);
+      await eventually(async () => (await failures()) > before);
+    } finally {
+      await redis.command('ACL', 'SETUSER', 'default', '+eval');
+    }
+    await sleep(PAUSE_MS);
+    const body = question();
+    await eventually(async () => (await ask(first, body)).result === 'hit', { timeoutMs: 20_000 });
+  });
+
   test('counts in the metrics of docs/metrics.md, with their labels', async () => {
     const samples = samplesIn(await first.metrics()).filter(({ name }) =>
       name.startsWith('apisix_genai_cache_'),
