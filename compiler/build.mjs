@@ -16,10 +16,9 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import Ajv from 'ajv';
-import standaloneCode from 'ajv/dist/standalone/index.js';
 import { build } from 'esbuild';
 import Handlebars from 'handlebars';
+import { validatorsModule } from './validators.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const TEMPLATES = `${root}templates/`;
@@ -49,20 +48,9 @@ function templatesModule() {
   return `export const helpers = ${helpers};\nexport default {${entries.join(',\n')}};`;
 }
 
-function validatorsModule() {
+function documentSchemas() {
   const schema = (name) => JSON.parse(readFileSync(`${root}schemas/${name}.schema.json`, 'utf8'));
-  const schemas = { apisix: schema('apisix'), config: schema('config'), collector: schema('otel-collector') };
-  const ajv = new Ajv({
-    allErrors: true,
-    strict: true,
-    allowUnionTypes: true,
-    inlineRefs: false,
-    code: { source: true, esm: true, optimize: 2 },
-  });
-  for (const [name, each] of Object.entries(schemas)) ajv.addSchema(each, name);
-  return withoutUnusedSchemas(
-    standaloneCode(ajv, { apisix: 'apisix', config: 'config', collector: 'collector' }),
-  );
+  return { apisix: schema('apisix'), config: schema('config'), collector: schema('otel-collector') };
 }
 
 /** Which variables the stacks know, for `import`. */
@@ -75,68 +63,38 @@ function stacksModule() {
   return `export default ${JSON.stringify(Object.fromEntries(stacks.map((stack) => [stack, names(stack)])))};`;
 }
 
-/**
- * ajv writes whole schemas into its code, of which the validators read some values and the names of properties.
- * Creating the rest at each start would take a twentieth of a render.
- */
-function withoutUnusedSchemas(code) {
-  return code.replace(/\bconst (schema\d+) = (\{.*?\});(?=const |function |export )/g, (_, name, json) => {
-    const member = /\.(\w+)|\[("(?:[^"\\]|\\.)*")\]/;
-    const uses = [...code.matchAll(new RegExp(`\\b${name}\\b((?:${member.source})*)`, 'g'))].slice(1);
-    const paths = uses.map(([, path]) =>
-      [...path.matchAll(new RegExp(member, 'g'))].map(([, plain, quoted]) => plain ?? JSON.parse(quoted)),
-    );
-    return `const ${name} = ${JSON.stringify(partsOf(JSON.parse(json), paths))};`;
-  });
-}
-
-/** The parts of a schema at the paths; where a path ends at properties, only their names. */
-function partsOf(schema, paths) {
-  const parts = {};
-  for (const path of paths.sort((one, other) => one.length - other.length)) {
-    let [from, to] = [schema, parts];
-    for (const [index, member] of path.entries()) {
-      from = from[member];
-      const isEnd = index === path.length - 1;
-      if (!isEnd) to = to[member] ||= {};
-      else if (/^(?:patternP|p)roperties$/.test(member)) to[member] = namesOf(from);
-      else to[member] = from;
-    }
-  }
-  return parts;
-}
-
-const namesOf = (properties) => Object.fromEntries(Object.keys(properties).map((name) => [name, 0]));
-
 /** Modules that exist only as text made here. */
 const virtualModules = {
   'virtual:templates': templatesModule,
-  'virtual:validators': validatorsModule,
+  'virtual:validators': () => validatorsModule(documentSchemas()),
   'virtual:stacks': stacksModule,
 };
 
-/** The large libraries of a few commands, in a bundle of their own. The image has neither Terraform nor this bundle. */
-const DEPLOY_BUNDLE = 'deploy.cjs';
+/** Libraries that few commands need, in bundles of their own: the file that imports them, and its bundle. */
+const LIBRARIES = { 'compiler/libraries.ts': 'libraries.cjs', 'compiler/deploy/libraries.ts': 'deploy.cjs' };
 
 /**
- * The bundle loads compiler/deploy/libraries.ts as a file of its own, when a command imports it. The launcher's `require`
- * looks next to the launcher. A module that is missing there is missing in the image only.
+ * The bundle loads a file of libraries as a bundle of its own, when a command imports it. The launcher's `require` looks next
+ * to the launcher. A module that is missing there is missing in the image only, which has neither Terraform nor deploy.cjs.
  */
-const librariesInOwnBundle = {
-  name: 'libraries-in-own-bundle',
+const librariesInOwnBundles = {
+  name: 'libraries-in-own-bundles',
   setup(builder) {
-    builder.onResolve({ filter: /^\.\/libraries\.ts$/ }, ({ kind, importer }) => {
+    builder.onResolve({ filter: /\/libraries\.ts$/ }, ({ path, kind, importer, resolveDir }) => {
+      if (kind === 'entry-point') return undefined;
       if (kind !== 'dynamic-import')
         return {
           errors: [{ text: `${importer}: import libraries.ts by import() only, which loads it late` }],
         };
-      return { path: DEPLOY_BUNDLE, namespace: 'own-bundle' };
+      const file = relative(root, join(resolveDir, path)).replaceAll('\\', '/');
+      return { path: LIBRARIES[file], namespace: 'own-bundle' };
     });
     builder.onLoad({ filter: /.*/, namespace: 'own-bundle' }, ({ path }) => ({
       contents: `module.exports = require('./${path}');`,
       loader: 'js',
     }));
-    builder.onResolve({ filter: new RegExp(`^\\./${DEPLOY_BUNDLE}$`) }, ({ path }) => ({
+    const bundles = Object.values(LIBRARIES).join('|').replaceAll('.', '\\.');
+    builder.onResolve({ filter: new RegExp(`^\\./(?:${bundles})$`) }, ({ path }) => ({
       path,
       external: true,
     }));
@@ -155,18 +113,26 @@ const virtual = {
 };
 
 /**
- * commander loads node:child_process for subcommands that are separate programs. There are none here, and loading it
- * costs a tenth of the start time, so the bundle replaces it by an empty module. Code that starts programs imports
- * node:child_process itself.
+ * Modules that a library loads for what is not used here: commander for subcommands that are separate programs, dotenv for the
+ * home in a path, handlebars for source maps (it has code of its own for this case), ajv for references between schemas. Loading node:child_process would cost a
+ * tenth of the start time. The bundle replaces them by an empty module. Our own code that needs them imports them itself.
  */
-const noChildProcessForCommander = {
-  name: 'no-child-process-for-commander',
+const UNUSED_BY = {
+  ajv: /^fast-uri$/,
+  commander: /^(?:node:)?child_process$/,
+  dotenv: /^(?:node:)?os$/,
+  handlebars: /^source-map$/,
+};
+
+const emptyModules = {
+  name: 'empty-modules',
   setup(builder) {
-    builder.onResolve({ filter: /^(?:node:)?child_process$/ }, ({ importer }) =>
-      /[\\/]node_modules[\\/]commander[\\/]/.test(importer)
-        ? { path: `${root}compiler/no-child-process.cjs` }
-        : undefined,
-    );
+    for (const [name, filter] of Object.entries(UNUSED_BY)) {
+      const isInLibrary = new RegExp(`[\\\\/]node_modules[\\\\/]${name}[\\\\/]`);
+      builder.onResolve({ filter }, ({ importer }) =>
+        isInLibrary.test(importer) ? { path: `${root}compiler/empty-module.cjs` } : undefined,
+      );
+    }
   },
 };
 
@@ -198,7 +164,7 @@ export function bundle(options) {
     bundle: true,
     platform: 'node',
     target: 'node20.19',
-    plugins: [virtual, noChildProcessForCommander, librariesInOwnBundle, treeSitterWithoutImportMeta],
+    plugins: [virtual, emptyModules, librariesInOwnBundles, treeSitterWithoutImportMeta],
     charset: 'ascii',
     loader: { '.env': 'text', '.wasm': 'binary' },
     define: {
@@ -285,9 +251,12 @@ function thirdPartyLicenses(bundles) {
       packages.map((each) => [`${each.name} ${each.version}`, each]),
     ),
   );
-  const texts = [...all]
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([name, { texts }]) => `${name}\n\n${texts.join('\n\n')}\n`);
+  const byText = new Map();
+  for (const [name, { texts }] of [...all].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    const text = texts.join('\n\n');
+    byText.set(text, [...(byText.get(text) ?? []), name]);
+  }
+  const texts = [...byText].map(([text, names]) => `${names.join(', ')}\n\n${text}\n`);
   return [lists.join('\n'), ...texts].join(rule);
 }
 
@@ -414,13 +383,15 @@ export async function buildProgram() {
     footer: { js: '})' },
   });
   const packages = { 'bundle.cjs': bundledPackages(metafile) };
-  if (existsSync(STACKS)) {
-    const { metafile: ofDeploy } = await bundle({
+  for (const [file, outfile] of Object.entries(LIBRARIES)) {
+    // The image is built without the sources of deploy.
+    if (file.startsWith('compiler/deploy/') && !existsSync(STACKS)) continue;
+    const { metafile: ofLibraries } = await bundle({
       ...common,
-      entryPoints: [`${root}compiler/deploy/libraries.ts`],
-      outfile: `${DIST}${DEPLOY_BUNDLE}`,
+      entryPoints: [root + file],
+      outfile: DIST + outfile,
     });
-    packages[DEPLOY_BUNDLE] = bundledPackages(ofDeploy);
+    packages[outfile] = bundledPackages(ofLibraries);
   }
   writeFileSync(`${DIST}THIRD_PARTY_LICENSES.txt`, thirdPartyLicenses(packages));
   await writeLauncher(`${DIST}genai-gateway.cjs`);

@@ -20,6 +20,7 @@ export const REPOSITORY = 'genai-gateway';
 const CONTENTS = [
   'dist/bundle.cjs',
   'dist/genai-gateway.cjs',
+  'dist/libraries.cjs',
   'dist/THIRD_PARTY_LICENSES.txt',
   'examples/minimal.env',
   'lua-plugins',

@@ -11,7 +11,8 @@ export type TemplateSources = ReadonlyMap<string, { readonly path: string; reado
 export async function compileOverrides(
   sources: TemplateSources,
 ): Promise<{ overrides: TemplateOverrides; diagnostics: Diagnostic[] }> {
-  const { default: Handlebars } = await import('handlebars');
+  const { handlebars } = await import('../libraries.ts');
+  const { default: Handlebars } = await handlebars();
   const overrides = new Map<string, TemplateDelegate>();
   const diagnostics: Diagnostic[] = [];
   for (const [name, { path, text }] of sources) {

@@ -8,7 +8,7 @@ import { DOCUMENT_NAMES, type DocumentName, type Documents } from '../emit/emit.
 import type { Secret } from '../settings/secret.ts';
 import { readRendered } from './read-rendered.ts';
 
-const VALIDATORS = {
+const IS_VALID = {
   'config.yaml': config,
   'otel-collector.yaml': collector,
   'apisix.yaml': apisix,
@@ -63,10 +63,11 @@ async function checkDocument(
     );
   const parsed = await readDocument(name, text, overridden.length > 0);
   if ('reason' in parsed) return notYaml(parsed.reason);
-  const validate = VALIDATORS[name];
   const { document } = parsed;
-  if (validate(document)) return { diagnostics: [], document };
-  const diagnostics = (validate.errors ?? [])
+  if (IS_VALID[name](document)) return { diagnostics: [], document };
+  const { documentErrors } = await import('../libraries.ts');
+  const { errorsOf } = await documentErrors();
+  const diagnostics = errorsOf(name, document)
     .filter((each) => each.keyword !== 'if')
     .slice(0, MAX_DIAGNOSTICS)
     .map((each) =>
@@ -123,7 +124,8 @@ function withClients(document: unknown, text: string): Read {
 
 /** Parses as YAML 1.1, like libyaml in APISIX and the collector. A repeated key is an error. */
 export async function readYaml(text: string): Promise<Read> {
-  const { parseDocument } = await import('yaml');
+  const { yaml } = await import('../libraries.ts');
+  const { parseDocument } = await yaml();
   try {
     const parsed = parseDocument(text, { version: '1.1', uniqueKeys: true, prettyErrors: true });
     const [error] = parsed.errors;

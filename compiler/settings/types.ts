@@ -36,63 +36,103 @@ export interface ValueType<T> {
 }
 
 /**
- * A type of texts that match a pattern and that `read` converts. A render parses a dozen of several hundred settings,
- * so patterns and zod schemas are created only on demand.
+ * A type of texts that match a pattern and that `read` converts. A render parses a dozen of several hundred settings, so
+ * patterns and zod schemas are created only on demand, and the methods are shared.
  */
-function custom<T>(
+class CustomType<T> implements ValueType<T> {
+  readonly expected: string;
+  readonly format: (value: T) => string;
+  readonly #read: (text: string) => T | Issue;
+  readonly #pattern: RegExp | (() => RegExp) | undefined;
+  readonly #mistake: (text: string) => Mistake | string | undefined;
+
+  constructor(
+    expected: string,
+    read: (text: string) => T | Issue,
+    pattern: RegExp | (() => RegExp) | undefined,
+    format: (value: T) => string,
+    mistake: (text: string) => Mistake | string | undefined,
+  ) {
+    this.expected = expected;
+    this.format = format;
+    this.#read = read;
+    this.#pattern = pattern;
+    this.#mistake = mistake;
+  }
+
+  get #made(): RegExp | undefined {
+    return typeof this.#pattern === 'function' ? this.#pattern() : this.#pattern;
+  }
+
+  get schema(): z.ZodMiniType<string, string> {
+    return matching(this.#made);
+  }
+
+  parse(text: string): Parsed<T> {
+    if (this.#made?.test(text) === false) return { issue: undefined };
+    const result = this.#read(text);
+    return isIssue(result) ? result : { value: result };
+  }
+
+  mistake(text: string): Mistake | undefined {
+    return mistakeIn(text) ?? usable(this.#mistake(text), this);
+  }
+}
+
+const nothing = () => undefined;
+
+const custom = <T>(
   expected: string,
   read: (text: string) => T | Issue,
   pattern?: RegExp | (() => RegExp),
   format: (value: T) => string = String,
-  mistake: (text: string) => Mistake | string | undefined = () => undefined,
-): ValueType<T> {
-  const made = () => (typeof pattern === 'function' ? pattern() : pattern);
-  const parse = (text: string): Parsed<T> => {
-    if (made()?.test(text) === false) return { issue: undefined };
-    const result = read(text);
-    return isIssue(result) ? result : { value: result };
-  };
-  return {
-    expected,
-    format,
-    get schema() {
-      return matching(made());
-    },
-    parse,
-    mistake: (text) => mistakeIn(text) ?? usable(mistake(text), parse),
-  };
-}
+  mistake: (text: string) => Mistake | string | undefined = nothing,
+): ValueType<T> => new CustomType(expected, read, pattern, format, mistake);
 
 /** Removes a suggestion that is not valid itself. */
-function usable(
-  found: Mistake | string | undefined,
-  parse: (text: string) => Parsed<unknown>,
-): Mistake | undefined {
+function usable(found: Mistake | string | undefined, type: ValueType<unknown>): Mistake | undefined {
   const mistake = typeof found === 'string' ? { suggestion: found } : found;
   if (mistake?.suggestion === undefined) return mistake;
   const { suggestion, ...rest } = mistake;
-  if (!('issue' in parse(suggestion))) return mistake;
+  if (!('issue' in type.parse(suggestion))) return mistake;
   return Object.keys(rest).length > 0 ? rest : undefined;
 }
 
 /** A type whose valid texts are those of a zod schema. */
-function known(
+class KnownType implements ValueType<string> {
+  readonly expected: string;
+  readonly format = String;
+  readonly #schema: () => z.ZodMiniType<string, string>;
+  readonly #mistake: (text: string) => Mistake | string | undefined;
+
+  constructor(
+    expected: string,
+    schema: () => z.ZodMiniType<string, string>,
+    mistake: (text: string) => Mistake | string | undefined,
+  ) {
+    this.expected = expected;
+    this.#schema = schema;
+    this.#mistake = mistake;
+  }
+
+  get schema(): z.ZodMiniType<string, string> {
+    return this.#schema();
+  }
+
+  parse(text: string): Parsed<string> {
+    return this.schema.safeParse(text).success ? { value: text } : { issue: undefined };
+  }
+
+  mistake(text: string): Mistake | undefined {
+    return mistakeIn(text) ?? usable(this.#mistake(text), this);
+  }
+}
+
+const known = (
   expected: string,
   schema: () => z.ZodMiniType<string, string>,
-  mistake: (text: string) => Mistake | string | undefined = () => undefined,
-): ValueType<string> {
-  const parse = (text: string): Parsed<string> =>
-    schema().safeParse(text).success ? { value: text } : { issue: undefined };
-  return {
-    expected,
-    format: String,
-    get schema() {
-      return schema();
-    },
-    parse,
-    mistake: (text) => mistakeIn(text) ?? usable(mistake(text), parse),
-  };
-}
+  mistake: (text: string) => Mistake | string | undefined = nothing,
+): ValueType<string> => new KnownType(expected, schema, mistake);
 
 function isIssue(value: unknown): value is Issue {
   return typeof value === 'object' && value !== null && 'issue' in value;
@@ -438,7 +478,7 @@ export function endpoint(): ValueType<Endpoint> {
     if (mistakeInHost(parsed.hostname)) return { issue: 'the host is not one of an Azure OpenAI resource' };
     if (hasUserInfo(value)) return { issue: 'the URL holds a user name or password' };
     if (value.includes('#')) return { issue: 'the URL holds a fragment' };
-    if ([...parsed.searchParams.keys()].some((name) => name !== 'api-version')) {
+    if (parsed.search !== '' && [...parsed.searchParams.keys()].some((name) => name !== 'api-version')) {
       return { issue: 'the URL holds a query other than api-version' };
     }
     if (!ENDPOINT_PATHS.test(parsed.pathname))

@@ -64,9 +64,9 @@ const keysHaveNoSpace: Rule = ({ backends, clients, values, report }) => {
     ...clients.flatMap(({ KEY, KEY_SECONDARY }) => [KEY, KEY_SECONDARY]),
   ];
   for (const key of keys) {
-    if (key === undefined || isPlaceholderKey(key.reveal())) continue;
+    if (key === undefined) continue;
     const isHeader = HEADER.test(key.reveal());
-    if (isHeader || /\s/.test(key.reveal()))
+    if ((isHeader || /\s/.test(key.reveal())) && !isPlaceholderKey(key.reveal()))
       report('KEY_WITH_SPACE', key.variable, { kind: isHeader ? 'scheme' : 'space' });
   }
 };

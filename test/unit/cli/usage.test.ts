@@ -164,7 +164,7 @@ describe('the command line', () => {
     test('of which a render needs few: node:net with its streams would be a tenth of the start time', () => {
       const always = loadedOfNode(['-e', '0'], {});
       const render = loadedOfNode([PROGRAM, 'render', '--out', inFolder('out')], GOOD);
-      expect(render.filter((name) => !always.includes(name)).sort()).toEqual(['os', 'process', 'vm']);
+      expect(render.filter((name) => !always.includes(name)).sort()).toEqual(['process', 'vm']);
     });
 
     test.each([

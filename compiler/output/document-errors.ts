@@ -1,0 +1,37 @@
+/** Describes what a rendered document has against its schema. Loads ajv, so only an invalid document gets here. */
+import Ajv, { type ErrorObject } from 'ajv';
+import apisix from '../../schemas/apisix.schema.json';
+import config from '../../schemas/config.schema.json';
+import collector from '../../schemas/otel-collector.schema.json';
+import type { DocumentName } from '../emit/emit.ts';
+
+const SCHEMAS = { 'config.yaml': config, 'otel-collector.yaml': collector, 'apisix.yaml': apisix } as const;
+
+/**
+ * The schemas refer only to definitions of their own, so a URI has a path and a fragment only. The build has checked them against the
+ * schema of schemas, which has one.
+ */
+const uriResolver = {
+  parse: (uri: string) => {
+    const [path = '', fragment] = uri.split('#');
+    return fragment === undefined ? { path } : { path, fragment };
+  },
+  serialize: ({ path = '', fragment }: { path?: string; fragment?: string }) =>
+    fragment === undefined ? path : `${path}#${fragment}`,
+  resolve: (base: string, uri: string) => `${base.replace(/#.*/, '')}${uri}`,
+};
+
+const ajv = new Ajv({
+  allErrors: true,
+  allowUnionTypes: true,
+  meta: false,
+  validateSchema: false,
+  uriResolver,
+});
+for (const [name, schema] of Object.entries(SCHEMAS)) ajv.addSchema(schema, name);
+
+/** Every error of a document; none if it is valid. */
+export function errorsOf(name: DocumentName, document: unknown): readonly ErrorObject[] {
+  ajv.validate(name, document);
+  return ajv.errors ?? [];
+}
