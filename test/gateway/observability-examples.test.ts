@@ -51,6 +51,7 @@ const WAYS = [SCRAPED, COLLECTED];
 
 const PATIENCE_MS = 30_000;
 const COUNTED_KEY = 'key-of-the-counted-client-0123456789';
+const POOL = 'search';
 const FAILING = ['failing', 'broken', 'worse', 'worst', 'hopeless'];
 const MODELS = [
   ...FAILING,
@@ -64,6 +65,8 @@ const MODELS = [
   'none',
   'down',
   'embedded',
+  'pooled',
+  'pool-down',
 ];
 
 /** Queries without a result when Prometheus scrapes the gateway: only the collector knows prices. */
@@ -122,6 +125,12 @@ describe.skipIf(skipped)(NAME, () => {
         AI_PROXY_COOLDOWN: '1s',
         ENABLE_CACHE: 'true',
         CACHE_OPERATIONS: 'embeddings',
+        CACHE_POLICY: 'redis',
+        CACHE_REDIS_HOST: limits.host,
+        CACHE_REDIS_PORT: limits.port,
+        GATEWAY_POOL_NAME_0: POOL,
+        GATEWAY_POOL_BACKENDS_0: 'backend-0,backend-1',
+        GATEWAY_POOL_TOKENS_PER_MINUTE_0: '1000',
         ENABLE_AI_RATE_LIMIT: 'true',
         AI_RATE_LIMIT_WINDOW_SECONDS: '3600',
         AI_RATE_LIMIT_HIGH_LIMIT: '1000000000',
@@ -180,6 +189,7 @@ describe.skipIf(skipped)(NAME, () => {
     await redis.stop();
     for (const _ of [1, 2]) {
       await ask('plain', 200);
+      await gateway.openai().embeddings.create({ model: 'embedded', input: 'Hello' });
       await (await gateway.fetch('/openai/v1/responses/resp_unknown')).text();
       await stored();
       // After a failure Redis is not used for five seconds.
@@ -199,6 +209,17 @@ describe.skipIf(skipped)(NAME, () => {
     const answer = await gateway.chat(model, body, headers);
     await answer.text();
     expect([model, answer.status]).toEqual([model, status]);
+  }
+
+  /** The status that the pool's path answers. */
+  async function askPool(model: string): Promise<number> {
+    const answer = await gateway.fetch(`/${POOL}/openai/v1/chat/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ model, messages: [{ role: 'user', content: 'Hello' }], max_tokens: 4 }),
+    });
+    await answer.text();
+    return answer.status;
   }
 
   /** @param input of embeddings, whose answers the cache stores: a new one is stored again */
@@ -240,6 +261,13 @@ describe.skipIf(skipped)(NAME, () => {
     }
     for (const index of [0, 1]) chat(index, answers.unavailable());
     await ask('down', 503);
+    for (const index of [0, 1]) chat(index, answers.unavailable());
+    expect(await askPool('pool-down')).toBe(503);
+    // The minute of the first time may not be over at the second.
+    chat(0, { body: { choices: [], usage: { ...usage, prompt_tokens: 992, total_tokens: 1000 } } });
+    const statuses = [await askPool('pooled'), await askPool('pooled')];
+    backendOf(gateway, 0).reset();
+    expect(statuses[1]).toBe(429);
     // From now on the other backend is preferred for this operation.
     backendOf(gateway, 0).script({ path: /embeddings/, ...answers.noPermission() });
     await gateway.openai().embeddings.create({ model: 'refused', input: 'Hello' });
@@ -322,6 +350,21 @@ describe.skipIf(skipped)(NAME, () => {
     const { expr = '' } = otherQueries().find((each) => each.expr.startsWith('60 *')) ?? {};
     const used = await prometheus.query(expr.replaceAll('[5m]', '[1h]'));
     expect(used.find(({ labels }) => labels.request_llm_model === 'silent')?.value).toBeGreaterThan(0);
+  });
+
+  test('the queries about pools tell the pool from the plain paths', async () => {
+    const ofPools = otherQueries().filter(({ expr }) => expr.includes('by (pool'));
+    expect(ofPools.length).toBeGreaterThan(3);
+    for (const { expr } of ofPools) {
+      const found = await prometheus.query(expr.replaceAll('[5m]', '[1h]'));
+      const values = found.filter(({ labels }) => labels.pool === POOL).map(({ value }) => value);
+      expect([expr, Math.max(...values) > 0]).toEqual([expr, true]);
+      if (!expr.includes('shared-budget'))
+        expect([expr, found.map(({ labels }) => labels.pool)]).toEqual([
+          expr,
+          expect.arrayContaining(['default']),
+        ]);
+    }
   });
 
   test.skipIf(cannotRunJq)('the jq commands of the page find their fields in the access log', async () => {
