@@ -52,6 +52,8 @@ const WAYS = [SCRAPED, COLLECTED];
 const PATIENCE_MS = 30_000;
 const COUNTED_KEY = 'key-of-the-counted-client-0123456789';
 const POOL = 'search';
+/** For a million tokens. */
+const USD_OF_PROMPTS = 1_000;
 const FAILING = ['failing', 'broken', 'worse', 'worst', 'hopeless'];
 const MODELS = [
   ...FAILING,
@@ -121,7 +123,9 @@ describe.skipIf(skipped)(NAME, () => {
         GATEWAY_CLIENT_NAME_1: 'counted',
         GATEWAY_CLIENT_KEY_1: COUNTED_KEY,
         GATEWAY_CLIENT_REQUESTS_PER_MINUTE_1: '1',
-        MODEL_PRICES: [...MODELS, 'keyless', 'response'].map((model) => `${model}=1000/2000`).join(','),
+        MODEL_PRICES: [...MODELS, 'keyless', 'response']
+          .map((model) => `${model}=${USD_OF_PROMPTS}/2000`)
+          .join(','),
         AI_PROXY_COOLDOWN: '1s',
         ENABLE_CACHE: 'true',
         CACHE_OPERATIONS: 'embeddings',
@@ -352,6 +356,15 @@ describe.skipIf(skipped)(NAME, () => {
     const { expr = '' } = otherQueries().find((each) => each.expr.startsWith('60 *')) ?? {};
     const used = await prometheus.query(expr.replaceAll('[5m]', '[1h]'));
     expect(used.find(({ labels }) => labels.request_llm_model === 'silent')?.value).toBeGreaterThan(0);
+  });
+
+  test('the saved cost is the price of the tokens that the cache saved', async () => {
+    const saved = `sum(apisix_genai_cache_saved_tokens_total{job="${COLLECTED}", kind="prompt"})`;
+    expect(await sumOf(saved)).toBeGreaterThan(0);
+    expect(await sumOf(`sum(llm_saved_cost_usd{job="${COLLECTED}"})`)).toBeCloseTo(
+      ((await sumOf(saved)) ?? 0) * (USD_OF_PROMPTS / 1e6),
+      9,
+    );
   });
 
   test('the queries about pools tell the pool from the plain paths', async () => {
