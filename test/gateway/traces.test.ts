@@ -231,7 +231,7 @@ describe.skipIf(cannotRun)('traces', () => {
       ...(api === undefined ? {} : { 'openai.api.type': api }),
     };
     const onWire = observed.status === 0;
-    const route = path.startsWith('/openai/v1/') ? '/openai/v1/*' : '/openai/deployments/*';
+    const route = path.startsWith('/openai/v1/') ? path : '/openai/deployments/*';
 
     expect(request.attributes).toEqual({
       ...ofOperation,

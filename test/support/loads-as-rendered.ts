@@ -30,6 +30,9 @@ const NOT_OURS = [
   /worker count: \d+ but status report count/,
 ];
 
+/** The paths that routes name in full. */
+const USUAL_PATHS = ['/openai/v1/chat/completions', '/openai/v1/responses', '/openai/v1/embeddings'];
+
 interface Item {
   readonly id: string;
   readonly uri?: string;
@@ -158,11 +161,16 @@ function inApisix(scenarios: readonly string[]): void {
       expect(
         Object.fromEntries(routes.map(({ value }) => [value.id, value.uri ?? value.uris])),
       ).toMatchObject({
-        'openai-v1': '/openai/v1/*',
+        'openai-v1': [...USUAL_PATHS, '/openai/v1/*'],
         'openai-deployments': '/openai/deployments/*',
         openai: '/openai/*',
         'not-found': '/*',
-        ...Object.fromEntries(model.pools.map(({ name, path }) => [`pool-${name}`, `${path}/*`])),
+        ...Object.fromEntries(
+          model.pools.map(({ name, path }) => [
+            `pool-${name}`,
+            [...USUAL_PATHS.map((each) => path + each), `${path}/*`],
+          ]),
+        ),
       });
       expect(routes.length).toBe(4 + model.pools.length + (model.preferred ? 1 : 0));
       const services = listOf<{ value: Item }>(await apisix.control('/v1/services'));
