@@ -121,28 +121,30 @@ const backendNamesAreUnique: Rule = (context) => {
 const backendsAreDifferentResources: Rule = (context) => {
   const { backends, report } = context;
   const seen = new Map<string, string>();
+  const byResource = new Map<string, BackendValues[]>();
   for (const backend of backends) {
     if (!backend.ENDPOINT) continue;
     const variable = backendVariable('ENDPOINT', backend);
+    const resource = resourceOf(backend.ENDPOINT.origin);
+    const earlier = byResource.get(resource) ?? [];
+    byResource.set(resource, earlier);
     const key = backendAuthMode(context, backend).value === 'entra' ? undefined : backend.KEY;
-    const identity = `${resourceOf(backend.ENDPOINT.origin)} ${key?.reveal() ?? `entra ${backendClientId(context, backend).value ?? ''}`}`;
+    const identity = `${resource} ${key?.reveal() ?? `entra ${backendClientId(context, backend).value ?? ''}`}`;
     const other = firstWith(seen, identity, variable);
     if (other !== undefined) report('DUPLICATE_BACKEND', variable, { other });
-    else {
-      const same = backends.find((before) => before.index < backend.index && isSameResource(before, backend));
+    else if (cloudOf(backend.ENDPOINT.origin) !== undefined) {
+      const same = earlier.find((before) => shareDeployments(before, backend));
       if (same) report('SAME_RESOURCE', variable, { other: backendVariable('ENDPOINT', same) });
     }
+    earlier.push(backend);
   }
 };
 
 /**
- * Both keys of an Azure resource, or a key and a token, share one capacity. Servers other than Azure may choose the
- * tenant by key. The same resource may also be listed twice with different deployments.
+ * Whether two backends of one resource use the same capacity. Both keys of an Azure resource, or a key and a token, share it,
+ * but the resource may be listed twice with different deployments. Servers other than Azure may choose the tenant by key.
  */
-function isSameResource(a: BackendValues, b: BackendValues): boolean {
-  if (a.ENDPOINT === undefined || b.ENDPOINT === undefined) return false;
-  if (resourceOf(a.ENDPOINT.origin) !== resourceOf(b.ENDPOINT.origin)) return false;
-  if (cloudOf(a.ENDPOINT.origin) === undefined) return false;
+function shareDeployments(a: BackendValues, b: BackendValues): boolean {
   if (a.DEPLOYMENTS === undefined || b.DEPLOYMENTS === undefined) return true;
   const names = new Set(a.DEPLOYMENTS.map(({ name }) => name.toLowerCase()));
   return b.DEPLOYMENTS.some(({ name }) => names.has(name.toLowerCase()));
