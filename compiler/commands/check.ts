@@ -244,9 +244,11 @@ async function print(
   if (options.quiet || format !== 'text') return;
   const bad = outcomes.filter(({ diagnostics }) => hasErrors(diagnostics));
   if (!isFolder && first?.result.model && !hasErrors(found)) {
-    const { backends, clients } = first.result.model;
+    const { backends, clients, pools } = first.result.model;
+    const counts = [count(backends, 'backend'), count(clients, 'client')];
+    if (pools.length > 0) counts.push(count(pools, 'pool'));
     terminal.err(
-      `The settings are valid: ${count(backends, 'backend')}, ${count(clients, 'client')}${options.apisix ? '; APISIX loads the rendered files' : ''}.\n`,
+      `The settings are valid: ${counts.join(', ')}${options.apisix ? '; APISIX loads the rendered files' : ''}.\n`,
     );
   } else if (isFolder && !hasErrors(found))
     terminal.err(

@@ -19,9 +19,20 @@ export interface ClientFacts {
   readonly budgets: ReadonlyMap<string, number>;
 }
 
+export interface PoolFacts {
+  readonly name: string;
+  /** The prefix of its paths: `/search`. */
+  readonly path: string;
+  /** The clients that may use it; undefined: all clients. */
+  readonly clients?: readonly string[];
+  readonly backends: readonly BackendFacts[];
+}
+
 export interface Facts {
   readonly backends: readonly BackendFacts[];
   readonly clients: readonly ClientFacts[];
+  /** The pools with a path of their own. */
+  readonly pools: readonly PoolFacts[];
   /** Undefined if the document has no such setting. */
   readonly authentication: boolean | undefined;
   /** The issuer of accepted tokens. */
@@ -53,6 +64,7 @@ export function factsOf(apisix: Tree): Facts {
   return {
     backends: backends(pool, proxy),
     clients: items(get(apisix, 'clients')).map(client),
+    pools: services.flatMap(poolWithPath),
     authentication: typeof required === 'boolean' ? required : undefined,
     issuer: text(get(get(authentication, 'oidc'), 'discovery')),
     balancer: text(get(proxy, 'balancer')) ?? text(get(get(pool, 'balancer'), 'algorithm')) ?? 'roundrobin',
@@ -63,6 +75,23 @@ export function factsOf(apisix: Tree): Facts {
     addresses: isMapping(addresses) ? [...addresses.keys()].find((key) => key.endsWith('list')) : undefined,
     plainSecrets: plainSecrets(apisix),
   };
+}
+
+function poolWithPath(service: Tree): PoolFacts[] {
+  const plugins = get(service, 'plugins');
+  const proxy = get(plugins, 'azure-openai-proxy');
+  const name = text(get(get(proxy, 'pool'), 'name'));
+  const path = text(get(get(plugins, 'azure-openai-errors'), 'prefix'));
+  if (name === undefined || path === undefined) return [];
+  const clients = get(get(proxy, 'pool'), 'clients');
+  return [
+    {
+      name,
+      path,
+      backends: backends(get(plugins, 'ai-proxy-multi'), proxy),
+      ...(isList(clients) ? { clients: clients.flatMap((each) => text(each) ?? []) } : {}),
+    },
+  ];
 }
 
 function backends(pool: Tree | undefined, proxy: Tree | undefined): BackendFacts[] {

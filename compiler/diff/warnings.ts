@@ -10,6 +10,9 @@ export const WARNING_RULES = [
   'model-unserved',
   'last-of-priority',
   'no-failover',
+  'pool-removed',
+  'pool-loses-clients',
+  'pool-loses-backends',
   'backend-repointed',
   'backend-unencrypted',
   'retries-narrowed',
@@ -143,6 +146,42 @@ const failover: Rule = (before, after) => {
     : [];
 };
 
+const pools: Rule = (before, after) => {
+  const now = byName(after.pools);
+  const known = new Set(after.clients.map(({ name }) => name));
+  return before.pools.flatMap(({ name, path, clients, backends }): Warning[] => {
+    const current = now.get(name);
+    if (!current) return [warn('pool-removed')`removes the pool ${name}: requests to ${`${path}/*`} get 404`];
+    // A client that is removed has a warning of its own.
+    const lost =
+      clients?.filter((each) => known.has(each) && current.clients?.includes(each) === false) ?? [];
+    const left = byName(current.backends.filter(({ weight }) => weight > 0));
+    const gone = backends.filter((each) => each.weight > 0 && !left.has(each.name)).map((each) => each.name);
+    return [
+      ...(current.path === path
+        ? []
+        : [
+            warn(
+              'pool-removed',
+            )`moves the pool ${name} from ${path} to ${current.path}: requests to ${`${path}/*`} get 404`,
+          ]),
+      ...(clients === undefined && current.clients
+        ? [
+            warn(
+              'pool-loses-clients',
+            )`only ${current.clients.join(', ')} may use the pool ${name} from now on`,
+          ]
+        : []),
+      ...(lost.length > 0
+        ? [warn('pool-loses-clients')`client ${lost.join(', ')} may no longer use the pool ${name}`]
+        : []),
+      ...(gone.length > 0
+        ? [warn('pool-loses-backends')`the pool ${name} no longer has the backend ${gone.join(', ')}`]
+        : []),
+    ];
+  });
+};
+
 const endpoints: Rule = (before, after) => {
   const now = byName(after.backends);
   const old = byName(before.backends);
@@ -228,6 +267,7 @@ const RULES: readonly Rule[] = [
   unservedModels,
   priorities,
   failover,
+  pools,
   endpoints,
   retries,
   limits,

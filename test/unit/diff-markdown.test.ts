@@ -131,6 +131,22 @@ const CHANGES: Readonly<Record<string, { readonly from?: Settings; readonly set:
     },
     set: { AI_RATE_LIMIT_SHARED_LIMIT: '90000', GATEWAY_POOL_TOKENS_PER_MINUTE_0: undefined },
   },
+  'pools-removed-moved-and-narrowed': {
+    from: {
+      GATEWAY_POOL_NAME_0: 'night',
+      GATEWAY_POOL_NAME_1: 'rag',
+      GATEWAY_POOL_BACKENDS_1: 'swe-payg,fra-payg',
+      GATEWAY_POOL_CLIENTS_1: 'search,chat',
+      GATEWAY_POOL_NAME_2: 'lab',
+    },
+    set: {
+      GATEWAY_POOL_NAME_0: undefined,
+      GATEWAY_POOL_BACKENDS_1: 'swe-payg,fra-payg:5:0',
+      GATEWAY_POOL_CLIENTS_1: 'search',
+      GATEWAY_POOL_PATH_2: '/experiments',
+      GATEWAY_POOL_CLIENTS_2: 'batch',
+    },
+  },
   'access-opened': {
     from: {
       ENABLE_IP_RESTRICTION: 'true',
