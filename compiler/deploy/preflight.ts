@@ -55,31 +55,94 @@ export async function readFiles(
   return { ...read, name, files, variables: variables.values };
 }
 
-export interface Ready {
-  readonly azure: AzureCli;
-  readonly place: Place;
+/** What the variables and options come to. */
+interface Known {
+  /** Empty: missing. */
+  readonly subscription: string;
+  /** Empty: missing. */
+  readonly location: string;
   readonly useFoundry: boolean;
   /** Simulators take the place of accounts. */
   readonly testMode: boolean;
 }
 
+export interface Ready extends Pick<Known, 'useFoundry' | 'testMode'> {
+  readonly azure: AzureCli;
+  readonly place: Place;
+}
+
+interface Given {
+  readonly children: Children;
+  readonly reporter: Reporter;
+  readonly source: string;
+  readonly process: Terminal['environment'];
+}
+
 /**
- * Checks tools, login and variables.
+ * Checks variables, tools and settings, then the login.
  * @throws DeployFailure with all that is wrong
  */
-export async function checkPlace(
+export async function checkAll(
   environment: Environment,
   options: DeployOptions,
-  given: {
-    readonly children: Children;
-    readonly reporter: Reporter;
-    readonly source: string;
-    readonly process: Terminal['environment'];
-  },
+  given: Given,
+  terminal: Terminal,
 ): Promise<Ready> {
-  const { children, reporter } = given;
-  const variables = environment.variables;
+  const known = knownOf(environment, options, given);
+  const tools: Tool[] = ['terraform', 'az', ...(options.localDocker ? (['docker'] as const) : [])];
+  const hasSettings = !options.destroy && options.rollback === undefined;
+  const [, versions] = await together(
+    async () => checkVariables(environment, options, given),
+    () => checkTools(tools, given.children),
+    async () => (hasSettings ? checkProvisional(environment, options, known, terminal) : undefined),
+  );
+  return signIn(environment, options, { ...given, known, versions });
+}
+
+/**
+ * Runs all checks, also those after one that fails.
+ * @throws DeployFailure with what all of them found
+ */
+async function together<T extends readonly unknown[]>(
+  ...checks: { readonly [K in keyof T]: () => Promise<T[K]> }
+): Promise<T> {
+  const failures: DeployFailure[] = [];
+  const results: unknown[] = [];
+  for (const check of checks) {
+    try {
+      results.push(await check());
+    } catch (error) {
+      const isFound =
+        error instanceof DeployFailure && (error.kind === 'not-begun' || error.kind === 'settings');
+      if (!isFound) throw error;
+      failures.push(error);
+    }
+  }
+  const [first, ...others] = failures;
+  if (first === undefined) return results as unknown as T;
+  if (others.length === 0) throw first;
+  const advice = failures.flatMap((each) => each.advice ?? []);
+  throw new DeployFailure(
+    'not-begun',
+    failures.map(({ message }) => message).join('\n'),
+    advice.length > 0 ? advice.join('\n') : undefined,
+  );
+}
+
+function knownOf({ variables }: Environment, options: DeployOptions, { process }: Given): Known {
   const testMode = hasTestMode(options, variables);
+  return {
+    subscription: textOf(variables.subscription_id) ?? process.AZURE_SUBSCRIPTION_ID ?? '',
+    location: textOf(variables.location) ?? process.AZURE_LOCATION ?? '',
+    useFoundry: options.azureOpenai !== false && !testMode && hasFoundry(variables),
+    testMode,
+  };
+}
+
+/** @throws DeployFailure with all that is wrong in the variables */
+function checkVariables(environment: Environment, options: DeployOptions, given: Given): void {
+  const { variables } = environment;
+  const { subscription, location, testMode } = knownOf(environment, options, given);
   const secrets = [...environment.secrets.keys()];
   const problems = [
     ...problemsOf({
@@ -90,26 +153,35 @@ export async function checkPlace(
     }),
     ...(testMode && !options.destroy ? testModeProblems(variables, environment.settings, secrets) : []),
   ].map(({ name, problem }) => `${name}: ${problem}`);
-  const subscription = textOf(variables.subscription_id) ?? given.process.AZURE_SUBSCRIPTION_ID;
-  const location = textOf(variables.location) ?? given.process.AZURE_LOCATION;
-  if (subscription === undefined)
+  if (subscription === '')
     problems.push('subscription_id: it is missing. Write the id that `az account show --query id` prints');
-  if (location === undefined) problems.push('location: it is missing. Write a region, such as westeurope');
+  if (location === '') problems.push('location: it is missing. Write a region, such as westeurope');
   if (differs(variables.subscription_id, given.process.AZURE_SUBSCRIPTION_ID))
     problems.push(
       'subscription_id: the variable AZURE_SUBSCRIPTION_ID of your shell names another one. Change one of the two',
     );
-  if (problems.length > 0) {
-    const path = environment.files.variables.path;
-    throw new DeployFailure(
-      'not-begun',
-      problems.map((problem) => `${path}: ${problem}${problem.endsWith('?') ? '' : '.'}`).join('\n'),
-    );
-  }
-  const tools: Tool[] = ['terraform', 'az', ...(options.localDocker ? (['docker'] as const) : [])];
-  const versions = await checkTools(tools, children);
+  if (problems.length === 0) return;
+  const path = environment.files.variables.path;
+  throw new DeployFailure(
+    'not-begun',
+    problems.map((problem) => `${path}: ${problem}${problem.endsWith('?') ? '' : '.'}`).join('\n'),
+  );
+}
+
+/** @throws DeployFailure if `az` is not signed in to the subscription */
+async function signIn(
+  environment: Environment,
+  options: DeployOptions,
+  {
+    children,
+    reporter,
+    known,
+    versions,
+  }: Given & { readonly known: Known; readonly versions: readonly string[] },
+): Promise<Ready> {
+  const { variables } = environment;
   const azure = new AzureCli(children);
-  const login = await azure.login(subscription);
+  const login = await azure.login(known.subscription);
   const tenant = textOf(variables.tenant_id);
   if (tenant !== undefined && tenant.toLowerCase() !== login.tenantId.toLowerCase()) {
     throw new DeployFailure(
@@ -122,26 +194,26 @@ export async function checkPlace(
     `${environment.name}: subscription ${login.subscriptionName} (${login.subscriptionId}), as ${login.user}; ${versions.join(', ')}`,
   );
   const environmentCode = textOf(variables.environment_code) ?? environment.name;
-  const warning = testMode && !options.destroy ? productionWarning(environmentCode) : undefined;
+  const warning = known.testMode && !options.destroy ? productionWarning(environmentCode) : undefined;
   if (warning !== undefined) reporter.line(warning);
   return {
     azure,
     place: {
       subscriptionId: login.subscriptionId,
       tenantId: tenant ?? login.tenantId,
-      location: location ?? '',
+      location: known.location,
       environmentCode,
     },
-    useFoundry: options.azureOpenai !== false && !testMode && hasFoundry(variables),
-    testMode,
+    useFoundry: known.useFoundry,
+    testMode: known.testMode,
   };
 }
 
 /** The program's own check, of the settings as far as they are known now. @throws DeployFailure */
-export async function checkProvisional(
+async function checkProvisional(
   environment: Environment,
   options: DeployOptions,
-  known: Pick<Ready, 'useFoundry' | 'testMode'>,
+  known: Known,
   terminal: Terminal,
 ): Promise<void> {
   const raw = provisionalSettings(environment.raw, environment.variables, known);

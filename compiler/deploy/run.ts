@@ -9,7 +9,7 @@ import { DeployFailure, type FailureKind } from './failure.ts';
 import { takeLock } from './lock.ts';
 import { type DeployOptions, type Outside, repeated } from './options.ts';
 import { realOutside } from './outside.ts';
-import { checkPlace, checkProvisional, readFiles } from './preflight.ts';
+import { checkAll, readFiles } from './preflight.ts';
 import { Reporter } from './report.ts';
 import { Stacks } from './stacks.ts';
 import { Terraform } from './terraform.ts';
@@ -41,14 +41,8 @@ export async function deploy(
     children.withhold(secrets);
     const hide = hidingSecrets(secrets);
     reporter = new Reporter(terminal, { quiet: options.quiet === true, hide });
-    const ready = await checkPlace(environment, options, {
-      children,
-      reporter,
-      source: outside.source,
-      process: terminal.environment,
-    });
-    if (!options.destroy && options.rollback === undefined)
-      await checkProvisional(environment, options, ready, terminal);
+    const given = { children, reporter, source: outside.source, process: terminal.environment };
+    const ready = await checkAll(environment, options, given, terminal);
     const workspace = Workspace.open(options.environments, name, outside.source);
     unlock = takeLock(workspace.lockFile, `genai-gateway deploy ${name}${repeated(options)}`, name);
     workspace.refresh();

@@ -82,6 +82,20 @@ describe('before anything is touched, deploy stops', () => {
     untouched();
   });
 
+  test('if variables, tools and settings are wrong, with all that is wrong in all three', async () => {
+    doubles.write('environments/dev.tfvars', 'location = "westeurope"\nlocaton = "x"\n');
+    doubles.write('environments/dev.env', 'GATEWAY_CLIENT_NAME_0=app\nLB_ALG=random\n');
+    const { code, stderr } = await deployHere(doubles, {}, {}, { DOUBLE_TERRAFORM: '1.9.8' });
+    expect(code).toBe(3);
+    expect(stderr).toMatch(/subscription_id: it is missing/);
+    expect(stderr).toMatch(/locaton: /);
+    expect(stderr).toMatch(/terraform 1\.9\.8 is too old/);
+    expect(stderr).toMatch(/LB_ALG/);
+    expect(stderr).toMatch(/The settings have errors: see above/);
+    expect(stderr).toMatch(NOTHING);
+    untouched();
+  });
+
   test('if the settings have errors, with all of them', async () => {
     doubles.write(
       'environments/dev.env',

@@ -97,7 +97,7 @@ describe('following it', () => {
       const { code, text } = await sh('npx genai-gateway deploy dev');
       expect(code).toBe(3);
       expect(text).toMatch(/subscription_id: the value is that of the example/);
-      expect(doubles.calls()).toEqual([]);
+      expect(doubles.calls().map(({ args }) => args[0])).toEqual(['version', 'version']);
     },
     TIMEOUT_MS,
   );

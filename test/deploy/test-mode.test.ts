@@ -79,7 +79,7 @@ test(
     const refused = await deployHere(doubles, { deployE2e: true });
     expect(refused.code).toBe(3);
     expect(refused.stderr).toContain('Remove AZURE_OPENAI_ENDPOINT_0, or use an environment of its own');
-    expect(doubles.calls()).toEqual([]);
+    expect(doubles.calls().map(({ args }) => args[0])).toEqual(['version', 'version']);
   },
   TIMEOUT_MS,
 );
