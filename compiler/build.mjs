@@ -87,6 +87,8 @@ const librariesInOwnBundles = {
           errors: [{ text: `${importer}: import libraries.ts by import() only, which loads it late` }],
         };
       const file = relative(root, join(resolveDir, path)).replaceAll('\\', '/');
+      if (LIBRARIES[file] === undefined)
+        return { errors: [{ text: `${importer}: ${file} has no bundle in LIBRARIES of build.mjs` }] };
       return { path: LIBRARIES[file], namespace: 'own-bundle' };
     });
     builder.onLoad({ filter: /.*/, namespace: 'own-bundle' }, ({ path }) => ({
@@ -113,9 +115,10 @@ const virtual = {
 };
 
 /**
- * Modules that a library loads for what is not used here: commander for subcommands that are separate programs, dotenv for the
- * home in a path, handlebars for source maps (it has code of its own for this case), ajv for references between schemas. Loading node:child_process would cost a
- * tenth of the start time. The bundle replaces them by an empty module. Our own code that needs them imports them itself.
+ * Modules that a library loads for functions that are not used here: commander for subcommands that are separate programs,
+ * dotenv for the home in a path, handlebars for source maps (it has code of its own for this case), ajv for references between
+ * schemas. Loading node:child_process would cost a tenth of the start time. The bundle replaces them by an empty module. Our
+ * own code that needs them imports them itself.
  */
 const UNUSED_BY = {
   ajv: /^fast-uri$/,

@@ -1,2 +1,2 @@
-/** What a library gets in place of a module that it does not need here: see build.mjs. */
+/** Replaces a module that a library does not need here: see build.mjs. */
 module.exports = {};

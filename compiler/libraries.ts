@@ -9,5 +9,5 @@ export const yaml = () => import('yaml');
 /** The compiler of templates. */
 export const handlebars = () => import('handlebars');
 
-/** What describes the errors of a document, with ajv. */
+/** The description of the errors of a document, by ajv. */
 export const documentErrors = () => import('./output/document-errors.ts');

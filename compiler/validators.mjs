@@ -1,6 +1,6 @@
 /**
  * The code that validates rendered documents, made by ajv from schemas/. It answers yes or no: every start reads it, and
- * what describes errors would be half of it. compiler/output/document-errors.ts describes them, with ajv itself.
+ * the descriptions of errors would be half of it. compiler/output/document-errors.ts makes them, with ajv itself.
  */
 import Ajv from 'ajv';
 import standaloneCode from 'ajv/dist/standalone/index.js';

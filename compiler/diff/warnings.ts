@@ -1,5 +1,5 @@
 /** Warnings about risky changes of apisix.yaml, by named rules. Pure. */
-import type { BackendFacts, ClientFacts, Facts } from './facts.ts';
+import type { BackendFacts, ClientFacts, Facts, PoolFacts } from './facts.ts';
 import type { SecretLeaf } from './tree.ts';
 
 export const WARNING_RULES = [
@@ -146,15 +146,19 @@ const failover: Rule = (before, after) => {
     : [];
 };
 
+/** Whether a client or token may no longer use a pool. A client that is removed has a warning of its own. */
+function isShutOut(client: string, { clients }: PoolFacts, known: ReadonlySet<string>): boolean {
+  if (clients === undefined || clients.includes(client)) return false;
+  return client.startsWith('oidc:') ? !clients.includes('oidc:*') : known.has(client);
+}
+
 const pools: Rule = (before, after) => {
   const now = byName(after.pools);
   const known = new Set(after.clients.map(({ name }) => name));
   return before.pools.flatMap(({ name, path, clients, backends }): Warning[] => {
     const current = now.get(name);
     if (!current) return [warn('pool-removed')`removes the pool ${name}: requests to ${`${path}/*`} get 404`];
-    // A client that is removed has a warning of its own.
-    const lost =
-      clients?.filter((each) => known.has(each) && current.clients?.includes(each) === false) ?? [];
+    const lost = clients?.filter((each) => isShutOut(each, current, known)) ?? [];
     const left = byName(current.backends.filter(({ weight }) => weight > 0));
     const gone = backends.filter((each) => each.weight > 0 && !left.has(each.name)).map((each) => each.name);
     return [
@@ -173,10 +177,10 @@ const pools: Rule = (before, after) => {
           ]
         : []),
       ...(lost.length > 0
-        ? [warn('pool-loses-clients')`client ${lost.join(', ')} may no longer use the pool ${name}`]
+        ? [warn('pool-loses-clients')`the pool ${name} no longer serves ${lost.join(', ')}`]
         : []),
       ...(gone.length > 0
-        ? [warn('pool-loses-backends')`the pool ${name} no longer has the backend ${gone.join(', ')}`]
+        ? [warn('pool-loses-backends')`the pool ${name} no longer sends requests to ${gone.join(', ')}`]
         : []),
     ];
   });

@@ -1,4 +1,4 @@
-/** Describes what a rendered document has against its schema. Loads ajv, so only an invalid document gets here. */
+/** Describes the errors of a rendered document by its schema. Loads ajv, so it is for invalid documents only. */
 import Ajv, { type ErrorObject } from 'ajv';
 import apisix from '../../schemas/apisix.schema.json';
 import config from '../../schemas/config.schema.json';

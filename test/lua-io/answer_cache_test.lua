@@ -188,6 +188,28 @@ describe("the answer cache", function()
         equal(gateway:post().response_headers["x-gateway-cache"], "hit")
     end)
 
+    it("goes on calling a Redis whose memory is full, but not one that takes no writes", function()
+        local redis = { host = "redis", port = 6379, database = 0, tls = false, timeout_ms = 500 }
+        local gateway = test_gateway.new({ backends = { "a" }, proxy = cache({ redis = redis }) })
+        local server = gateway.world.redis["redis:6379"]
+        local asked = 0
+        local function calls_of_a_request()
+            local before = #server.calls
+            asked = asked + 1
+            local body = '{"model":"gpt-4o","messages":[{"role":"user","content":"' .. asked .. '"}]}'
+            equal(gateway:post({ body = body }).status, 200)
+            return #server.calls - before
+        end
+        server.scripts.refuses_writes = "OOM command not allowed when used memory > 'maxmemory'."
+        equal({ calls_of_a_request() > 0, calls_of_a_request() > 0 }, { true, true })
+        equal(gateway:metric("genai_cache_redis_failures_total"), "=2")
+
+        server.scripts.refuses_writes = "READONLY You can't write against a read only replica."
+        equal({ calls_of_a_request() > 0, calls_of_a_request() }, { true, 0 })
+        equal(gateway.world:lines("the Redis of the answer cache at redis:6379 fails: READONLY", "error"), 1)
+        equal(gateway:metric("genai_cache_redis_failures_total"), "=3")
+    end)
+
     it("costs nothing where it is off", function()
         local gateway = test_gateway.new({ backends = { "a" } })
         local request = gateway:post()

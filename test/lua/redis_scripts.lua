@@ -73,6 +73,9 @@ end
 
 
 function COMMANDS.SET(self, key, value)
+    if self.refuses_writes then
+        return { err = self.refuses_writes }
+    end
     self.texts[key] = value
     return "OK"
 end

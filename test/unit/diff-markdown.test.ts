@@ -41,6 +41,15 @@ const BASE: Settings = {
   AI_RATE_LIMIT_REJECT_CODE: '429',
 };
 
+const OIDC: Settings = {
+  ENABLE_OIDC: 'true',
+  OIDC_CLIENT_ID: '11111111-2222-3333-4444-555555555555',
+  OIDC_CLIENT_SECRET: 'secret-of-the-oidc-client',
+  OIDC_DISCOVERY_URL:
+    'https://login.microsoftonline.com/99999999-8888-7777-6666-555555555555/v2.0/.well-known/openid-configuration',
+  OIDC_REDIRECT_URI: 'https://gateway.example.com/callback',
+};
+
 /** The settings of each change; undefined removes a variable. `from` modifies BASE before the change. */
 const CHANGES: Readonly<Record<string, { readonly from?: Settings; readonly set: Settings }>> = {
   'no-change': { set: {} },
@@ -133,16 +142,17 @@ const CHANGES: Readonly<Record<string, { readonly from?: Settings; readonly set:
   },
   'pools-removed-moved-and-narrowed': {
     from: {
+      ...OIDC,
       GATEWAY_POOL_NAME_0: 'night',
       GATEWAY_POOL_NAME_1: 'rag',
       GATEWAY_POOL_BACKENDS_1: 'swe-payg,fra-payg',
-      GATEWAY_POOL_CLIENTS_1: 'search,chat',
+      GATEWAY_POOL_CLIENTS_1: 'search,chat,oidc:*',
       GATEWAY_POOL_NAME_2: 'lab',
     },
     set: {
       GATEWAY_POOL_NAME_0: undefined,
       GATEWAY_POOL_BACKENDS_1: 'swe-payg,fra-payg:5:0',
-      GATEWAY_POOL_CLIENTS_1: 'search',
+      GATEWAY_POOL_CLIENTS_1: 'search,oidc:someone',
       GATEWAY_POOL_PATH_2: '/experiments',
       GATEWAY_POOL_CLIENTS_2: 'batch',
     },
@@ -151,12 +161,7 @@ const CHANGES: Readonly<Record<string, { readonly from?: Settings; readonly set:
     from: {
       ENABLE_IP_RESTRICTION: 'true',
       IP_WHITELIST: '10.0.0.0/8',
-      ENABLE_OIDC: 'true',
-      OIDC_CLIENT_ID: '11111111-2222-3333-4444-555555555555',
-      OIDC_CLIENT_SECRET: 'secret-of-the-oidc-client',
-      OIDC_DISCOVERY_URL:
-        'https://login.microsoftonline.com/99999999-8888-7777-6666-555555555555/v2.0/.well-known/openid-configuration',
-      OIDC_REDIRECT_URI: 'https://gateway.example.com/callback',
+      ...OIDC,
     },
     set: {
       ENABLE_IP_RESTRICTION: undefined,

@@ -293,7 +293,7 @@ export const balancingSettings = {
   }),
   RESPONSES_AFFINITY_REDIS_TLS: setting(boolean(), {
     section,
-    description: 'Uses TLS for that Redis and verifies its certificate.',
+    description: 'Uses TLS for that Redis and checks its certificate against the host name.',
     default: false,
     example: 'true',
     output: [`${PROXY}.affinity.redis.tls`],

@@ -70,7 +70,7 @@ export const poolFields = {
       'Prefix of the paths that the pool serves, such as `/search/openai/v1/responses`. The gateway removes it before it sends a request on.',
     defaultText: '/ and GATEWAY_POOL_NAME_N',
     example: '/search',
-    output: ['apisix.yaml: routes[].uri', 'apisix.yaml: services[].plugins.azure-openai-errors.prefix'],
+    output: ['apisix.yaml: routes[].uris', 'apisix.yaml: services[].plugins.azure-openai-errors.prefix'],
     effectiveOfPool: poolPath,
     isNew: true,
   }),

@@ -6,6 +6,7 @@ const IP_ADDRESS = /:|^[\d.]+$/;
 const REDIS = [
   { host: 'AI_RATE_LIMIT_REDIS_HOST', tls: 'AI_RATE_LIMIT_REDIS_TLS' },
   { host: 'CACHE_REDIS_HOST', tls: 'CACHE_REDIS_TLS' },
+  { host: 'RESPONSES_AFFINITY_REDIS_HOST', tls: 'RESPONSES_AFFINITY_REDIS_TLS' },
 ] as const;
 
 /** The gateway checks certificates only against host names, not against IP addresses. */

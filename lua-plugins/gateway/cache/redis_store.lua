@@ -22,6 +22,7 @@ local next = next
 local pairs = pairs
 local setmetatable = setmetatable
 local type = type
+local sub = string.sub
 local unpack = unpack
 
 local _M = {}
@@ -144,7 +145,13 @@ local function begin(client, about)
     end
     args[#args + 1] = about.token
     args[#args + 1] = LEASE_MS
-    return client:eval(unpack(args))
+    local reply, err = client:eval(unpack(args))
+    -- A server that refuses writes for another reason, such as a replica, is not called again at
+    -- once.
+    if reply and reply[1] == "alone" and sub(reply[2], 1, 3) ~= "OOM" then
+        return false, reply[2]
+    end
+    return reply, err
 end
 
 
