@@ -258,7 +258,9 @@ function inApisix(scenarios: readonly string[]): void {
       expect(await ask('/openai/foo', 'DELETE')).toBe(served);
       expect(await ask('/')).toBe(404);
       expect(await ask('/openai')).toBe(404);
-      expect(await ask('/retry-with-payg/openai/v1/x')).toBe(404);
+      expect(await ask('/no-such-pool/openai/v1/x')).toBe(404);
+      for (const { path, clients } of model.pools)
+        if (clients === undefined) expect(await ask(`${path}/openai/v1/x`), path).toBe(served);
       expect(await ask('/apisix/admin/routes')).toBe(404);
       expect(await ask(model.telemetry.metrics.path)).toBe(404);
     });
@@ -322,6 +324,7 @@ const SOME_CA = readFileSync(new URL('../support/tls/self-signed.crt', import.me
 
 function expectedPlugins({
   limits,
+  pools,
   clients,
   cors,
   ipRestriction,
@@ -333,6 +336,7 @@ function expectedPlugins({
   const tokens = limits.lanes !== undefined || limited('tokensPerDay') || limited('tokensPerMinute');
   const counted = limits.requestQuota !== undefined || limited('requestsPerMinute');
   const rate = limits.requestRate !== undefined;
+  const budgets = limits.shared !== undefined || pools.some(({ budget }) => budget !== undefined);
   const plugins: Record<string, boolean> = {
     'azure-openai-errors': true,
     'request-id': true,
@@ -340,7 +344,7 @@ function expectedPlugins({
     'azure-openai-auth': true,
     'azure-openai-proxy': true,
     'ai-proxy-multi': true,
-    'azure-openai-limits': tokens || counted || rate,
+    'azure-openai-limits': tokens || counted || rate || budgets,
     'ai-rate-limiting': tokens,
     'limit-req': rate,
     'limit-count': counted,
