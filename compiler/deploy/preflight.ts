@@ -92,7 +92,7 @@ export async function checkAll(
   const tools: Tool[] = ['terraform', 'az', ...(options.localDocker ? (['docker'] as const) : [])];
   const hasSettings = !options.destroy && options.rollback === undefined;
   const [, versions] = await together(
-    async () => checkVariables(environment, options, given),
+    async () => checkVariables(environment, options, given, known),
     () => checkTools(tools, given.children),
     async () => (hasSettings ? checkProvisional(environment, options, known, terminal) : undefined),
   );
@@ -140,9 +140,13 @@ function knownOf({ variables }: Environment, options: DeployOptions, { process }
 }
 
 /** @throws DeployFailure with all that is wrong in the variables */
-function checkVariables(environment: Environment, options: DeployOptions, given: Given): void {
+function checkVariables(
+  environment: Environment,
+  options: DeployOptions,
+  given: Given,
+  { subscription, location, testMode }: Known,
+): void {
   const { variables } = environment;
-  const { subscription, location, testMode } = knownOf(environment, options, given);
   const secrets = [...environment.secrets.keys()];
   const problems = [
     ...problemsOf({
