@@ -52,7 +52,8 @@ const warn =
 const byName = <T extends { readonly name: string }>(list: readonly T[]): ReadonlyMap<string, T> =>
   new Map(list.map((each) => [each.name, each]));
 
-const active = ({ backends }: Facts): readonly BackendFacts[] => backends.filter(({ weight }) => weight > 0);
+const active = ({ backends }: Facts | PoolFacts): readonly BackendFacts[] =>
+  backends.filter(({ weight }) => weight > 0);
 
 const authentication: Rule = (before, after) => [
   ...(before.authentication === true && after.authentication !== true
@@ -155,34 +156,32 @@ function isShutOut(client: string, { clients }: PoolFacts, known: ReadonlySet<st
 const pools: Rule = (before, after) => {
   const now = byName(after.pools);
   const known = new Set(after.clients.map(({ name }) => name));
-  return before.pools.flatMap(({ name, path, clients, backends }): Warning[] => {
+  return before.pools.flatMap((pool): Warning[] => {
+    const { name, path, clients } = pool;
     const current = now.get(name);
-    if (!current) return [warn('pool-removed')`removes the pool ${name}: requests to ${`${path}/*`} get 404`];
+    const paths = `${path}/*`;
+    if (!current) return [warn('pool-removed')`removes the pool ${name}: requests to ${paths} get 404`];
     const lost = clients?.filter((each) => isShutOut(each, current, known)) ?? [];
-    const left = byName(current.backends.filter(({ weight }) => weight > 0));
-    const gone = backends.filter((each) => each.weight > 0 && !left.has(each.name)).map((each) => each.name);
-    return [
-      ...(current.path === path
-        ? []
-        : [
-            warn(
-              'pool-removed',
-            )`moves the pool ${name} from ${path} to ${current.path}: requests to ${`${path}/*`} get 404`,
-          ]),
-      ...(clients === undefined && current.clients
-        ? [
-            warn(
-              'pool-loses-clients',
-            )`only ${current.clients.join(', ')} may use the pool ${name} from now on`,
-          ]
-        : []),
-      ...(lost.length > 0
-        ? [warn('pool-loses-clients')`the pool ${name} no longer serves ${lost.join(', ')}`]
-        : []),
-      ...(gone.length > 0
-        ? [warn('pool-loses-backends')`the pool ${name} no longer sends requests to ${gone.join(', ')}`]
-        : []),
-    ];
+    const left = byName(active(current));
+    const gone = active(pool).flatMap((each) => (left.has(each.name) ? [] : [each.name]));
+    const found: Warning[] = [];
+    if (current.path !== path)
+      found.push(
+        warn(
+          'pool-removed',
+        )`moves the pool ${name} from ${path} to ${current.path}: requests to ${paths} get 404`,
+      );
+    if (clients === undefined && current.clients)
+      found.push(
+        warn('pool-loses-clients')`only ${current.clients.join(', ')} may use the pool ${name} from now on`,
+      );
+    if (lost.length > 0)
+      found.push(warn('pool-loses-clients')`the pool ${name} no longer serves ${lost.join(', ')}`);
+    if (gone.length > 0)
+      found.push(
+        warn('pool-loses-backends')`the pool ${name} no longer sends requests to ${gone.join(', ')}`,
+      );
+    return found;
   });
 };
 
