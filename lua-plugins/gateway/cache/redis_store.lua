@@ -21,8 +21,8 @@ local ipairs = ipairs
 local next = next
 local pairs = pairs
 local setmetatable = setmetatable
-local type = type
 local sub = string.sub
+local type = type
 local unpack = unpack
 
 local _M = {}
