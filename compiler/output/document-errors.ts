@@ -8,8 +8,8 @@ import type { DocumentName } from '../emit/emit.ts';
 const SCHEMAS = { 'config.yaml': config, 'otel-collector.yaml': collector, 'apisix.yaml': apisix } as const;
 
 /**
- * The schemas refer only to definitions of their own, so a URI has a path and a fragment only. The build has checked them against the
- * schema of schemas, which has one.
+ * The schemas refer only to definitions of their own, so a URI has only a path and a fragment. ajv does not load the schema of
+ * schemas, whose URI has more: the build has checked them against it.
  */
 const uriResolver = {
   parse: (uri: string) => {

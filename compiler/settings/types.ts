@@ -99,32 +99,21 @@ function usable(found: Mistake | string | undefined, type: ValueType<unknown>): 
 }
 
 /** A type whose valid texts are those of a zod schema. */
-class KnownType implements ValueType<string> {
-  readonly expected: string;
-  readonly format = String;
+class KnownType extends CustomType<string> {
   readonly #schema: () => z.ZodMiniType<string, string>;
-  readonly #mistake: (text: string) => Mistake | string | undefined;
 
   constructor(
     expected: string,
     schema: () => z.ZodMiniType<string, string>,
     mistake: (text: string) => Mistake | string | undefined,
   ) {
-    this.expected = expected;
+    const read = (text: string) => (schema().safeParse(text).success ? text : { issue: undefined });
+    super(expected, read, undefined, String, mistake);
     this.#schema = schema;
-    this.#mistake = mistake;
   }
 
-  get schema(): z.ZodMiniType<string, string> {
+  override get schema(): z.ZodMiniType<string, string> {
     return this.#schema();
-  }
-
-  parse(text: string): Parsed<string> {
-    return this.schema.safeParse(text).success ? { value: text } : { issue: undefined };
-  }
-
-  mistake(text: string): Mistake | undefined {
-    return mistakeIn(text) ?? usable(this.#mistake(text), this);
   }
 }
 
